@@ -1,0 +1,1 @@
+//! The broker group: a deterministic group machine behind a durable log.

@@ -1,0 +1,1 @@
+//! The load simulator: real connections, an oracle that counts, latency histograms.

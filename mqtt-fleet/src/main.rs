@@ -1,0 +1,3 @@
+//! The mqtt-fleet binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The proxy: listeners, connections and the MQTT session machine.

@@ -1,0 +1,1 @@
+//! Session records: the store trait, the embedded store and the suite every store must pass.
