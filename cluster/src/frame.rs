@@ -1,0 +1,280 @@
+//! The frames of a link between a proxy shard and a group, as typed values.
+//!
+//! Order: a group takes a link's frames in the order they were sent, and a proxy takes a group's
+//! frames in the order they were sent. Each frame says what makes a repeat of it harmless
+//! ("idempotent by"), since a link re-sends what was not acknowledged.
+
+use crate::ids::{Actor, ClientNo, Epoch, Handle};
+use protocol::{Message, PacketId, QoS, ReasonCode, SubscribeOptions, TopicFilter, Version, Will};
+use smallvec::SmallVec;
+
+/// From a proxy shard to a group's leader.
+#[derive(Clone, Debug)]
+pub enum ToGroup {
+    /// Take ownership of a client id at its home. Idempotent by the handle.
+    Claim(Box<Claim>),
+    /// Application message from a client. Idempotent by producer number; QoS 2 also by packet id.
+    Publish(Publish),
+    /// PUBREL from a client: forget the QoS 2 packet id. Idempotent: a second one finds nothing.
+    Release {
+        /// Who acts.
+        actor: Actor,
+        /// The QoS 2 packet id the client chose.
+        packet_id: PacketId,
+    },
+    /// A client's PUBACK, PUBREC or PUBCOMP. Idempotent by the entry's state.
+    Ack(Ack),
+    /// SUBSCRIBE. Idempotent: the same filter with the same options replaces itself.
+    Subscribe(Box<Subscribe>),
+    /// UNSUBSCRIBE. Idempotent: an absent filter answers 0x11.
+    Unsubscribe(Box<Unsubscribe>),
+    /// The connection ended. Idempotent by epoch.
+    Disconnect(Box<Disconnect>),
+    /// The proxy has closed a kicked connection and sends nothing more for it. Idempotent.
+    Kicked {
+        /// The connection that is gone.
+        handle: Handle,
+    },
+    /// The proxy gave up on an unanswered claim (its socket closed). Idempotent by the handle.
+    Withdraw {
+        /// The handle of the claim.
+        handle: Handle,
+    },
+}
+
+/// CONNECT, as the home sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The proxy's name for the connection.
+    pub handle: Handle,
+    /// The client id, never empty (the proxy assigns one where the client left it out).
+    pub client_id: Box<str>,
+    /// Protocol of the connection; decides nothing in a group but is part of the session's view.
+    pub version: Version,
+    /// Clean Start (5.0) or Clean Session (3.x): begin a new session (MQTT-3.1.2-4).
+    pub clean_start: bool,
+    /// Session Expiry Interval in seconds after the connection ends; `u32::MAX` means never (MQTT5 3.1.2.11.2).
+    pub expiry_s: u32,
+    /// Will of the connection.
+    pub will: Option<Box<Will>>,
+}
+
+/// PUBLISH from a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publish {
+    /// Who acts.
+    pub actor: Actor,
+    /// The packet id; `None` exactly at QoS 0.
+    pub packet_id: Option<PacketId>,
+    /// QoS of the publish.
+    pub qos: QoS,
+    /// RETAIN flag.
+    pub retain: bool,
+    /// Topic, properties and payload.
+    pub message: Message,
+}
+
+/// A client's answer to a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// Who acts.
+    pub actor: Actor,
+    /// The packet id of the delivery.
+    pub packet_id: PacketId,
+    /// Which answer.
+    pub kind: AckKind,
+}
+
+/// Which answer a client gave to a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckKind {
+    /// PUBACK: QoS 1 is complete, whatever the reason code.
+    Ack,
+    /// PUBREC below 0x80: the receiver has it; PUBREL is due once this is stored.
+    Received,
+    /// PUBREC of 0x80 or above: the delivery is complete (MQTT5 4.13.2), no PUBREL follows.
+    Refused,
+    /// PUBCOMP: QoS 2 is complete.
+    Complete,
+}
+
+/// SUBSCRIBE from a client. At least one filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscribe {
+    /// Who acts.
+    pub actor: Actor,
+    /// The packet id, for the answer.
+    pub packet_id: PacketId,
+    /// Subscription Identifier; 0 when absent.
+    pub subscription_id: u32,
+    /// Filters with options, in the client's order.
+    pub filters: Vec<(TopicFilter, SubscribeOptions)>,
+}
+
+/// UNSUBSCRIBE from a client. At least one filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsubscribe {
+    /// Who acts.
+    pub actor: Actor,
+    /// The packet id, for the answer.
+    pub packet_id: PacketId,
+    /// Filters, in the client's order.
+    pub filters: Vec<TopicFilter>,
+}
+
+/// A connection's end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disconnect {
+    /// Who acts.
+    pub actor: Actor,
+    /// A new Session Expiry Interval in seconds, from DISCONNECT (MQTT5 3.14.2.2.2).
+    pub expiry_s: Option<u32>,
+    /// What becomes of the will.
+    pub will: WillFate,
+}
+
+/// What becomes of a will when its connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WillFate {
+    /// DISCONNECT with reason 0x00: dropped (MQTT-3.14.4-3).
+    Dropped,
+    /// Any other end: published after the will delay or at the session's end, whichever is first (MQTT-3.1.2-8).
+    Published,
+    /// The server itself goes down in order: kept, and dropped when the client comes back or the session ends.
+    Kept,
+}
+
+/// From a group's leader to a proxy shard.
+#[derive(Clone, Debug)]
+pub enum FromGroup {
+    /// The claim is stored: CONNACK may leave.
+    Claimed(Box<Claimed>),
+    /// The claim was not taken.
+    ClaimRefused {
+        /// The connection that asked.
+        handle: Handle,
+        /// Why, as the CONNACK reason code.
+        reason: ReasonCode,
+    },
+    /// Close this connection, answer [`ToGroup::Kicked`].
+    Kick {
+        /// The connection to close.
+        handle: Handle,
+        /// Reason for DISCONNECT: 0x8E session taken over, or another.
+        reason: ReasonCode,
+    },
+    /// Messages for receivers on this link.
+    Deliver(Delivery),
+    /// The publish is stored, or needed no storing: PUBACK or PUBREC may leave.
+    Published {
+        /// The publisher's connection.
+        handle: Handle,
+        /// Its packet id.
+        packet_id: PacketId,
+        /// Which answer is due: QoS 1 PUBACK, QoS 2 PUBREC.
+        qos: QoS,
+        /// Success, 0x10 no matching subscribers, 0x97 quota exceeded.
+        reason: ReasonCode,
+    },
+    /// The QoS 2 packet id is forgotten: PUBCOMP may leave.
+    Released {
+        /// The publisher's connection.
+        handle: Handle,
+        /// Its packet id.
+        packet_id: PacketId,
+        /// Success, or 0x92 packet identifier not found.
+        reason: ReasonCode,
+    },
+    /// The client's PUBREC is stored: PUBREL may leave. `reason` 0x92 when there is no such delivery.
+    Release {
+        /// The receiver's connection.
+        handle: Handle,
+        /// The delivery's packet id.
+        packet_id: PacketId,
+        /// Success or 0x92.
+        reason: ReasonCode,
+    },
+    /// Subscriptions are stored: SUBACK may leave. One code a filter, in order.
+    Subscribed {
+        /// The client's connection.
+        handle: Handle,
+        /// Its packet id.
+        packet_id: PacketId,
+        /// Granted QoS or the refusal, one a filter.
+        reasons: Box<[ReasonCode]>,
+    },
+    /// Subscriptions are gone: UNSUBACK may leave. One code a filter, in order.
+    Unsubscribed {
+        /// The client's connection.
+        handle: Handle,
+        /// Its packet id.
+        packet_id: PacketId,
+        /// 0x00 or 0x11, one a filter.
+        reasons: Box<[ReasonCode]>,
+    },
+}
+
+/// A stored claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// The connection that asked.
+    pub handle: Handle,
+    /// The client's number, for all further frames.
+    pub client: ClientNo,
+    /// The epoch the connection owns now.
+    pub epoch: Epoch,
+    /// Session Present for CONNACK (promise P6).
+    pub session_present: bool,
+}
+
+/// One message for some receivers of one link. The payload crosses a link once.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The message, or where the group's log has it.
+    pub body: Body,
+    /// Message expiry left, in seconds, at the time of this frame; `None`: does not expire (MQTT5 3.3.2.3.3).
+    pub expiry_s: Option<u32>,
+    /// Who gets it.
+    pub receivers: SmallVec<[Receiver; 1]>,
+}
+
+/// Where a delivery's message is.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// Here.
+    Inline(Message),
+    /// In the log. The group's driver resolves it before the frame leaves the node.
+    Stored(StoredAt),
+}
+
+/// A message's place in the log: the segment, the offset of its first byte in the segment, its length in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StoredAt {
+    /// Segment number.
+    pub segment: u32,
+    /// Byte offset in the segment.
+    pub offset: u32,
+    /// Length in bytes.
+    pub len: u32,
+}
+
+/// One receiver of a delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receiver {
+    /// The receiver's connection.
+    pub handle: Handle,
+    /// Packet id; `None` exactly at effective QoS 0.
+    pub packet_id: Option<PacketId>,
+    /// Effective QoS: the lesser of publish and granted.
+    pub qos: QoS,
+    /// RETAIN flag to send.
+    pub retain: bool,
+    /// DUP flag: it may have been sent before.
+    pub dup: bool,
+    /// Subscription Identifiers of all matching subscriptions that have one; usually none.
+    pub subscription_ids: SubscriptionIds,
+}
+
+/// Subscription Identifiers; empty costs no allocation.
+pub type SubscriptionIds = Option<Box<[u32]>>;
+
