@@ -35,11 +35,6 @@ pub enum ToGroup {
         /// The connection that is gone.
         handle: Handle,
     },
-    /// The proxy gave up on an unanswered claim (its socket closed). Idempotent by the handle.
-    Withdraw {
-        /// The handle of the claim.
-        handle: Handle,
-    },
 }
 
 /// CONNECT, as the home sees it.
@@ -147,7 +142,8 @@ pub enum WillFate {
 /// From a group's leader to a proxy shard.
 #[derive(Clone, Debug)]
 pub enum FromGroup {
-    /// The claim is stored: CONNACK may leave.
+    /// The claim is stored: CONNACK may leave. A proxy whose connection is gone by now answers
+    /// [`ToGroup::Disconnect`] for it.
     Claimed(Box<Claimed>),
     /// The claim was not taken.
     ClaimRefused {
@@ -247,14 +243,16 @@ pub enum Body {
     Stored(StoredAt),
 }
 
-/// A message's place in the log: the segment, the offset of its first byte in the segment, its length in bytes.
+/// A message's place in the log: a part of the body of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StoredAt {
     /// Segment number.
     pub segment: u32,
-    /// Byte offset in the segment.
+    /// Byte offset of the record in the segment, as the log gave it.
+    pub record: u32,
+    /// Byte offset of the message in the record's body.
     pub offset: u32,
-    /// Length in bytes.
+    /// Length of the message in bytes.
     pub len: u32,
 }
 
