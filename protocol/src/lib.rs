@@ -9,6 +9,8 @@
 
 pub mod limits;
 
+mod decode;
+mod encode;
 mod filter;
 mod message;
 mod packet;
@@ -20,16 +22,21 @@ mod topic;
 mod user_properties;
 mod version;
 mod violation;
+mod write;
 
 pub use compact_str::CompactString;
+pub use decode::{Decoded, decode, decode_first};
+pub use encode::encode;
 pub use filter::{ShareKind, TopicFilter, filter_matches};
 pub use message::{CorruptMessage, Message};
 pub use packet::{
-    Ack, AckKind, Auth, ConnAck, Connect, Disconnect, Packet, Publish, RetainHandling, SubAck,
-    Subscribe, SubscribeOptions, UnsubAck, Unsubscribe, Will,
+    Ack, AckKind, Auth, ConnAck, Connect, Disconnect, Packet, Publish, PublishOptions,
+    PublishTemplate, RetainHandling, SubAck, Subscribe, SubscribeOptions, UnsubAck, Unsubscribe,
+    Will, connect_version, encode_ack, encode_publish, publish_len,
 };
 pub use reason::ReasonCode;
 pub use topic::TopicName;
 pub use user_properties::UserProperties;
 pub use version::{PacketId, QoS, Version};
 pub use violation::Violation;
+pub use write::EncodeError;

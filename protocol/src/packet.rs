@@ -12,12 +12,12 @@ mod subscribe;
 mod unsuback;
 mod unsubscribe;
 
-pub use ack::{Ack, AckKind};
+pub use ack::{Ack, AckKind, encode_ack};
 pub use auth::Auth;
 pub use connack::ConnAck;
-pub use connect::{Connect, Will};
+pub use connect::{Connect, Will, connect_version};
 pub use disconnect::Disconnect;
-pub use publish::Publish;
+pub use publish::{Publish, PublishOptions, PublishTemplate, encode_publish, publish_len};
 pub use suback::SubAck;
 pub use subscribe::{RetainHandling, Subscribe, SubscribeOptions};
 pub use unsuback::UnsubAck;

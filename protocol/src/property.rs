@@ -1,6 +1,6 @@
 //! The properties of MQTT 5 (section 2.2.2): which packet may have which, and with what value.
 
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 
 use crate::Violation;
 use crate::limits::SUBSCRIPTION_ID_MAX;
@@ -32,7 +32,7 @@ pub(crate) enum Property<'a> {
     MaximumQoS(u8),
     RetainAvailable(bool),
     UserProperty(&'a str, &'a str),
-    MaximumPacketSize(u32),
+    MaximumPacketSize(NonZeroU32),
     WildcardAvailable(bool),
     SubscriptionIdsAvailable(bool),
     SharedAvailable(bool),
@@ -174,10 +174,10 @@ fn value<'a>(identifier: u8, reader: &mut Reader<'a>) -> Result<Property<'a>, Vi
         id::MAXIMUM_QOS => Property::MaximumQoS(u8::from(flag(reader)?)),
         id::RETAIN_AVAILABLE => Property::RetainAvailable(flag(reader)?),
         id::USER_PROPERTY => Property::UserProperty(reader.str()?, reader.str()?),
-        id::MAXIMUM_PACKET_SIZE => match reader.u32()? {
-            0 => return Err(Violation::PropertyValue),
-            bytes => Property::MaximumPacketSize(bytes),
-        },
+        id::MAXIMUM_PACKET_SIZE => {
+            let bytes = NonZeroU32::new(reader.u32()?).ok_or(Violation::PropertyValue)?;
+            Property::MaximumPacketSize(bytes)
+        }
         id::WILDCARD_AVAILABLE => Property::WildcardAvailable(flag(reader)?),
         id::SUBSCRIPTION_IDS_AVAILABLE => Property::SubscriptionIdsAvailable(flag(reader)?),
         id::SHARED_AVAILABLE => Property::SharedAvailable(flag(reader)?),

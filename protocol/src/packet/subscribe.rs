@@ -1,6 +1,11 @@
 //! SUBSCRIBE (MQTT 5 section 3.8).
 
-use crate::{PacketId, QoS, TopicFilter};
+use crate::property::{Allowed, Property, id, read_properties};
+use crate::read::Reader;
+use crate::write::{EncodeError, put_properties, put_str, put_u16, put_with_length};
+use crate::{PacketId, QoS, TopicFilter, Version, Violation};
+
+const PROPERTIES: Allowed = Allowed::new(&[id::SUBSCRIPTION_ID, id::USER_PROPERTY]);
 
 /// A client subscribes. User properties are checked and dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,4 +77,85 @@ impl SubscribeOptions {
             retain_handling,
         })
     }
+}
+
+impl Subscribe {
+    /// Reads the packet from behind its fixed header.
+    pub(crate) fn read(mut reader: Reader<'_>, version: Version) -> Result<Subscribe, Violation> {
+        let packet_id = reader.packet_id()?;
+        let mut subscription_id = None;
+        if version.has_properties() {
+            read_properties(&mut reader, PROPERTIES, |property| {
+                if let Property::SubscriptionId(id) = property {
+                    subscription_id = Some(id);
+                }
+                Ok(())
+            })?;
+        }
+        let mut filters = Vec::with_capacity(count_filters(reader.clone(), 1)?);
+        while !reader.is_empty() {
+            let filter = TopicFilter::new(reader.str()?)?;
+            let options = read_options(reader.u8()?, version)?;
+            if options.no_local && filter.shared().is_some() {
+                return Err(Violation::NoLocalOnShared);
+            }
+            filters.push((filter, options));
+        }
+        Ok(Subscribe {
+            packet_id,
+            subscription_id,
+            filters,
+        })
+    }
+
+    /// Appends the packet.
+    pub(crate) fn write(&self, version: Version, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        out.push(0x82);
+        put_with_length(out, |out| {
+            put_u16(out, self.packet_id.get());
+            if version.has_properties() {
+                put_properties(out, |properties| {
+                    properties.varint(id::SUBSCRIPTION_ID, self.subscription_id);
+                    Ok(())
+                })?;
+            }
+            for (filter, options) in &self.filters {
+                put_str(out, filter.as_str())?;
+                let v3_mask = if version.has_properties() { 0xFF } else { 0b11 };
+                out.push(options.as_u8() & v3_mask);
+            }
+            Ok(())
+        })
+    }
+}
+
+/// How many filters are left, each with `extra` bytes after it: so that their list is allocated once
+/// and not larger than it gets.
+pub(super) fn count_filters(mut reader: Reader<'_>, extra: usize) -> Result<usize, Violation> {
+    let mut filters = 0;
+    while !reader.is_empty() {
+        reader.binary()?;
+        reader.take(extra)?;
+        filters += 1;
+    }
+    if filters == 0 {
+        Err(Violation::NoTopicFilter)
+    } else {
+        Ok(filters)
+    }
+}
+
+fn read_options(byte: u8, version: Version) -> Result<SubscribeOptions, Violation> {
+    let reserved = if version.has_properties() {
+        0b1100_0000
+    } else {
+        0b1111_1100
+    };
+    if byte & reserved != 0 {
+        return Err(Violation::SubscribeOptionsReserved);
+    }
+    if byte & 0b11 == 0b11 {
+        return Err(Violation::SubscribeQoSInvalid);
+    }
+    SubscribeOptions::from_u8(byte).ok_or(Violation::RetainHandlingInvalid)
 }
