@@ -1,1 +1,2 @@
 //! The broker group: a deterministic group machine behind a durable log.
+pub mod log;

@@ -1,0 +1,63 @@
+//! Every bound of the log, with the rule at the bound.
+
+/// Largest record body in bytes. Larger ones are refused by
+/// [`Appends::push`](super::Appends::push): an MQTT packet cannot be larger than 256 MiB.
+pub const RECORD_BYTES_MAX: usize = 288 << 20;
+
+/// Smallest size of a segment in bytes that a configuration may ask for.
+pub const SEGMENT_BYTES_MIN: u32 = 1 << 20;
+
+/// Largest size of a segment in bytes that a configuration may ask for. (A record that is larger
+/// than a segment still gets a segment of its own size.)
+pub const SEGMENT_BYTES_MAX: u32 = 1 << 30;
+
+/// Default size of a segment in bytes. The first segments of a new data folder are smaller (each
+/// four times its predecessor), so that starting is instant and small fleets stay small on disk.
+pub const SEGMENT_BYTES: u32 = 32 << 20;
+
+/// Default bound of records in memory that are already written, in bytes. At the bound the oldest
+/// go; they are read from disk when needed again.
+pub const CACHE_BYTES: usize = 64 << 20;
+
+/// What stays of that cache in bytes after [`QUIET_MS`] without an append.
+pub const CACHE_QUIET_BYTES: usize = 1 << 20;
+
+/// Default bound of records that wait for the disk, in bytes. At the bound
+/// [`LogHandle::append`](super::LogHandle::append) refuses with
+/// [`LogError::Backlog`](super::LogError::Backlog) and counts it; callers look at
+/// [`LogHandle::pending_bytes`](super::LogHandle::pending_bytes) and stop taking work before.
+pub const PENDING_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of memory taken at a time for records. One allocation serves many appends.
+pub const CHUNK_BYTES: usize = 256 << 10;
+
+/// What a piece of the cache costs beside its bytes.
+pub const PIECE_OVERHEAD_BYTES: usize = 64;
+
+/// Bytes read from a segment file at once: the neighbours of a record are likely next.
+pub const READ_AHEAD_BYTES: usize = 256 << 10;
+
+/// Segment files that one reader holds open.
+pub const READ_FILES_MAX: usize = 4;
+
+/// Streams that may share a log, beside [`STORE_STREAM`](super::STORE_STREAM). An append to a
+/// stream of a higher number is refused.
+pub const STREAMS_MAX: u16 = 128;
+
+/// Prepared segment files that are kept for later use. More are deleted.
+pub const SPARES_MAX: usize = 2;
+
+/// Time without an append, in milliseconds, after which the log notes on disk how far it is
+/// durable and shrinks its cache.
+pub const QUIET_MS: u64 = 1_000;
+
+const _: () = assert!(
+    RECORD_BYTES_MAX < (u32::MAX / 2) as usize,
+    "offsets are 32 bits wide"
+);
+const _: () = assert!(SEGMENT_BYTES_MIN <= SEGMENT_BYTES && SEGMENT_BYTES <= SEGMENT_BYTES_MAX);
+const _: () = assert!(
+    CHUNK_BYTES < SEGMENT_BYTES_MIN as usize,
+    "a segment holds several chunks"
+);
+const _: () = assert!(CACHE_QUIET_BYTES <= CACHE_BYTES);

@@ -1,0 +1,237 @@
+//! Reading all records back in order at start-up.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+use super::directory;
+use super::format::{self, FIRST_RECORD, Kind};
+use super::{Location, LogError, STORE_STREAM, SegmentInfo};
+
+/// A record as replayed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The stream it was appended to.
+    pub stream: u16,
+    /// Its index in that stream.
+    pub index: u64,
+    /// Where it is, for [`LogHandle::read`](super::LogHandle::read).
+    pub at: Location,
+    /// Its body; a slice of the whole segment in memory, so nobody should keep it.
+    pub body: Bytes,
+}
+
+/// What was found when the log was opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReplayStats {
+    /// Segments on disk.
+    pub segments: usize,
+    /// File and offset where a torn tail was cut, if one was.
+    pub torn: Option<(PathBuf, u64)>,
+    /// Bytes that were cut.
+    pub torn_bytes: usize,
+    /// Records handed out so far.
+    pub records: u64,
+    /// Bytes of segments read so far.
+    pub bytes: u64,
+}
+
+/// A segment to replay.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    pub(super) salt: u64,
+    pub(super) info: SegmentInfo,
+    /// Its bytes up to the end of the records, if already read.
+    pub(super) image: Option<Bytes>,
+}
+
+/// All records of the log in the order they were appended: an iterator that ends at the first
+/// error. It must be used up before the first append, or dropped.
+#[derive(Debug)]
+pub struct Replay {
+    sources: std::vec::IntoIter<Source>,
+    /// The segment being read, and the offset of its next record.
+    open: Option<(Source, Bytes, usize)>,
+    progress: Vec<Progress>,
+    stats: ReplayStats,
+    failed: bool,
+}
+
+/// How far a stream is.
+#[derive(Debug)]
+struct Progress {
+    stream: u16,
+    /// First index wanted; 0: all there are.
+    start: u64,
+    /// The next index expected, once one was seen.
+    next: Option<u64>,
+}
+
+impl Replay {
+    pub(super) fn new(sources: Vec<Source>, stats: ReplayStats) -> Self {
+        let (sources, progress) = (sources.into_iter(), Vec::new());
+        Self {
+            sources,
+            open: None,
+            progress,
+            stats,
+            failed: false,
+        }
+    }
+
+    /// Records of `stream` below `first` are not wanted (a snapshot has their effect). From
+    /// `first` on there must be no gap. For a stream that is not named the first record must have
+    /// index 0 or 1: what came before would be lost.
+    pub fn start_at(&mut self, stream: u16, first: u64) {
+        assert!(
+            self.open.is_none(),
+            "the starts are set before the first record is read"
+        );
+        self.progress.retain(|progress| progress.stream != stream);
+        self.progress.push(Progress {
+            stream,
+            start: first,
+            next: None,
+        });
+    }
+
+    /// What was found so far.
+    pub fn stats(&self) -> &ReplayStats {
+        &self.stats
+    }
+
+    fn advance(&mut self) -> Result<Option<Record>, LogError> {
+        loop {
+            let Some((source, image, at)) = self.open.as_mut() else {
+                let Some(source) = self.next_source() else {
+                    return Ok(None);
+                };
+                let image = load(&source)?;
+                self.stats.bytes += image.len() as u64;
+                self.open = Some((source, image, FIRST_RECORD as usize));
+                continue;
+            };
+            if *at >= image.len() {
+                self.open = None;
+                continue;
+            }
+            let offset = *at;
+            let Some((header, body)) = format::record_at(image, offset, source.salt) else {
+                return Err(damaged(
+                    source,
+                    offset,
+                    "a record that was stored fails its check",
+                ));
+            };
+            *at = body.end.next_multiple_of(8);
+            match header.kind {
+                Kind::Mark => continue,
+                Kind::Truncate => {
+                    let what = "a record of a kind that only replicated groups write";
+                    return Err(damaged(source, offset, what));
+                }
+                Kind::Data => {}
+            }
+            let location = Location {
+                segment: source.info.id,
+                offset: offset as u32,
+            };
+            let body = image.slice(body);
+            let wanted = wanted(&mut self.progress, header.stream, header.index)
+                .map_err(|what| damaged(source, offset, what))?;
+            if wanted {
+                self.stats.records += 1;
+                let (stream, index) = (header.stream, header.index);
+                return Ok(Some(Record {
+                    stream,
+                    index,
+                    at: location,
+                    body,
+                }));
+            }
+        }
+    }
+
+    /// The next segment that has a record somebody wants.
+    fn next_source(&mut self) -> Option<Source> {
+        let progress = &self.progress;
+        self.sources.find(|source| {
+            source.info.streams.iter().any(|range| {
+                let known = progress
+                    .iter()
+                    .find(|progress| progress.stream == range.stream);
+                known.is_none_or(|progress| range.last >= progress.start)
+            })
+        })
+    }
+}
+
+/// Whether a record is to be handed out; an error if one before it is missing.
+fn wanted(progress: &mut Vec<Progress>, stream: u16, index: u64) -> Result<bool, &'static str> {
+    let at = progress
+        .iter()
+        .position(|progress| progress.stream == stream)
+        .unwrap_or_else(|| {
+            progress.push(Progress {
+                stream,
+                start: 0,
+                next: None,
+            });
+            progress.len() - 1
+        });
+    let progress = &mut progress[at];
+    if index < progress.start {
+        return Ok(false);
+    }
+    let in_order = match progress.next {
+        Some(next) => index == next,
+        None => index == progress.start || (progress.start == 0 && index == 1),
+    };
+    if !in_order {
+        return Err(if stream == STORE_STREAM {
+            "records of the session store before this one are missing"
+        } else {
+            "records of the group before this one are missing"
+        });
+    }
+    progress.next = Some(index + 1);
+    Ok(true)
+}
+
+fn load(source: &Source) -> Result<Bytes, LogError> {
+    if let Some(image) = &source.image {
+        return Ok(image.clone());
+    }
+    let file = directory::open_file(&source.path)?;
+    let image = directory::read_at(&file, &source.path, 0, source.info.bytes as usize)?;
+    if image.len() < source.info.bytes as usize {
+        return Err(damaged(
+            source,
+            image.len(),
+            "the file is shorter than its records",
+        ));
+    }
+    Ok(image.into())
+}
+
+fn damaged(source: &Source, offset: usize, what: &'static str) -> LogError {
+    LogError::Damaged {
+        file: source.path.clone(),
+        offset: offset as u64,
+        what,
+    }
+}
+
+impl Iterator for Replay {
+    type Item = Result<Record, LogError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let next = self.advance();
+        self.failed = next.is_err();
+        next.transpose()
+    }
+}

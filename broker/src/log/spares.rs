@@ -1,0 +1,268 @@
+//! Segment files made ahead of need and taken back afterwards, on a thread of its own: zeroing a
+//! file takes tens of milliseconds, in which the log thread has acknowledgements to release.
+//!
+//! A file that is full length and written once needs no metadata change on fdatasync, which halves
+//! its cost on journaling file systems.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+
+use super::directory::{self, Directory};
+use super::limits::SPARES_MAX;
+use super::shared::locked;
+use super::stats::LogStats;
+use super::{LogError, LogOptions};
+
+/// A segment file nobody uses.
+#[derive(Debug)]
+pub(super) struct Spare {
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+    pub(super) bytes: u64,
+    /// True if it is all zeros.
+    pub(super) zeroed: bool,
+}
+
+/// The thread and what it has made.
+#[derive(Debug)]
+pub(super) struct Spares {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    directory: Directory,
+    stats: Arc<LogStats>,
+    work: Mutex<Work>,
+    changed: Condvar,
+    number: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Work {
+    spares: Vec<Spare>,
+    /// Segments that nobody needs any more (at most as many as there are segments).
+    released: VecDeque<u32>,
+    /// Size of the file that is wanted next.
+    wanted: Option<u32>,
+    stop: bool,
+}
+
+impl Spares {
+    /// Starts the thread. `found` are spare files of an earlier run; they are taken over.
+    pub(super) fn start(
+        directory: Directory,
+        stats: Arc<LogStats>,
+        found: Vec<PathBuf>,
+    ) -> Result<Self, LogError> {
+        let mut spares = Vec::new();
+        let mut highest = 0;
+        for path in found {
+            let number = path
+                .file_stem()
+                .and_then(|stem| stem.to_str()?.parse().ok());
+            highest = highest.max(number.unwrap_or(0));
+            let file = directory::open_file(&path)?;
+            let meta = file
+                .metadata()
+                .map_err(|error| LogError::io("read", &path, error))?;
+            if spares.len() < SPARES_MAX {
+                // It may have been made or used: what is in it is unknown.
+                spares.push(Spare {
+                    path,
+                    file,
+                    bytes: meta.len(),
+                    zeroed: false,
+                });
+            } else {
+                fs::remove_file(&path).map_err(|error| LogError::io("remove", &path, error))?;
+            }
+        }
+        let shared = Arc::new(Shared {
+            directory,
+            stats,
+            work: Mutex::new(Work {
+                spares,
+                ..Work::default()
+            }),
+            changed: Condvar::new(),
+            number: AtomicU64::new(highest + 1),
+        });
+        let on_thread = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("log-files".into())
+            .spawn(move || on_thread.run())
+            .map_err(|error| {
+                LogError::io("start the thread of", &shared.directory.spare(0), error)
+            })?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    /// A file of at least `capacity` bytes, if there is one.
+    pub(super) fn take(&self, capacity: u32) -> Option<Spare> {
+        let mut work = locked(&self.shared.work);
+        let fits = |spare: &Spare| spare.bytes >= u64::from(capacity);
+        let at = work.spares.iter().position(fits)?;
+        Some(work.spares.swap_remove(at))
+    }
+
+    /// Asks for a file of `capacity` bytes, if there is none.
+    pub(super) fn want(&self, capacity: u32) {
+        let mut work = locked(&self.shared.work);
+        if !work
+            .spares
+            .iter()
+            .any(|spare| spare.bytes >= u64::from(capacity))
+        {
+            work.wanted = Some(capacity);
+            self.shared.changed.notify_one();
+        }
+    }
+
+    /// Takes back the file of a segment.
+    pub(super) fn give_back(&self, segment: u32) {
+        locked(&self.shared.work).released.push_back(segment);
+        self.shared.changed.notify_one();
+    }
+}
+
+impl Drop for Spares {
+    fn drop(&mut self) {
+        locked(&self.shared.work).stop = true;
+        self.shared.changed.notify_one();
+        if let Some(thread) = self.thread.take() {
+            thread
+                .join()
+                .expect("the thread for log files does not panic");
+        }
+    }
+}
+
+/// One thing to do.
+enum Task {
+    PutAway(u32),
+    Make(u32),
+}
+
+impl Shared {
+    fn run(&self) {
+        while let Some(task) = self.next() {
+            let done = match task {
+                Task::PutAway(segment) => self.put_away(segment),
+                Task::Make(capacity) => self.make(capacity),
+            };
+            if let Err(error) = done {
+                LogStats::count(&self.stats.spare_failures, 1);
+                tracing::warn!(%error, "the log goes on without a prepared segment file");
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Task> {
+        let mut work = locked(&self.work);
+        loop {
+            if let Some(segment) = work.released.pop_front() {
+                return Some(Task::PutAway(segment));
+            }
+            if work.stop {
+                return None;
+            }
+            if let Some(capacity) = work.wanted.take() {
+                return Some(Task::Make(capacity));
+            }
+            work = self
+                .changed
+                .wait(work)
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+    }
+
+    /// Keeps the file of a released segment as a spare, or removes it.
+    fn put_away(&self, segment: u32) -> Result<(), LogError> {
+        let path = self.directory.segment(segment);
+        let failed = |error| LogError::io("put away", &path, error);
+        if locked(&self.work).spares.len() >= SPARES_MAX {
+            return fs::remove_file(&path).map_err(failed);
+        }
+        let spare = self.next_path();
+        fs::rename(&path, &spare).map_err(failed)?;
+        // Before the file is written again, its old name must be gone for good.
+        self.directory.sync()?;
+        self.keep(spare, false)
+    }
+
+    fn make(&self, capacity: u32) -> Result<(), LogError> {
+        {
+            let mut work = locked(&self.work);
+            if work
+                .spares
+                .iter()
+                .any(|spare| spare.bytes >= u64::from(capacity))
+            {
+                return Ok(());
+            }
+            // What is there is too small to be of use.
+            for small in work.spares.drain(..) {
+                let failed = |error| LogError::io("remove", &small.path, error);
+                fs::remove_file(&small.path).map_err(failed)?;
+            }
+        }
+        let path = self.next_path();
+        if let Err(error) = zero_file(&path, capacity) {
+            // A half made file only takes space.
+            let failed = |error| LogError::io("remove", &path, error);
+            fs::remove_file(&path).map_err(failed)?;
+            return Err(error);
+        }
+        self.keep(path, true)
+    }
+
+    fn keep(&self, path: PathBuf, zeroed: bool) -> Result<(), LogError> {
+        let file = directory::open_file(&path)?;
+        let bytes = file
+            .metadata()
+            .map_err(|error| LogError::io("read", &path, error))?
+            .len();
+        locked(&self.work).spares.push(Spare {
+            path,
+            file,
+            bytes,
+            zeroed,
+        });
+        Ok(())
+    }
+
+    fn next_path(&self) -> PathBuf {
+        self.directory
+            .spare(self.number.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Writes a file of zeros, in steps: each is on disk before the next, so that the fdatasync of the
+/// log never waits behind more than one.
+pub(super) fn zero_file(path: &std::path::Path, bytes: u32) -> Result<File, LogError> {
+    const STEP: u32 = 1 << 20;
+    let file = directory::create_file(path)?;
+    let zeros = vec![0; STEP.min(bytes) as usize];
+    let mut at = 0;
+    while at < bytes {
+        let len = STEP.min(bytes - at);
+        directory::write_at(&file, path, &zeros[..len as usize], u64::from(at))?;
+        directory::sync_data(&file, path)?;
+        at += len;
+    }
+    Ok(file)
+}
+
+/// Size of the segment that follows one of `capacity` bytes.
+pub(super) fn next_capacity(capacity: u32, options: &LogOptions) -> u32 {
+    capacity.saturating_mul(4).min(options.segment_bytes)
+}

@@ -1,0 +1,215 @@
+//! The log thread: takes all that has gathered, writes it, makes it durable, says so.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::directory::{self, Directory};
+use super::format::{self, FIRST_RECORD, NOTE_AT, SegmentHeader};
+use super::limits::QUIET_MS;
+use super::shared::{Shared, locked};
+use super::spares::{self, Spares};
+use super::stats::LogStats;
+use super::tail::{Job, Take};
+use super::{Durability, LogError, SegmentInfo};
+
+/// The segment that is written to.
+#[derive(Debug)]
+pub(super) struct Current {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+    pub(super) capacity: u32,
+}
+
+/// The state of the log thread.
+pub(super) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) directory: Directory,
+    pub(super) spares: Spares,
+    pub(super) current: Current,
+}
+
+impl Writer {
+    /// Runs until the log is closed or a write fails.
+    pub(super) fn run(mut self) {
+        while let Some(take) = self.next() {
+            match self.carry_out(take) {
+                Ok(()) => (self.shared.wake)(),
+                Err(error) => {
+                    self.shared.fail(error);
+                    (self.shared.wake)();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits for something to do. There is no delay to gather more: what comes while one batch is
+    /// made durable is the next batch.
+    fn next(&self) -> Option<Take> {
+        let mut tail = locked(&self.shared.tail);
+        loop {
+            if let Some(take) = tail.take() {
+                return Some(take);
+            }
+            if tail.closing {
+                if tail.mark() {
+                    continue;
+                }
+                return None;
+            }
+            tail.writer_sleeps = true;
+            if tail.has_quiet_work() {
+                let quiet = Duration::from_millis(QUIET_MS);
+                let waited = self.shared.work.wait_timeout(tail, quiet);
+                let (guard, result) = waited.unwrap_or_else(PoisonError::into_inner);
+                tail = guard;
+                if result.timed_out() && tail.writer_sleeps {
+                    tail.quiet();
+                }
+            } else {
+                tail = self
+                    .shared
+                    .work
+                    .wait(tail)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            tail.writer_sleeps = false;
+        }
+    }
+
+    fn carry_out(&mut self, take: Take) -> Result<(), LogError> {
+        let mut last_end = None;
+        for job in take.jobs {
+            match job {
+                Job::Write { at, bytes } => {
+                    let (file, path) = (&self.current.file, &self.current.path);
+                    directory::write_at(file, path, &bytes, u64::from(at.offset))?;
+                    last_end = Some(at.offset + bytes.len() as u32);
+                }
+                Job::Close { info, end, salt } => self.close(&info, end, salt)?,
+                Job::Open {
+                    segment,
+                    salt,
+                    capacity,
+                } => self.open(segment, salt, capacity)?,
+                Job::Release { segment } => self.spares.give_back(segment),
+            }
+        }
+        let durable = self.shared.options.durability == Durability::Fsync;
+        if durable && last_end.is_some() {
+            self.sync()?;
+        }
+        self.prepare_next(last_end);
+        locked(&self.shared.tail).wrote(take.end, durable);
+        self.shared.publish(take.sequence, take.bytes);
+        self.shared.progress.notify_all();
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), LogError> {
+        let begun = Instant::now();
+        directory::sync_data(&self.current.file, &self.current.path)?;
+        self.shared.stats.synced(begun.elapsed());
+        Ok(())
+    }
+
+    /// Closes the current segment. It is made durable whatever the policy, so that only the last
+    /// segment of a log can ever have a torn tail.
+    fn close(&mut self, info: &SegmentInfo, end: u32, salt: u64) -> Result<(), LogError> {
+        let note = format::encode_note(end, &info.streams, salt);
+        directory::write_at(
+            &self.current.file,
+            &self.current.path,
+            &note,
+            NOTE_AT as u64,
+        )?;
+        self.sync()
+    }
+
+    fn open(&mut self, segment: u32, salt: u64, capacity: u32) -> Result<(), LogError> {
+        let spare = self.spares.take(capacity);
+        if spare.is_some() {
+            LogStats::count(&self.shared.stats.spares_used, 1);
+        }
+        let header = SegmentHeader {
+            segment,
+            salt,
+            capacity,
+            zeroed: true,
+        };
+        self.current = begin_segment(&self.directory, header, spare)?;
+        LogStats::count(&self.shared.stats.segments_begun, 1);
+        Ok(())
+    }
+
+    /// Has the next segment file made while there is still room in this one.
+    fn prepare_next(&self, written: Option<u32>) {
+        if written.is_some_and(|end| end > self.current.capacity / 2) {
+            self.spares.want(spares::next_capacity(
+                self.current.capacity,
+                &self.shared.options,
+            ));
+        }
+    }
+}
+
+/// Puts a file with a new header into the place of a segment. The header is durable before the
+/// file has the name, and the name before anything is written.
+pub(super) fn begin_segment(
+    directory: &Directory,
+    mut header: SegmentHeader,
+    spare: Option<spares::Spare>,
+) -> Result<Current, LogError> {
+    let path = directory.segment(header.segment);
+    let (made, file) = if let Some(spare) = spare {
+        header.zeroed = spare.zeroed;
+        (spare.path, spare.file)
+    } else {
+        // Nothing was prepared: a sparse file will do, at the price of slower syncs.
+        let made = path.with_extension("spare");
+        let file = directory::create_file(&made)?;
+        file.set_len(u64::from(header.capacity))
+            .map_err(|error| LogError::io("grow", &made, error))?;
+        (made, file)
+    };
+    directory::write_at(&file, &made, &header.encode(), 0)?;
+    directory::sync_data(&file, &made)?;
+    std::fs::rename(&made, &path).map_err(|error| LogError::io("name", &path, error))?;
+    directory.sync()?;
+    Ok(Current {
+        file,
+        path,
+        capacity: header.capacity,
+    })
+}
+
+/// The first segment of a new log, small and zeroed, so that starting takes no time.
+pub(super) fn begin_log(
+    directory: &Directory,
+    salt: u64,
+    capacity: u32,
+) -> Result<Current, LogError> {
+    let path = directory.spare(0);
+    let file = spares::zero_file(&path, capacity)?;
+    let bytes = u64::from(capacity);
+    let header = SegmentHeader {
+        segment: 1,
+        salt,
+        capacity,
+        zeroed: true,
+    };
+    begin_segment(
+        directory,
+        header,
+        Some(spares::Spare {
+            path,
+            file,
+            bytes,
+            zeroed: true,
+        }),
+    )
+}
+
+const _: () = assert!(NOTE_AT < FIRST_RECORD as usize);
