@@ -7,6 +7,11 @@
 //! Invariant: no I/O, no clock, no state. Invariant: decoding copies no payload, and allocates no
 //! more than in proportion to the bytes of the packet at hand.
 
+#![allow(
+    clippy::doc_markdown,
+    reason = "QoS is how the standard writes it in prose"
+)]
+
 pub mod limits;
 
 mod decode;

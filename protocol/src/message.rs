@@ -139,7 +139,7 @@ impl Message {
         debug_assert!(usize::from(topic_len) <= properties.start);
         debug_assert!(properties.start <= properties.end && properties.end <= payload_at);
         debug_assert!(payload_at <= buf.len());
-        debug_assert!(buf.len() <= u32::MAX as usize);
+        debug_assert!(u32::try_from(buf.len()).is_ok());
         Message {
             buf,
             topic_len,
@@ -201,7 +201,7 @@ impl fmt::Debug for Message {
             .field("properties", &self.properties())
             .field("payload_len", &self.payload_len())
             .field("expiry_s", &self.expiry_s)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

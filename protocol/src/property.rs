@@ -31,7 +31,7 @@ pub(crate) enum Property<'a> {
     TopicAlias(NonZeroU16),
     MaximumQoS(u8),
     RetainAvailable(bool),
-    UserProperty(&'a str, &'a str),
+    User(&'a str, &'a str),
     MaximumPacketSize(NonZeroU32),
     WildcardAvailable(bool),
     SubscriptionIdsAvailable(bool),
@@ -173,7 +173,7 @@ fn value<'a>(identifier: u8, reader: &mut Reader<'a>) -> Result<Property<'a>, Vi
         id::TOPIC_ALIAS => Property::TopicAlias(non_zero(reader, Violation::TopicAliasZero)?),
         id::MAXIMUM_QOS => Property::MaximumQoS(u8::from(flag(reader)?)),
         id::RETAIN_AVAILABLE => Property::RetainAvailable(flag(reader)?),
-        id::USER_PROPERTY => Property::UserProperty(reader.str()?, reader.str()?),
+        id::USER_PROPERTY => Property::User(reader.str()?, reader.str()?),
         id::MAXIMUM_PACKET_SIZE => {
             let bytes = NonZeroU32::new(reader.u32()?).ok_or(Violation::PropertyValue)?;
             Property::MaximumPacketSize(bytes)

@@ -131,7 +131,7 @@ pub(super) fn user_properties(section: &[u8]) -> impl Iterator<Item = (&str, &st
     std::iter::from_fn(move || {
         while !reader.is_empty() {
             let property = MESSAGE.next(&mut reader, &mut seen).ok()?;
-            if let Property::UserProperty(name, value) = property {
+            if let Property::User(name, value) = property {
                 return Some((name, value));
             }
         }

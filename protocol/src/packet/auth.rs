@@ -57,7 +57,7 @@ impl Auth {
                 Property::AuthMethod(method) => auth.auth_method = Some(method.into()),
                 Property::AuthData(data) => auth.auth_data = Some(Bytes::copy_from_slice(data)),
                 Property::ReasonString(text) => auth.reason_string = Some(text.into()),
-                Property::UserProperty(name, value) => {
+                Property::User(name, value) => {
                     auth.user_properties.push_checked(name, value);
                 }
                 _ => {}

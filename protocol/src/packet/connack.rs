@@ -142,7 +142,7 @@ impl ConnAck {
             Property::AssignedClientId(id) => self.assigned_client_id = Some(id.into()),
             Property::TopicAliasMaximum(maximum) => self.topic_alias_maximum = maximum,
             Property::ReasonString(text) => self.reason_string = Some(text.into()),
-            Property::UserProperty(name, value) => self.user_properties.push_checked(name, value),
+            Property::User(name, value) => self.user_properties.push_checked(name, value),
             Property::WildcardAvailable(available) => self.wildcard_available = available,
             Property::SubscriptionIdsAvailable(available) => {
                 self.subscription_ids_available = available;

@@ -155,7 +155,7 @@ impl Connect {
             Property::RequestProblemInformation(wanted) => {
                 self.request_problem_information = wanted;
             }
-            Property::UserProperty(name, value) => self.user_properties.push_checked(name, value),
+            Property::User(name, value) => self.user_properties.push_checked(name, value),
             Property::AuthMethod(method) => self.auth_method = Some(method.into()),
             Property::AuthData(data) => self.auth_data = Some(Bytes::copy_from_slice(data)),
             _ => {}
