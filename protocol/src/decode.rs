@@ -54,8 +54,8 @@ pub fn decode(
     if bytes.len() < len {
         return Ok(Decoded::Incomplete { need: Some(len) });
     }
-    let reader = Reader::new(&chunk[..at + len], at + body_at);
-    let packet = read_packet(chunk, reader, first, version)?;
+    let mut reader = Reader::new(&chunk[..at + len], at + body_at);
+    let packet = read_packet(chunk, &mut reader, first, version)?;
     Ok(Decoded::Packet { packet, len })
 }
 
@@ -90,7 +90,7 @@ fn check_first_byte(first: u8, version: Version) -> Result<(), Violation> {
 
 fn read_packet(
     chunk: &Bytes,
-    reader: Reader<'_>,
+    reader: &mut Reader<'_>,
     first: u8,
     version: Version,
 ) -> Result<Packet, Violation> {

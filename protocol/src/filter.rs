@@ -76,13 +76,14 @@ pub fn filter_matches(filter: &str, topic: &str) -> bool {
     if topic.starts_with('$') && filter.starts_with(['+', '#']) {
         return false;
     }
-    let mut topic_levels = topic.split('/');
-    for level in filter.split('/') {
-        if level == "#" {
+    // Bytes: no character but '/' has its byte, and levels are too short for a string search to pay.
+    let mut topic_levels = topic.as_bytes().split(|byte| *byte == b'/');
+    for level in filter.as_bytes().split(|byte| *byte == b'/') {
+        if level == b"#" {
             return true;
         }
         match topic_levels.next() {
-            Some(name) if level == "+" || level == name => {}
+            Some(name) if level == b"+" || level == name => {}
             _ => return false,
         }
     }

@@ -89,7 +89,7 @@ pub fn encode_ack(
 impl Ack {
     /// Reads the packet from behind its fixed header.
     pub(crate) fn read(
-        mut reader: Reader<'_>,
+        reader: &mut Reader<'_>,
         version: Version,
         kind: AckKind,
     ) -> Result<Ack, Violation> {
@@ -100,7 +100,7 @@ impl Ack {
                 .filter(|reason| kind.allows(*reason))
                 .ok_or(Violation::ReasonCodeNotAllowed)?;
             if !reader.is_empty() {
-                read_properties(&mut reader, ANSWER_PROPERTIES, |_| Ok(()))?;
+                read_properties(reader, ANSWER_PROPERTIES, |_| Ok(()))?;
             }
         }
         reader.finish()?;

@@ -43,7 +43,7 @@ impl Auth {
     }
 
     /// Reads the packet from behind its fixed header.
-    pub(crate) fn read(mut reader: Reader<'_>) -> Result<Auth, Violation> {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Auth, Violation> {
         let mut auth = Auth::new(ReasonCode::Success);
         // Only the empty packet leaves out reason and properties (section 3.15.2.1).
         if reader.is_empty() {
@@ -52,7 +52,7 @@ impl Auth {
         auth.reason = ReasonCode::from_u8(reader.u8()?)
             .filter(|reason| allows(*reason))
             .ok_or(Violation::ReasonCodeNotAllowed)?;
-        read_properties(&mut reader, PROPERTIES, |property| {
+        read_properties(reader, PROPERTIES, |property| {
             match property {
                 Property::AuthMethod(method) => auth.auth_method = Some(method.into()),
                 Property::AuthData(data) => auth.auth_data = Some(Bytes::copy_from_slice(data)),

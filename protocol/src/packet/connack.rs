@@ -102,7 +102,7 @@ impl ConnAck {
 
 impl ConnAck {
     /// Reads the packet from behind its fixed header.
-    pub(crate) fn read(mut reader: Reader<'_>, version: Version) -> Result<ConnAck, Violation> {
+    pub(crate) fn read(reader: &mut Reader<'_>, version: Version) -> Result<ConnAck, Violation> {
         let flags = reader.u8()?;
         let code = reader.u8()?;
         let reason = if version.has_properties() {
@@ -119,7 +119,7 @@ impl ConnAck {
             ..ConnAck::new(reason)
         };
         if version.has_properties() {
-            read_properties(&mut reader, PROPERTIES, |property| {
+            read_properties(reader, PROPERTIES, |property| {
                 connack.note(property);
                 Ok(())
             })?;

@@ -111,22 +111,22 @@ impl Connect {
 
 impl Connect {
     /// Reads the packet from behind its fixed header.
-    pub(crate) fn read(mut reader: Reader<'_>) -> Result<Connect, Violation> {
-        let version = read_version(&mut reader)?;
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Connect, Violation> {
+        let version = read_version(reader)?;
         let flags = reader.u8()?;
         check_flags(flags, version)?;
         let mut connect = Connect::new(version, "");
         connect.clean_start = flags & CLEAN_START != 0;
         connect.keep_alive_s = reader.u16()?;
         if version.has_properties() {
-            read_properties(&mut reader, PROPERTIES, |property| {
+            read_properties(reader, PROPERTIES, |property| {
                 connect.note(property);
                 Ok(())
             })?;
         }
         connect.client_id = CompactString::new(reader.str()?);
         if flags & WILL_FLAG != 0 {
-            connect.will = Some(Will::read(&mut reader, flags, version)?);
+            connect.will = Some(Will::read(reader, flags, version)?);
         }
         // MQTT 3.1 (section 3.1) lets both fields be missing in spite of their flags.
         let may_be_missing = version == Version::V31;

@@ -42,14 +42,14 @@ impl Disconnect {
 
 impl Disconnect {
     /// Reads the packet from behind its fixed header.
-    pub(crate) fn read(mut reader: Reader<'_>, version: Version) -> Result<Disconnect, Violation> {
+    pub(crate) fn read(reader: &mut Reader<'_>, version: Version) -> Result<Disconnect, Violation> {
         let mut disconnect = Disconnect::new(ReasonCode::Success);
         if version.has_properties() && !reader.is_empty() {
             disconnect.reason = ReasonCode::from_u8(reader.u8()?)
                 .filter(|reason| allows(*reason))
                 .ok_or(Violation::ReasonCodeNotAllowed)?;
             if !reader.is_empty() {
-                disconnect.read_properties(&mut reader)?;
+                disconnect.read_properties(reader)?;
             }
         }
         reader.finish()?;

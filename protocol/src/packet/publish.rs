@@ -238,9 +238,10 @@ fn write_properties(out: &mut Vec<u8>, message: &Message, options: &PublishOptio
 impl Publish {
     /// Reads the packet from behind its fixed header. `reader` reads `chunk`, up to the packet's
     /// end: the message becomes a slice of it.
+    #[inline]
     pub(crate) fn read(
         chunk: &Bytes,
-        mut reader: Reader<'_>,
+        reader: &mut Reader<'_>,
         flags: u8,
         version: Version,
     ) -> Result<Publish, Violation> {
@@ -264,7 +265,12 @@ impl Publish {
         };
         let section_at = reader.position();
         let section = reader.take(properties_len)?;
-        let properties = MessageProperties::read(section, PUBLISH)?;
+        // Most have none: the common way stays short.
+        let properties = if section.is_empty() {
+            MessageProperties::default()
+        } else {
+            MessageProperties::read(section, PUBLISH)?
+        };
         if topic.is_empty() && properties.topic_alias.is_none() {
             return Err(Violation::TopicNameEmpty);
         }

@@ -18,15 +18,15 @@ pub struct SubAck {
 
 impl SubAck {
     /// Reads the packet from behind its fixed header.
-    pub(crate) fn read(mut reader: Reader<'_>, version: Version) -> Result<SubAck, Violation> {
+    pub(crate) fn read(reader: &mut Reader<'_>, version: Version) -> Result<SubAck, Violation> {
         let packet_id = reader.packet_id()?;
         let reasons = if version.has_properties() {
-            read_properties(&mut reader, ANSWER_PROPERTIES, |_| Ok(()))?;
-            read_codes(&mut reader, |code| {
+            read_properties(reader, ANSWER_PROPERTIES, |_| Ok(()))?;
+            read_codes(reader, |code| {
                 ReasonCode::from_u8(code).filter(|code| allows(*code))
             })?
         } else {
-            read_codes(&mut reader, v3_code)?
+            read_codes(reader, v3_code)?
         };
         Ok(SubAck { packet_id, reasons })
     }

@@ -81,11 +81,11 @@ impl SubscribeOptions {
 
 impl Subscribe {
     /// Reads the packet from behind its fixed header.
-    pub(crate) fn read(mut reader: Reader<'_>, version: Version) -> Result<Subscribe, Violation> {
+    pub(crate) fn read(reader: &mut Reader<'_>, version: Version) -> Result<Subscribe, Violation> {
         let packet_id = reader.packet_id()?;
         let mut subscription_id = None;
         if version.has_properties() {
-            read_properties(&mut reader, PROPERTIES, |property| {
+            read_properties(reader, PROPERTIES, |property| {
                 if let Property::SubscriptionId(id) = property {
                     subscription_id = Some(id);
                 }

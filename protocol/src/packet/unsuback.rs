@@ -17,13 +17,13 @@ pub struct UnsubAck {
 
 impl UnsubAck {
     /// Reads the packet from behind its fixed header.
-    pub(crate) fn read(mut reader: Reader<'_>, version: Version) -> Result<UnsubAck, Violation> {
+    pub(crate) fn read(reader: &mut Reader<'_>, version: Version) -> Result<UnsubAck, Violation> {
         let packet_id = reader.packet_id()?;
         let mut reasons = Vec::new();
         if version.has_properties() {
-            read_properties(&mut reader, ANSWER_PROPERTIES, |_| Ok(()))?;
+            read_properties(reader, ANSWER_PROPERTIES, |_| Ok(()))?;
             let code = |byte| ReasonCode::from_u8(byte).filter(|reason| allows(*reason));
-            reasons = read_codes(&mut reader, code)?;
+            reasons = read_codes(reader, code)?;
         }
         reader.finish()?;
         Ok(UnsubAck { packet_id, reasons })

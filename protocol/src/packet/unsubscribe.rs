@@ -19,10 +19,13 @@ pub struct Unsubscribe {
 
 impl Unsubscribe {
     /// Reads the packet from behind its fixed header.
-    pub(crate) fn read(mut reader: Reader<'_>, version: Version) -> Result<Unsubscribe, Violation> {
+    pub(crate) fn read(
+        reader: &mut Reader<'_>,
+        version: Version,
+    ) -> Result<Unsubscribe, Violation> {
         let packet_id = reader.packet_id()?;
         if version.has_properties() {
-            read_properties(&mut reader, PROPERTIES, |_| Ok(()))?;
+            read_properties(reader, PROPERTIES, |_| Ok(()))?;
         }
         let mut filters = Vec::with_capacity(count_filters(reader.clone(), 0)?);
         while !reader.is_empty() {
