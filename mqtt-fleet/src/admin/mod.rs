@@ -1,0 +1,123 @@
+//! The admin port: `/metrics`, `/health/live`, `/health/ready`, and one page for people at `/`.
+//!
+//! It has a thread of its own, so that a scrape never waits for MQTT traffic nor holds it up.
+//! Invariant: nothing here changes the broker; whoever can reach this port can only read.
+
+mod connection;
+mod health;
+mod page;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use tokio::sync::oneshot;
+
+use crate::metrics::Exposition;
+use connection::Bounded;
+pub(crate) use health::{Health, Phase};
+
+/// What the pages are made of.
+struct Shown {
+    health: Arc<Health>,
+    exposition: Exposition,
+    mqtt: SocketAddr,
+}
+
+/// The running admin port; closed when dropped.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Admin {
+    /// Serves `listener` (non-blocking) on a thread of its own. `mqtt` is the address that the
+    /// page names.
+    pub(crate) fn start(
+        listener: TcpListener,
+        mqtt: SocketAddr,
+        health: Arc<Health>,
+        exposition: Exposition,
+    ) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let listener = {
+            let _inside = runtime.enter();
+            tokio::net::TcpListener::from_std(listener)?
+        };
+        let router = router(Arc::new(Shown {
+            health,
+            exposition,
+            mqtt,
+        }));
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("admin".into())
+            .spawn(move || {
+                runtime.block_on(async move {
+                    let server = axum::serve(Bounded::new(listener), router);
+                    tokio::select! {
+                        ended = server.into_future() => {
+                            tracing::error!(?ended, "the admin port has ended");
+                        }
+                        // Sent, or the handle is gone: both mean stop.
+                        _ = stopped => {}
+                    }
+                });
+            })?;
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let ended = self.thread.take().map(JoinHandle::join);
+        if matches!(ended, Some(Err(_))) {
+            tracing::error!("the admin thread panicked");
+        }
+    }
+}
+
+fn router(shown: Arc<Shown>) -> Router {
+    Router::new()
+        .route("/", get(front_page))
+        .route("/metrics", get(metrics))
+        .route("/health/live", get(async || "live\n"))
+        .route("/health/ready", get(ready))
+        .with_state(shown)
+}
+
+async fn front_page(State(shown): State<Arc<Shown>>) -> Html<String> {
+    Html(page::render(
+        shown.mqtt,
+        shown.health.phase(),
+        shown.exposition.key_figures(),
+    ))
+}
+
+async fn metrics(State(shown): State<Arc<Shown>>) -> Response {
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    match shown.exposition.text() {
+        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn ready(State(shown): State<Arc<Shown>>) -> (StatusCode, &'static str) {
+    match shown.health.phase() {
+        Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
+        Phase::Ready => (StatusCode::OK, "ready\n"),
+        Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+    }
+}

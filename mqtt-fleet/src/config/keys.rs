@@ -1,0 +1,107 @@
+//! The table of configuration keys.
+
+use super::value::Kind;
+
+/// One key of the configuration.
+#[derive(Debug)]
+pub(crate) struct Key {
+    /// Its TOML section.
+    pub(crate) section: &'static str,
+    /// Its name in the section.
+    pub(crate) name: &'static str,
+    /// What values it takes.
+    pub(crate) kind: Kind,
+    /// Its default, as one would type it.
+    pub(crate) default: &'static str,
+    /// What it does, in one phrase.
+    pub(crate) about: &'static str,
+}
+
+impl Key {
+    /// `section.name`, as error messages and `mqtt-fleet check` write it.
+    pub(crate) fn path(&self) -> String {
+        format!("{}.{}", self.section, self.name)
+    }
+
+    /// The environment variable that sets this key.
+    pub(crate) fn variable(&self) -> String {
+        let section = self.section.to_ascii_uppercase();
+        format!(
+            "{ENVIRONMENT_PREFIX}{section}__{}",
+            self.name.to_ascii_uppercase()
+        )
+    }
+}
+
+/// What every environment variable that sets a key starts with.
+pub(crate) const ENVIRONMENT_PREFIX: &str = "MQTT_FLEET_";
+
+/// Position of `section.name` in [`KEYS`].
+pub(crate) fn position(section: &str, name: &str) -> Option<usize> {
+    KEYS.iter()
+        .position(|key| key.section == section && key.name == name)
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+const fn key(
+    section: &'static str,
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    about: &'static str,
+) -> Key {
+    Key {
+        section,
+        name,
+        kind,
+        default,
+        about,
+    }
+}
+
+const fn whole(min: u64, max: u64) -> Kind {
+    Kind::Whole { min, max }
+}
+
+/// Every key there is, section by section. The tests parse every default, and compare the table in
+/// README.md with this one.
+#[rustfmt::skip]
+pub(crate) const KEYS: &[Key] = &[
+    key("listen", "mqtt", Kind::Address, "127.0.0.1:1883", "address of the MQTT port"),
+    key("listen", "admin", Kind::Address, "127.0.0.1:9883", "address of the admin port (metrics, health)"),
+    key("listen", "allow_anonymous", Kind::Switch, "false", "accept clients without authentication from beyond this machine"),
+
+    key("data", "dir", Kind::Path, "./data", "folder of the log"),
+    key("data", "durability", Kind::Choice(&["fsync", "os", "memory"]), "fsync", "what an acknowledgement outlives: fsync = power loss, os = a crash of this process, memory = nothing"),
+    key("data", "segment_mb", whole(1, 1024), "32", "size of one log file, MiB"),
+    key("data", "cache_mb", whole(1, 65_536), "64", "memory for recently written log records, MiB"),
+
+    key("limits", "max_packet_bytes", whole(KIB, 256 * MIB), "1048576", "largest MQTT packet a client may send"),
+    key("limits", "max_connections", whole(1, 10_000_000), "1000000", "connections at the same time; further ones are refused"),
+    key("limits", "connect_timeout_s", whole(1, 3_600), "10", "time from the TCP connection to a complete CONNECT"),
+    key("limits", "queue_messages", whole(1, 100_000_000), "100000", "messages waiting for one session"),
+    key("limits", "queue_bytes", whole(KIB, 64 * GIB), "67108864", "bytes waiting for one session"),
+    key("limits", "queue_full", Kind::Choice(&["drop_oldest", "drop_newest", "refuse"]), "drop_oldest", "what happens to a message for a session whose queue is full"),
+    key("limits", "retained_messages", whole(0, 100_000_000), "1000000", "retained messages"),
+    key("limits", "retained_bytes", whole(0, 64 * GIB), "1073741824", "bytes of retained messages"),
+    key("limits", "filters_per_session", whole(1, 1_000_000), "1000", "topic filters one session may hold"),
+    key("limits", "topic_levels", whole(1, 1_000), "32", "levels of a topic or topic filter"),
+    key("limits", "topic_bytes", whole(16, 65_535), "4096", "bytes of a topic or topic filter"),
+    key("limits", "client_id_bytes", whole(23, 65_535), "256", "bytes of a client id"),
+    key("limits", "receive_maximum", whole(1, 65_535), "1024", "QoS 1 and 2 messages of one client that may wait for their acknowledgement"),
+    key("limits", "topic_alias_maximum", whole(0, 65_535), "32", "topic aliases one client may set"),
+    key("limits", "keep_alive_max_s", whole(1, 65_535), "65535", "longest keep alive; MQTT 5 clients are told a shorter one"),
+    key("limits", "session_expiry_max_s", whole(0, 4_294_967_295), "4294967295", "longest session expiry; 4294967295 = as the client asks, also never"),
+    key("limits", "v3_session_expiry_s", whole(1, 4_294_967_295), "604800", "session expiry of MQTT 3 clients with clean session 0"),
+    key("limits", "qos2_ids", whole(1, 65_535), "1024", "QoS 2 packet ids one client may hold open"),
+
+    key("shards", "count", whole(0, 256), "0", "threads that serve connections; 0 = one per processor"),
+
+    key("log", "level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "info", "what goes to standard error"),
+    key("log", "format", Kind::Choice(&["text", "json"]), "text", "form of a log line"),
+
+    key("drain", "deadline_s", whole(0, 3_600), "10", "time to finish what is under way after a stop signal"),
+];

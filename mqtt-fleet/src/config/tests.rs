@@ -1,0 +1,184 @@
+use std::path::Path;
+use std::time::Duration;
+
+use super::keys::KEYS;
+use super::settings::QueueFull;
+use super::typed::Origin;
+use super::*;
+
+fn from(file: &str, environment: &[(&str, &str)]) -> Result<(Settings, Typed), Vec<String>> {
+    let mut errors = Vec::new();
+    let mut typed = Typed::defaults();
+    typed.overlay(file::parse(Path::new("fleet.toml"), file, &mut errors));
+    let environment = environment
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+    typed.overlay(environment::read(environment, &mut errors));
+    let words = |errors: Vec<ConfigError>| errors.iter().map(ToString::to_string).collect();
+    if !errors.is_empty() {
+        return Err(words(errors));
+    }
+    match Settings::from_typed(&typed) {
+        Ok(settings) => Ok((settings, typed)),
+        Err(errors) => Err(words(errors)),
+    }
+}
+
+fn complaint(file: &str) -> String {
+    let errors = from(file, &[]).expect_err("the file is wrong");
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    errors.into_iter().next().expect("there is one")
+}
+
+#[test]
+fn the_defaults_are_valid_and_mean_what_the_table_says() {
+    let (settings, typed) = from("", &[]).expect("defaults are valid");
+    assert_eq!(settings.listen.mqtt.to_string(), "127.0.0.1:1883");
+    assert_eq!(settings.data.durability, Durability::Fsync);
+    assert_eq!(settings.data.segment_bytes, 32 << 20);
+    assert_eq!(settings.limits.v3_session_expiry_s, 7 * 24 * 3_600);
+    assert_eq!(settings.limits.connect_timeout, Duration::from_secs(10));
+    assert_eq!(settings.limits.queue_full, QueueFull::DropOldest);
+    assert!(settings.shards >= 1);
+    assert_eq!(typed.iter().count(), KEYS.len());
+}
+
+#[test]
+fn bounds_of_every_number_fit_the_field_that_takes_it() {
+    for largest in [false, true] {
+        let mut typed = Typed::defaults();
+        for (position, key) in KEYS.iter().enumerate() {
+            if let value::Kind::Whole { min, max } = key.kind {
+                let bound = if largest { max } else { min };
+                typed.set(position, value::Value::Whole(bound), Origin::Default);
+            }
+        }
+        Settings::from_typed(&typed).expect("every key at its bound");
+    }
+}
+
+#[test]
+fn a_file_sets_and_the_environment_overrides() {
+    let file = "[limits]\nqueue_messages = 1_000\nqueue_full = \"refuse\"\n[data]\ndir = \"/srv\"";
+    let variables = [("MQTT_FLEET_LIMITS__QUEUE_MESSAGES", "7"), ("PATH", "/bin")];
+    let (settings, typed) = from(file, &variables).expect("valid");
+    assert_eq!(settings.limits.queue_messages, 7);
+    assert_eq!(settings.limits.queue_full, QueueFull::Refuse);
+    assert_eq!(settings.data.dir, Path::new("/srv"));
+    let origin = |section, name| typed.origin(section, name).to_string();
+    assert_eq!(
+        origin("limits", "queue_messages"),
+        "environment variable MQTT_FLEET_LIMITS__QUEUE_MESSAGES"
+    );
+    assert_eq!(origin("limits", "queue_full"), "fleet.toml:3");
+    assert_eq!(origin("limits", "queue_bytes"), "default");
+}
+
+#[test]
+fn a_wrong_value_is_named_with_line_key_and_what_is_allowed() {
+    assert_eq!(
+        complaint("\n[limits]\nqueue_messages = \"many\"\n"),
+        "fleet.toml:3: limits.queue_messages = \"many\": expected a whole number from 1 to \
+         100000000"
+    );
+    assert_eq!(
+        complaint("[data]\n\n\ndurability = \"disk\""),
+        "fleet.toml:4: data.durability = \"disk\": expected one of \"fsync\", \"os\", \"memory\""
+    );
+    assert_eq!(
+        complaint("[limits]\nreceive_maximum = 0"),
+        "fleet.toml:2: limits.receive_maximum = 0: expected a whole number from 1 to 65535"
+    );
+    assert_eq!(
+        complaint("listen = 1883"),
+        "fleet.toml:1: listen = 1883: expected a section: a line [listen], its keys below it"
+    );
+}
+
+#[test]
+fn an_unknown_name_is_an_error_that_suggests_the_nearest() {
+    assert_eq!(
+        complaint("[data]\ndurabilty = \"os\""),
+        "fleet.toml:2: unknown key data.durabilty; did you mean data.durability?"
+    );
+    assert_eq!(
+        complaint("[data]\nqueue_full = \"refuse\""),
+        "fleet.toml:2: unknown key data.queue_full; did you mean limits.queue_full?"
+    );
+    assert_eq!(
+        complaint("[limit]\nqueue_bytes = 9"),
+        "fleet.toml:1: unknown section limit; did you mean limits?"
+    );
+    assert_eq!(complaint("[zebra]"), "fleet.toml:1: unknown section zebra");
+}
+
+#[test]
+fn broken_toml_is_named_with_line_and_column() {
+    let sentence = complaint("[data]\ndir = ./data\n");
+    assert!(sentence.starts_with("fleet.toml:2:"), "{sentence}");
+    assert!(!sentence.contains('\n'), "{sentence}");
+}
+
+#[test]
+fn every_mistake_is_told_not_only_the_first() {
+    let errors = from("[data]\na = 1\nb = 2", &[("MQTT_FLEET_X", "1")]).expect_err("three");
+    assert_eq!(errors.len(), 3, "{errors:?}");
+}
+
+#[test]
+fn an_unknown_variable_is_an_error_but_those_of_the_tests_are_not() {
+    let errors = from("", &[("MQTT_FLEET_DATA_DIR", "/srv")]).expect_err("one underscore");
+    assert_eq!(
+        errors,
+        [
+            "environment variable MQTT_FLEET_DATA_DIR: unknown setting DATA_DIR; did you mean \
+          MQTT_FLEET_DATA__DIR?"
+        ]
+    );
+    from(
+        "",
+        &[("MQTT_FLEET_TEST_ADDR", "x"), ("MQTT_FLEET_PYTHON", "y")],
+    )
+    .expect("ignored");
+}
+
+#[test]
+fn beyond_loopback_must_be_asked_for() {
+    let sentence = complaint("[listen]\nmqtt = \"0.0.0.0:1883\"");
+    assert!(
+        sentence.starts_with("fleet.toml:2: listen.mqtt = \"0.0.0.0:1883\""),
+        "{sentence}"
+    );
+    assert!(sentence.contains("--allow-anonymous"), "{sentence}");
+    from(
+        "[listen]\nmqtt = \"0.0.0.0:1883\"\nallow_anonymous = true",
+        &[],
+    )
+    .expect("asked for");
+    from("[listen]\nmqtt = \"[::1]:1883\"", &[]).expect("loopback, too");
+}
+
+#[test]
+fn values_that_cannot_work_together_are_refused() {
+    let sentence = complaint("[limits]\nqueue_bytes = 2048");
+    assert!(sentence.starts_with("fleet.toml:2: limits.queue_bytes must be at least"));
+    let sentence = complaint("[listen]\nadmin = \"127.0.0.1:1883\"");
+    assert!(sentence.contains("different ports"), "{sentence}");
+}
+
+#[test]
+fn the_readme_table_lists_every_key_with_its_default() {
+    let readme = include_str!("../../../README.md");
+    for key in KEYS {
+        let row = format!("| `{}` | `{}` |", key.path(), key.default);
+        assert!(readme.contains(&row), "README.md lacks the row {row}");
+    }
+}
+
+#[test]
+fn the_example_file_is_valid() {
+    let example = include_str!("../../../deploy/mqtt-fleet.toml");
+    let mut errors = Vec::new();
+    file::parse(Path::new("deploy/mqtt-fleet.toml"), example, &mut errors);
+    assert!(errors.is_empty(), "{errors:?}");
+}

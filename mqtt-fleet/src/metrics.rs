@@ -1,0 +1,311 @@
+//! The list of figures that `/metrics` shows.
+//!
+//! The parts of the broker count in plain atomic integers of their own and know nothing of this
+//! module. Here each figure gets a name, an explanation and a function that reads it; nothing is
+//! copied until somebody asks.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+/// Reads one figure now. Called on the admin thread; must not block.
+pub(crate) type Read = Box<dyn Fn() -> u64 + Send + Sync>;
+
+/// Every figure of the process.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    families: Vec<Family>,
+}
+
+/// One named figure, or several that differ in one label.
+pub(crate) struct Family {
+    name: &'static str,
+    help: &'static str,
+    kind: MetricType,
+    /// Name of the label; empty for a figure without one.
+    label: &'static str,
+    /// Value of the label and figure; exactly one where there is no label.
+    samples: Vec<(&'static str, Read)>,
+    /// What the page for people calls it, if it stands there.
+    title: Option<&'static str>,
+}
+
+impl Metrics {
+    /// Adds a count that only grows. `name` goes without the `_total` that Prometheus wants at its
+    /// end: the encoder adds it.
+    pub(crate) fn counter(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        read: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> &mut Family {
+        self.family(
+            name,
+            help,
+            MetricType::Counter,
+            "",
+            vec![("", Box::new(read))],
+        )
+    }
+
+    /// Adds a figure that goes up and down.
+    pub(crate) fn gauge(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        read: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> &mut Family {
+        self.family(
+            name,
+            help,
+            MetricType::Gauge,
+            "",
+            vec![("", Box::new(read))],
+        )
+    }
+
+    /// Adds counts that differ in `label`, one per (value of the label, function), for instance
+    /// dropped messages by reason.
+    pub(crate) fn counter_by(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        samples: Vec<(&'static str, Read)>,
+    ) -> &mut Family {
+        self.family(name, help, MetricType::Counter, label, samples)
+    }
+
+    fn family(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        kind: MetricType,
+        label: &'static str,
+        samples: Vec<(&'static str, Read)>,
+    ) -> &mut Family {
+        debug_assert!(
+            self.families.iter().all(|family| family.name != name),
+            "{name} twice"
+        );
+        self.families.push(Family {
+            name,
+            help,
+            kind,
+            label,
+            samples,
+            title: None,
+        });
+        self.families.last_mut().expect("pushed in the line above")
+    }
+
+    /// Closes the list.
+    pub(crate) fn publish(self) -> Exposition {
+        let families = Families(Arc::new(self.families));
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(families.clone()));
+        Exposition { families, registry }
+    }
+}
+
+impl Family {
+    /// Shows the figure, summed over its label, on the page for people under this title.
+    pub(crate) fn titled(&mut self, title: &'static str) {
+        self.title = Some(title);
+    }
+
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        if self.label.is_empty() {
+            let (_, read) = &self.samples[0];
+            return self.encode_one(read(), encoder);
+        }
+        for (value, read) in &self.samples {
+            self.encode_one(read(), encoder.encode_family(&[(self.label, *value)])?)?;
+        }
+        Ok(())
+    }
+
+    fn encode_one(&self, figure: u64, encoder: MetricEncoder<'_>) -> fmt::Result {
+        match self.kind {
+            MetricType::Counter => ConstCounter::new(figure).encode(encoder),
+            _ => ConstGauge::new(figure).encode(encoder),
+        }
+    }
+}
+
+impl fmt::Debug for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// The closed list, ready to be read any number of times.
+#[derive(Debug)]
+pub(crate) struct Exposition {
+    families: Families,
+    registry: Registry,
+}
+
+impl Exposition {
+    /// All figures in the OpenMetrics text format.
+    pub(crate) fn text(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+
+    /// The figures of the page for people: title and value.
+    pub(crate) fn key_figures(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let sum = |family: &Family| family.samples.iter().map(|(_, read)| read()).sum();
+        self.families
+            .0
+            .iter()
+            .filter_map(move |family| Some((family.title?, sum(family))))
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Families(Arc<Vec<Family>>);
+
+impl Collector for Families {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for family in self.0.iter() {
+            let metric = encoder.encode_descriptor(family.name, family.help, None, family.kind)?;
+            family.encode(metric)?;
+        }
+        Ok(())
+    }
+}
+
+/// Adds the figures of the process itself, as the operating system tells them.
+pub(crate) fn add_process(metrics: &mut Metrics) {
+    let started = std::time::Instant::now();
+    metrics
+        .gauge(
+            "mqtt_fleet_uptime_seconds",
+            "Seconds since the start of the process",
+            move || started.elapsed().as_secs(),
+        )
+        .titled("Uptime, s");
+    metrics
+        .gauge(
+            "process_resident_memory_bytes",
+            "Resident memory of the process",
+            resident_bytes,
+        )
+        .titled("Resident memory, bytes");
+    metrics.gauge(
+        "process_open_fds",
+        "Open file descriptors",
+        open_descriptors,
+    );
+    metrics.gauge("process_max_fds", "Limit of open file descriptors", || {
+        rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(0, |(soft, _)| soft)
+    });
+    metrics.counter(
+        "process_cpu_milliseconds",
+        "CPU time, user and system",
+        cpu_milliseconds,
+    );
+}
+
+/// `VmRSS` of this process; 0 where the system has no `/proc`.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap_or_default();
+    line.trim()
+        .trim_end_matches("kB")
+        .trim()
+        .parse()
+        .map_or(0, |kib: u64| kib * 1024)
+}
+
+fn open_descriptors() -> u64 {
+    // Less one: the folder that is being read.
+    std::fs::read_dir("/proc/self/fd").map_or(0, |fds| (fds.count() as u64).saturating_sub(1))
+}
+
+fn cpu_milliseconds() -> u64 {
+    // Linux shows these times in units of 1/100 s to every process (USER_HZ).
+    const TICK_MS: u64 = 10;
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name of the process, in brackets, may hold anything; fields are counted behind it.
+    let fields = stat
+        .rsplit_once(')')
+        .map_or("", |(_, rest)| rest)
+        .split_whitespace();
+    let user_and_system = fields.skip(11).take(2);
+    user_and_system
+        .map(|ticks| ticks.parse::<u64>().unwrap_or(0))
+        .sum::<u64>()
+        * TICK_MS
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn figures_are_read_when_asked_and_carry_their_labels() {
+        let count = Arc::new(AtomicU64::new(41));
+        let read = Arc::clone(&count);
+        let mut metrics = Metrics::default();
+        metrics
+            .counter("fleet_publishes", "Publishes", move || {
+                read.load(Ordering::Relaxed)
+            })
+            .titled("Publishes");
+        metrics.counter_by(
+            "fleet_dropped",
+            "Dropped messages",
+            "reason",
+            vec![("queue_full", Box::new(|| 3)), ("expired", Box::new(|| 4))],
+        );
+        metrics.gauge("fleet_clients", "Connected clients", || 7);
+        let exposition = metrics.publish();
+        count.fetch_add(1, Ordering::Relaxed);
+        let text = exposition.text().expect("a String takes everything");
+        for line in [
+            "# HELP fleet_publishes Publishes",
+            "# TYPE fleet_publishes counter",
+            "fleet_publishes_total 42",
+            "fleet_dropped_total{reason=\"queue_full\"} 3",
+            "fleet_dropped_total{reason=\"expired\"} 4",
+            "# TYPE fleet_clients gauge",
+            "fleet_clients 7",
+        ] {
+            assert!(
+                text.lines().any(|l| l == line),
+                "no line {line:?} in\n{text}"
+            );
+        }
+        assert_eq!(
+            exposition.key_figures().collect::<Vec<_>>(),
+            [("Publishes", 42)]
+        );
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_process_knows_itself() {
+        assert!(resident_bytes() > 100 << 10);
+        assert!(open_descriptors() >= 3);
+        let busy_until = cpu_milliseconds() + 20;
+        let mut spun = 0_u64;
+        while cpu_milliseconds() < busy_until {
+            spun += 1;
+        }
+        assert!(spun > 0);
+    }
+}

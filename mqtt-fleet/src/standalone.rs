@@ -1,0 +1,100 @@
+//! The whole broker in one process: start, run, drain.
+//!
+//! Order of the start: addresses are reserved, the admin port answers ("starting"), the data are
+//! opened and replayed, and only then the MQTT port opens.
+
+use std::sync::Arc;
+
+use crate::admin::{Admin, Health, Phase};
+use crate::banner::Banner;
+use crate::config::Settings;
+use crate::exit::Exit;
+use crate::listen::{ListenError, Place};
+use crate::logging;
+use crate::metrics::{self, Metrics};
+use crate::stop::{self, Stop};
+
+/// Why the broker could not start, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    /// A port cannot be opened.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The operating system refuses something that every start needs: a thread, a signal handler.
+    #[error("cannot start: {0}")]
+    System(#[from] std::io::Error),
+}
+
+impl RunError {
+    /// The exit code that tells this error to scripts.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Listen(_) => Exit::Address,
+            Self::System(_) => Exit::Failed,
+        }
+    }
+}
+
+/// Runs the broker until a signal stops it (`Ok`) or it cannot go on.
+pub(crate) fn run(settings: &Settings) -> Result<(), RunError> {
+    logging::start(settings);
+    raise_descriptor_limit();
+    let (_stopper, stopped) = stop::watch()?;
+    let listen = &settings.listen;
+    let admin = Place {
+        address: listen.admin,
+        key: "listen.admin",
+        flag: "--admin",
+    }
+    .reserve(1)?;
+    let mqtt = Place {
+        address: listen.mqtt,
+        key: "listen.mqtt",
+        flag: "--listen",
+    }
+    .reserve(settings.shards)?;
+    let banner = Banner {
+        mqtt: mqtt.address(),
+        admin: admin.address(),
+        data: &settings.data.dir,
+        durability: settings.data.durability,
+        shards: settings.shards,
+    };
+
+    let mut metrics = Metrics::default();
+    metrics::add_process(&mut metrics);
+    let health = Arc::new(Health::starting());
+    let admin_listener = admin.open()?.swap_remove(0);
+    let _admin = Admin::start(
+        admin_listener,
+        mqtt.address(),
+        Arc::clone(&health),
+        metrics.publish(),
+    )?;
+
+    let listeners = mqtt.open()?;
+    health.enter(Phase::Ready);
+    banner.show();
+
+    let reason = stopped
+        .recv()
+        .expect("the signal thread holds a sender for as long as we live");
+    health.enter(Phase::Draining);
+    drop(listeners);
+    match reason {
+        Stop::Signal => {
+            tracing::info!("stopped");
+            Ok(())
+        }
+        Stop::Fault(fault) => Err(fault),
+    }
+}
+
+/// Every client is a descriptor, and the usual soft limit is 1,024; the hard limit is what the
+/// administrator meant.
+fn raise_descriptor_limit() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => tracing::info!(limit, "file descriptors"),
+        Err(error) => tracing::warn!(%error, "the limit of file descriptors could not be raised"),
+    }
+}
