@@ -6,3 +6,6 @@
 pub mod frame;
 pub mod ids;
 pub mod mailbag;
+pub mod ring;
+pub mod shard_key;
+pub mod slots;
