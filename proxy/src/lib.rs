@@ -1,1 +1,9 @@
-//! The proxy: listeners, connections and the MQTT session machine.
+//! The proxy: what devices connect to.
+//!
+//! A [`session::Session`] decides, without I/O; a [`shard::Shard`] carries out, on a thread of its own, with
+//! its own listener, connections, timers and link to the group. Nothing is shared between shards.
+
+pub mod auth;
+pub mod counters;
+pub mod limits;
+pub mod session;

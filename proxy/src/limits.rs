@@ -1,0 +1,107 @@
+//! Every limit of the proxy: its default, its reason, and the rule at the limit.
+//!
+//! Units come last in the names. What matters to an MQTT 5.0 client is said in CONNACK.
+
+use std::time::Duration;
+
+/// Bytes of the block that all connections of a shard are read into.
+pub const READ_BLOCK_BYTES: usize = 64 * 1024;
+
+/// A read is given at least this much of the block; below it a new block begins.
+pub const READ_ROOM_BYTES_MIN: usize = 8 * 1024;
+
+/// An unfinished packet larger than this is read into a buffer of its own, which grows with what has arrived.
+pub const SHARED_READ_PACKET_BYTES_MAX: usize = 32 * 1024;
+
+/// Events taken from the kernel in one go.
+pub const POLL_EVENTS: usize = 1024;
+
+/// Connections accepted in one go, so that a storm of connects does not starve the connected.
+pub const ACCEPT_BATCH: usize = 64;
+
+/// Output buffers a shard keeps for re-use, and the largest one it keeps.
+pub const POOL_BUFFERS: usize = 256;
+/// See [`POOL_BUFFERS`].
+pub const POOL_BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// Seconds of the timing wheel; every connection is visited at least this often.
+pub const WHEEL_SECONDS: u32 = 64;
+
+/// A connection that the server ends is kept so long, for the peer to read the reason before the socket goes.
+pub const LINGER_S: u32 = 2;
+
+/// Longest client id the proxy assigns; shorter than any sensible `client_id_bytes_max`.
+pub const ASSIGNED_ID_BYTES: usize = 21;
+
+/// Frames without an answer a 5.0 client may have beyond its publishes (PUBREL, SUBSCRIBE, UNSUBSCRIBE).
+pub const OTHER_REQUESTS_MAX: u16 = 64;
+
+/// Limits of one shard and of its connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyLimits {
+    /// Connections of this shard. At the limit a new one is closed at once and counted.
+    pub connections_max: u32,
+    /// Time from accept to a complete CONNECT. After it the connection is closed (MQTT5 3.1.4).
+    pub connect_timeout_s: u32,
+    /// Largest packet a client may send. A larger one ends its connection with 0x95.
+    pub packet_bytes_max: u32,
+    /// Unanswered QoS 1 and 2 publishes of one client. A 5.0 client that exceeds it is ended with 0x93; of a
+    /// 3.x client no more is read until an answer leaves.
+    pub receive_maximum: u16,
+    /// Bytes of unanswered publishes of one client; at the limit no more is read from it. One packet may exceed it.
+    pub unanswered_bytes_max: u32,
+    /// Topic aliases a client may set (0x94 beyond).
+    pub topic_alias_max: u16,
+    /// Topic aliases the server sets towards one client, if it allows so many. The first topics get them.
+    pub topic_alias_out_max: u16,
+    /// Bytes of a client id; a longer one is refused with 0x85.
+    pub client_id_bytes_max: usize,
+    /// Bytes of a topic in a PUBLISH; a longer one is refused with 0x90.
+    pub topic_bytes_max: usize,
+    /// Levels of a topic or filter; more are refused with 0x90 or 0x8F.
+    pub topic_levels_max: usize,
+    /// Longest keep alive; 0: no limit. A 5.0 client is told (Server Keep Alive).
+    pub keep_alive_s_max: u16,
+    /// Longest session expiry; `u32::MAX`: no limit. A 5.0 client is told.
+    pub session_expiry_s_max: u32,
+    /// Session expiry of a 3.x client without Clean Session, to which the standard gives no say.
+    pub v3_session_expiry_s: u32,
+    /// Bytes that wait for one socket before QoS 0 messages to it are dropped and counted. QoS 1 and 2 are
+    /// bounded by the window of the group instead and never dropped here.
+    pub out_bytes_max: usize,
+    /// Bytes for which a 3.x client without a receive maximum of its own is trusted.
+    pub v3_receive_maximum: u16,
+    /// Bytes of an incoming packet the authenticator and the claim may hold: a larger CONNECT is refused with 0x95.
+    pub connect_bytes_max: u32,
+    /// How long a drain waits for sockets to take their last bytes.
+    pub drain: Duration,
+}
+
+impl Default for ProxyLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: 1_000_000,
+            connect_timeout_s: 10,
+            packet_bytes_max: 1024 * 1024,
+            receive_maximum: 1024,
+            unanswered_bytes_max: 1024 * 1024,
+            topic_alias_max: 64,
+            topic_alias_out_max: 16,
+            client_id_bytes_max: 256,
+            topic_bytes_max: 4096,
+            topic_levels_max: 32,
+            keep_alive_s_max: 0,
+            session_expiry_s_max: u32::MAX,
+            v3_session_expiry_s: 7 * 24 * 3600,
+            out_bytes_max: 1024 * 1024,
+            v3_receive_maximum: u16::MAX,
+            connect_bytes_max: 256 * 1024,
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+// A packet below the shared-read limit always fits behind its own unfinished part in one block.
+const _: () = assert!(SHARED_READ_PACKET_BYTES_MAX + READ_ROOM_BYTES_MIN <= READ_BLOCK_BYTES);
+// A peer has the time to read the reason within one round of the wheel.
+const _: () = assert!(LINGER_S < WHEEL_SECONDS);
