@@ -374,6 +374,12 @@ mod tests {
             one_level.filter_placement(&parse("$delayed/#")),
             FilterPlacement::EveryGroup
         );
+        // An empty level inside is a level: filter and topic have the empty key.
+        assert_eq!(
+            one_level.filter_placement(&parse("$exclusive//#")),
+            one_slot("")
+        );
+        assert_eq!(one_level.shard_key("$exclusive/"), "");
     }
 
     /// A rule that some of the filter's topics meet cuts another key from them.
