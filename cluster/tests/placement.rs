@@ -13,15 +13,24 @@ const TABLES: &str = include_str!("golden/tables.tsv");
 
 /// Lines of a golden file, less comments, cut at tabs.
 fn rows(golden: &str) -> impl Iterator<Item = Vec<&str>> {
-    golden.lines().filter(|line| !line.starts_with('#')).map(|line| line.split('\t').collect())
+    golden
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| line.split('\t').collect())
 }
 
 #[test]
 fn slots_of_keys_are_those_of_the_golden_file() {
     let mut count = 0;
     for row in rows(SLOTS) {
-        let [slot, key] = row[..] else { panic!("a slot and a key: {row:?}") };
-        assert_eq!(slot_of(key.as_bytes()).number().to_string(), slot, "{key:?}");
+        let [slot, key] = row[..] else {
+            panic!("a slot and a key: {row:?}")
+        };
+        assert_eq!(
+            slot_of(key.as_bytes()).number().to_string(),
+            slot,
+            "{key:?}"
+        );
         count += 1;
     }
     assert_eq!(count, 40);
@@ -31,13 +40,18 @@ fn slots_of_keys_are_those_of_the_golden_file() {
 fn tables_of_rings_are_those_of_the_golden_file() {
     let mut count = 0;
     for row in rows(TABLES) {
-        let [weights, hash, counts, first] = row[..] else { panic!("four columns: {row:?}") };
+        let [weights, hash, counts, first] = row[..] else {
+            panic!("four columns: {row:?}")
+        };
         let groups: Vec<_> = weights.split(' ').map(weight).collect();
         let table = SlotTable::from_ring(1, &groups).expect("valid groups");
         let numbers: Vec<u8> = table.groups().iter().map(|group| group.0).collect();
         assert_eq!(join(&numbers[..32]), first, "{weights}");
         let held = table.slot_counts();
-        let held: Vec<_> = groups.iter().map(|one| held[usize::from(one.group.0)]).collect();
+        let held: Vec<_> = groups
+            .iter()
+            .map(|one| held[usize::from(one.group.0)])
+            .collect();
         assert_eq!(join(&held), counts, "{weights}");
         assert_eq!(format!("{:016x}", xxh3_64(&numbers)), hash, "{weights}");
         count += 1;
