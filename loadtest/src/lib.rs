@@ -1,1 +1,28 @@
 //! The load simulator: real connections, an oracle that counts, latency histograms.
+//!
+//! Invariant: nothing in here is shared with the code it judges; the packets are written and read
+//! by hand, and checked against an independent codec in the tests.
+//! Invariant: a publisher and all receivers of its messages belong to one thread.
+//! Invariant: the generator costs less CPU than the broker it drives, or its figures mean little;
+//! every report says what it cost.
+
+mod args;
+mod conduct;
+mod crew;
+mod error;
+mod latency;
+mod limits;
+mod link;
+mod meter;
+mod oracle;
+mod plan;
+mod progress;
+mod report;
+mod traffic;
+mod wire;
+mod worker;
+
+pub use args::{LoadtestArgs, Scenario};
+pub use conduct::run;
+pub use error::Error;
+pub use report::{Quantiles, Verdict};

@@ -1,0 +1,199 @@
+//! What is typed, and what it means.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use crate::Error;
+use crate::limits::{CONNECTIONS_MAX, PAYLOAD_BYTES_MAX, STAMP_BYTES, WINDOW_MAX};
+use crate::wire::Version;
+
+/// What the devices do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scenario {
+    /// Publisher i to subscriber i, each pair on a topic of its own.
+    Pair,
+    /// Many publishers to one subscriber with a wildcard filter.
+    Fanin,
+    /// One publisher to many subscribers on one topic.
+    Fanout,
+    /// Many publishers to one shared subscription with several subscribers.
+    Share,
+    /// Connections with one subscription each that then stay silent.
+    Idle,
+    /// Connections that subscribe, disconnect and begin again.
+    Connect,
+    /// Connections that are all dropped at once and come back.
+    Storm,
+}
+
+/// Arguments of the load simulator.
+#[derive(Debug, Clone, Args)]
+pub struct LoadtestArgs {
+    /// What the devices do
+    #[arg(value_enum)]
+    pub scenario: Scenario,
+    /// Brokers; devices are spread over them, the two ends of a pair on different ones
+    #[arg(long, value_delimiter = ',', default_value = "127.0.0.1:1883")]
+    pub addr: Vec<String>,
+    /// Process id of a broker whose CPU time and memory are measured (repeatable)
+    #[arg(long)]
+    pub pid: Vec<u32>,
+    /// Connections; pair: pairs; fanin and share: publishers; fanout: subscribers
+    #[arg(long, visible_alias = "pairs", default_value_t = 100)]
+    pub conns: usize,
+    /// Subscribers of the shared subscription (share)
+    #[arg(long, default_value_t = 4)]
+    pub subs: usize,
+    /// QoS of publishers and subscriptions [default: 0; idle, connect and storm: 1]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub qos: Option<u8>,
+    /// Payload bytes (at least 20)
+    #[arg(long, default_value_t = 64)]
+    pub size: usize,
+    /// Closed loop: messages a publisher may have under way
+    #[arg(long, default_value_t = 16)]
+    pub window: u32,
+    /// Open loop instead: messages per second of all publishers together
+    #[arg(long)]
+    pub rate: Option<f64>,
+    /// Seconds that are measured
+    #[arg(long, default_value_t = 10.0)]
+    pub secs: f64,
+    /// Seconds before the measured part, with the same load
+    #[arg(long, default_value_t = 1.0)]
+    pub warmup: f64,
+    /// MQTT version
+    #[arg(long, default_value = "3.1.1", value_parser = ["3.1.1", "5"])]
+    pub mqtt: String,
+    /// Seconds of the keepalive
+    #[arg(long, default_value_t = 60)]
+    pub keepalive: u16,
+    /// Connections that may be on their way at once [default: 200; storm: 1000]
+    #[arg(long)]
+    pub outstanding: Option<usize>,
+    /// Threads of the generator [default: 2, or 1 where one is enough]
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Write the result as JSON to this file
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+impl LoadtestArgs {
+    /// QoS in effect.
+    pub(crate) fn qos(&self) -> u8 {
+        self.qos.unwrap_or(u8::from(!self.scenario.publishes()))
+    }
+
+    /// Version in effect.
+    pub(crate) fn version(&self) -> Version {
+        if self.mqtt == "5" {
+            Version::V5
+        } else {
+            Version::V4
+        }
+    }
+
+    /// Length of the measured part.
+    pub(crate) fn measured(&self) -> Duration {
+        Duration::from_secs_f64(self.secs)
+    }
+
+    /// Length of the part before.
+    pub(crate) fn warming(&self) -> Duration {
+        Duration::from_secs_f64(self.warmup)
+    }
+
+    /// Connections on their way at once.
+    pub(crate) fn outstanding(&self) -> usize {
+        let usual = if self.scenario == Scenario::Storm {
+            1_000
+        } else {
+            200
+        };
+        self.outstanding.unwrap_or(usual)
+    }
+
+    /// Connections open at once.
+    pub(crate) fn connections(&self) -> usize {
+        match self.scenario {
+            Scenario::Pair => self.conns.saturating_mul(2),
+            Scenario::Fanin | Scenario::Fanout => self.conns.saturating_add(1),
+            Scenario::Share => self.conns.saturating_add(self.subs),
+            Scenario::Idle | Scenario::Storm => self.conns,
+            Scenario::Connect => self.outstanding(),
+        }
+    }
+
+    /// Refuses what cannot be run.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let refuse = |what: String| Err(Error::Arguments(what));
+        if self.conns == 0 || self.subs == 0 || self.outstanding() == 0 {
+            return refuse("--conns, --subs and --outstanding must be at least 1".to_owned());
+        }
+        if self.connections() > CONNECTIONS_MAX {
+            return refuse(format!("at most {CONNECTIONS_MAX} connections in one run"));
+        }
+        if !(STAMP_BYTES..=PAYLOAD_BYTES_MAX).contains(&self.size) {
+            return refuse(format!(
+                "--size must be {STAMP_BYTES} to {PAYLOAD_BYTES_MAX} bytes"
+            ));
+        }
+        if !(1..=WINDOW_MAX).contains(&self.window) {
+            return refuse(format!("--window must be 1 to {WINDOW_MAX}"));
+        }
+        if self.rate.is_some_and(|rate| !(0.01..=1e9).contains(&rate)) {
+            return refuse("--rate must be 0.01 to 1000000000 messages per second".to_owned());
+        }
+        if !(0.01..=1e6).contains(&self.secs) || !(0.0..=1e6).contains(&self.warmup) {
+            return refuse("--secs must be above 0, --warmup 0 or more, both below 1e6".to_owned());
+        }
+        if self
+            .threads
+            .is_some_and(|threads| !(1..=64).contains(&threads))
+        {
+            return refuse("--threads must be 1 to 64".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The addresses behind `--addr`.
+    pub(crate) fn resolve(&self) -> Result<Vec<SocketAddr>, Error> {
+        let one = |addr: &String| {
+            let failed = |source| Error::Resolve {
+                addr: addr.clone(),
+                source,
+            };
+            let mut found = addr.to_socket_addrs().map_err(failed)?;
+            found
+                .next()
+                .ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))
+        };
+        self.addr.iter().map(one).collect()
+    }
+}
+
+impl Scenario {
+    /// True where messages flow.
+    pub(crate) fn publishes(self) -> bool {
+        matches!(self, Self::Pair | Self::Fanin | Self::Fanout | Self::Share)
+    }
+
+    /// The scenario as typed.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Pair => "pair",
+            Self::Fanin => "fanin",
+            Self::Fanout => "fanout",
+            Self::Share => "share",
+            Self::Idle => "idle",
+            Self::Connect => "connect",
+            Self::Storm => "storm",
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Every limit of the load simulator, with its reason.
+
+use std::time::Duration;
+
+/// Bytes one read may return. All links of a thread share one block, so an idle link owns none.
+pub(crate) const READ_BLOCK_BYTES: usize = 64 * 1024;
+
+/// A packet longer than this is taken for a broker that lost its framing.
+pub(crate) const PACKET_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Unsent bytes a link may hold before its publisher waits for the socket (open loop: the
+/// messages stay due, and their latency counts from when they should have left).
+pub(crate) const UNSENT_BYTES_MAX: usize = 256 * 1024;
+
+/// Payload bytes the oracle needs: sender `u32`, sequence `u64`, time `u64`.
+pub(crate) const STAMP_BYTES: usize = 20;
+
+/// Largest payload that `--size` takes; one packet must fit well into [`PACKET_BYTES_MAX`].
+pub(crate) const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
+
+/// Largest `--window`. Packet ids are taken in turn, so the window stays far below 65,535.
+pub(crate) const WINDOW_MAX: u32 = 16_384;
+
+/// Messages at QoS 1 and 2 that an open-loop publisher may have unacknowledged.
+pub(crate) const OPEN_LOOP_UNACKED_MAX: u32 = 32_768;
+
+/// How many windows a publisher at QoS 1 or 2 may run ahead of its slowest subscriber.
+pub(crate) const AHEAD_WINDOWS: u64 = 4;
+
+/// A publisher refills when this part of its window is free, so that messages travel in batches.
+pub(crate) const REFILL_PART: u64 = 4;
+
+/// Gaps remembered per stream. Beyond it the oldest gap is lost for good: what still arrives from
+/// it counts as duplicated.
+pub(crate) const GAPS_MAX: usize = 4_096;
+
+/// Connections in one run. The table of devices is allocated up front.
+pub(crate) const CONNECTIONS_MAX: usize = 1_000_000;
+
+/// Descriptors the process needs beside its connections.
+pub(crate) const SPARE_DESCRIPTORS: u64 = 64;
+
+/// Connections from one source address: the ephemeral ports are about 28,000.
+pub(crate) const PER_SOURCE_MAX: usize = 20_000;
+
+/// Loopback source addresses to rotate through, 127.0.0.2 and up.
+pub(crate) const SOURCES_MAX: usize = 250;
+
+/// Readiness events taken per poll.
+pub(crate) const EVENTS_PER_POLL: usize = 1_024;
+
+/// Time a connection may take from `connect` to its last answer.
+pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How often timers (keepalive, dial timeout, stalled windows) are looked at.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+/// A QoS 0 window that saw no delivery for this long is written off as lost and opened again.
+pub(crate) const STALL: Duration = Duration::from_secs(1);
+
+/// Wait for stragglers after the publishers stopped.
+pub(crate) const DRAIN: Duration = Duration::from_secs(5);
+
+/// Shortest step of the open-loop schedule: one wake-up per step.
+pub(crate) const PACE_STEP_MIN: Duration = Duration::from_millis(1);
+
+/// Below this rate (messages per second) one thread paces everything: a second one would only
+/// add wake-ups.
+pub(crate) const ONE_THREAD_RATE_MAX: f64 = 100_000.0;
+
+/// Messages that worker threads may have under way to the main thread.
+pub(crate) const REPORTS_MAX: usize = 64;
+
+const _: () = assert!(WINDOW_MAX < 65_535 / 2 && OPEN_LOOP_UNACKED_MAX < 65_535 / 2 + 2);
+const _: () = assert!(PAYLOAD_BYTES_MAX + 1024 < PACKET_BYTES_MAX);

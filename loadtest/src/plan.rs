@@ -1,0 +1,218 @@
+//! From arguments to the devices of each thread.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crate::args::{LoadtestArgs, Scenario};
+use crate::limits::{ONE_THREAD_RATE_MAX, PER_SOURCE_MAX, SOURCES_MAX};
+use crate::traffic::{Pace, Shape, Spec};
+use crate::wire::Version;
+
+/// What a device is for. Numbers count within the thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Sends as publisher number n.
+    Publisher(u32),
+    /// Receives as subscriber number n.
+    Subscriber(u32),
+    /// Subscribes and is silent.
+    Silent,
+}
+
+/// One connection to be.
+#[derive(Debug)]
+pub(crate) struct Device {
+    pub(crate) client_id: Box<str>,
+    pub(crate) role: Role,
+    pub(crate) filter: Option<Box<str>>,
+    pub(crate) addr: SocketAddr,
+}
+
+/// What becomes of a connection once it is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// It stays.
+    Hold,
+    /// It disconnects and begins again.
+    Cycle,
+    /// It stays until all are dropped at once at the start of the measured part.
+    Storm,
+}
+
+/// The share of one thread.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) devices: Vec<Device>,
+    pub(crate) traffic: Spec,
+    pub(crate) mode: Mode,
+    pub(crate) version: Version,
+    pub(crate) qos: u8,
+    pub(crate) keep_alive_s: u16,
+    pub(crate) outstanding: usize,
+    /// Number of this thread: each takes source addresses of its own.
+    pub(crate) thread: usize,
+    /// True where one source address has too few ports.
+    pub(crate) many_sources: bool,
+}
+
+/// Threads to use: one wherever publishers share a receiver, since windows are then plain counters
+/// of one thread; otherwise at most two, because the broker needs the rest.
+pub(crate) fn threads(args: &LoadtestArgs) -> usize {
+    let together = matches!(
+        args.scenario,
+        Scenario::Fanin | Scenario::Fanout | Scenario::Share
+    );
+    if together {
+        return 1;
+    }
+    let slow = args.scenario.publishes() && args.rate.is_some_and(|r| r <= ONE_THREAD_RATE_MAX);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let usual = if slow { 1 } else { cores.min(2) };
+    let units = if args.scenario == Scenario::Connect {
+        args.outstanding()
+    } else {
+        args.conns
+    };
+    args.threads.unwrap_or(usual).min(units)
+}
+
+/// One plan for each thread. `run` makes topics and client ids of this run its own.
+pub(crate) fn plans(args: &LoadtestArgs, addrs: &[SocketAddr], run: &str) -> Vec<Plan> {
+    let threads = threads(args);
+    (0..threads)
+        .map(|thread| plan(args, addrs, run, thread, threads))
+        .collect()
+}
+
+fn plan(
+    args: &LoadtestArgs,
+    addrs: &[SocketAddr],
+    run: &str,
+    thread: usize,
+    threads: usize,
+) -> Plan {
+    let addr = |index: usize| addrs[index % addrs.len()];
+    let mut builder = Builder {
+        run,
+        devices: Vec::new(),
+        topics: Vec::new(),
+        subscribers: 0,
+    };
+    let share = |total: usize| (0..total).filter(move |index| index % threads == thread);
+    let (mut shape, mut mode) = (Shape::Pair, Mode::Hold);
+    match args.scenario {
+        Scenario::Pair => {
+            for pair in share(args.conns) {
+                builder.subscriber(pair, &format!("load/{run}/{pair}"), addr(pair + 1));
+                builder.publisher(pair, addr(pair));
+            }
+        }
+        Scenario::Fanin => {
+            shape = Shape::FanIn;
+            builder.subscriber(0, &format!("load/{run}/#"), addr(0));
+            (0..args.conns).for_each(|index| builder.publisher(index, addr(index + 1)));
+        }
+        Scenario::Fanout => {
+            shape = Shape::FanOut;
+            for index in 0..args.conns {
+                builder.subscriber(index, &format!("load/{run}/0"), addr(index + 1));
+            }
+            builder.publisher(0, addr(0));
+        }
+        Scenario::Share => {
+            shape = Shape::Share;
+            for index in 0..args.subs {
+                builder.subscriber(index, &format!("$share/g{run}/load/{run}/#"), addr(index));
+            }
+            (0..args.conns).for_each(|index| builder.publisher(index, addr(index + 1)));
+        }
+        Scenario::Idle | Scenario::Connect | Scenario::Storm => {
+            mode = match args.scenario {
+                Scenario::Idle => Mode::Hold,
+                Scenario::Connect => Mode::Cycle,
+                _ => Mode::Storm,
+            };
+            share(args.connections()).for_each(|index| builder.silent(index, addr(index)));
+        }
+    }
+    let pace = match args.rate {
+        Some(rate) => Pace::Rate {
+            per_s: rate / threads as f64,
+        },
+        None => Pace::Window(args.window),
+    };
+    Plan {
+        traffic: Spec {
+            shape,
+            version: args.version(),
+            qos: args.qos(),
+            size: args.size,
+            pace,
+            topics: builder.topics,
+            subscribers: builder.subscribers,
+        },
+        devices: builder.devices,
+        mode,
+        version: args.version(),
+        qos: args.qos(),
+        keep_alive_s: args.keepalive,
+        outstanding: args.outstanding().div_ceil(threads),
+        thread,
+        many_sources: mode != Mode::Hold || args.connections() > PER_SOURCE_MAX,
+    }
+}
+
+struct Builder<'a> {
+    run: &'a str,
+    devices: Vec<Device>,
+    topics: Vec<String>,
+    subscribers: usize,
+}
+
+impl Builder<'_> {
+    fn publisher(&mut self, index: usize, addr: SocketAddr) {
+        let role = Role::Publisher(self.topics.len() as u32);
+        self.topics.push(format!("load/{}/{index}", self.run));
+        self.device("p", index, role, None, addr);
+    }
+
+    fn subscriber(&mut self, index: usize, filter: &str, addr: SocketAddr) {
+        let role = Role::Subscriber(self.subscribers as u32);
+        self.subscribers += 1;
+        self.device("s", index, role, Some(filter), addr);
+    }
+
+    fn silent(&mut self, index: usize, addr: SocketAddr) {
+        let filter = format!("load/{}/{index}", self.run);
+        self.device("i", index, Role::Silent, Some(&filter), addr);
+    }
+
+    fn device(
+        &mut self,
+        prefix: &str,
+        index: usize,
+        role: Role,
+        filter: Option<&str>,
+        addr: SocketAddr,
+    ) {
+        let client_id = format!("load-{}-{prefix}{index}", self.run).into_boxed_str();
+        self.devices.push(Device {
+            client_id,
+            role,
+            filter: filter.map(Box::from),
+            addr,
+        });
+    }
+}
+
+/// The source address of connection number `dialed` of a thread: none (the system's choice) unless
+/// the broker is on loopback and the ports of one address may run out.
+pub(crate) fn source(plan: &Plan, addr: SocketAddr, dialed: u64) -> Option<SocketAddr> {
+    let loopback = matches!(addr.ip(), IpAddr::V4(ip) if ip.is_loopback());
+    if !plan.many_sources || !loopback {
+        return None;
+    }
+    // Half of the addresses for each of two threads, so that they do not search the same ports.
+    let turn = (dialed / PER_SOURCE_MAX as u64) as usize * 2 + plan.thread;
+    let last = u8::try_from(2 + turn % SOURCES_MAX).expect("sources stay below 253");
+    Some(SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)))
+}

@@ -1,0 +1,75 @@
+//! What a person sees while it runs: a line that renews itself on a terminal, else one every two
+//! seconds.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::crew::Counts;
+
+/// Between two lines where stderr is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(2);
+
+/// The progress line.
+pub(crate) struct Progress {
+    bar: Option<ProgressBar>,
+    what: &'static str,
+    last: (Instant, Counts),
+}
+
+impl Progress {
+    /// Starts with the step `what`.
+    pub(crate) fn new(what: &'static str) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            let style = ProgressStyle::with_template("{spinner} [{elapsed}] {msg}");
+            bar.with_style(style.expect("the template is well-formed"))
+        });
+        Self {
+            bar,
+            what,
+            last: (Instant::now(), Counts::default()),
+        }
+    }
+
+    /// The next step begins.
+    pub(crate) fn step(&mut self, what: &'static str) {
+        self.what = what;
+    }
+
+    /// Shows where things are, not more often than is of use.
+    pub(crate) fn show(&mut self, counts: Counts) {
+        let (then, before) = self.last;
+        let passed = then.elapsed();
+        let every = if self.bar.is_some() {
+            Duration::from_millis(200)
+        } else {
+            LINE_EVERY
+        };
+        if passed < every {
+            return;
+        }
+        let rate = (counts.delivered - before.delivered) as f64 / passed.as_secs_f64();
+        let connects = (counts.connects - before.connects) as f64 / passed.as_secs_f64();
+        let line = format!(
+            "{}: {} connections ({connects:.0}/s), {} sent, {} delivered ({rate:.0}/s)",
+            self.what, counts.live, counts.sent, counts.delivered
+        );
+        self.last = (Instant::now(), counts);
+        match &self.bar {
+            Some(bar) => {
+                bar.set_message(line);
+                bar.tick();
+            }
+            None => eprintln!("{line}"),
+        }
+    }
+
+    /// Removes the line.
+    pub(crate) fn finish(self) {
+        if let Some(bar) = self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

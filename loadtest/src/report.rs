@@ -1,0 +1,300 @@
+//! The verdict: figures for machines, a summary for people.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::Error;
+
+/// What a run found. `Display` is the summary for people, `Serialize` the JSON of `--json`.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Verdict {
+    /// The scenario as typed.
+    pub scenario: &'static str,
+    /// MQTT version, "3.1.1" or "5".
+    pub mqtt: String,
+    /// The brokers.
+    pub addr: Vec<String>,
+    /// `--conns` or `--pairs`.
+    pub conns: usize,
+    /// `QoS` of publishers and subscriptions.
+    pub qos: u8,
+    /// Payload bytes.
+    pub size: usize,
+    /// Closed loop: the window.
+    pub window: Option<u32>,
+    /// Open loop: messages per second asked for.
+    pub rate: Option<f64>,
+    /// Length of the measured part in seconds.
+    pub secs: f64,
+    /// Messages sent in the measured part.
+    pub sent: u64,
+    /// Messages delivered in the measured part, repetitions not counted.
+    pub delivered: u64,
+    /// Deliveries per second.
+    pub delivered_per_s: f64,
+    /// Deliveries per second of the broker's CPU time.
+    pub delivered_per_broker_cpu_s: Option<f64>,
+    /// CPU seconds of the `--pid` processes in the measured part.
+    pub broker_cpu_s: Option<f64>,
+    /// Resident memory of the `--pid` processes at the end of the measured part.
+    pub broker_rss_bytes: Option<u64>,
+    /// Resident memory of the `--pid` processes before the first connection.
+    pub broker_rss_before_bytes: Option<u64>,
+    /// Growth of resident memory for each connection.
+    pub broker_rss_growth_per_conn_bytes: Option<f64>,
+    /// All resident memory for each connection.
+    pub broker_rss_total_per_conn_bytes: Option<f64>,
+    /// CPU seconds of this generator in the measured part.
+    pub loadtest_cpu_s: f64,
+    /// Messages of the whole run that never arrived.
+    pub lost: u64,
+    /// Arrivals of a message that had arrived before.
+    pub duplicated: u64,
+    /// Arrivals after a later message of the same publisher.
+    pub reordered: u64,
+    /// Open loop: messages that fell due and never left, because the broker did not take them.
+    pub unsent: u64,
+    /// End-to-end latency in microseconds of the messages delivered in the measured part. Open
+    /// loop: from the time they should have left.
+    pub e2e_us: Quantiles,
+    /// Connections brought up: in the measured part (connect), else in all.
+    pub connects: u64,
+    /// CONNECT and SUBSCRIBE answered per second.
+    pub connects_per_s: f64,
+    /// CONNECT and SUBSCRIBE answered per second of the broker's CPU time.
+    pub connects_per_broker_cpu_s: Option<f64>,
+    /// Storm: seconds from the drop of all connections until all were back.
+    pub storm_s: Option<f64>,
+    /// Errors by kind.
+    pub errors: BTreeMap<String, u64>,
+    /// Why the run failed; empty if it did not.
+    pub failures: Vec<String>,
+}
+
+/// Points of the latency distribution in microseconds; all 0 if nothing arrived.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Quantiles {
+    /// Median.
+    pub p50: u64,
+    /// 99 of 100 are at most this.
+    pub p99: u64,
+    /// 999 of 1,000 are at most this.
+    pub p999: u64,
+    /// The slowest.
+    pub max: u64,
+}
+
+impl Verdict {
+    /// True if the broker broke a promise: at `QoS` 1 and 2 a message was lost, at `QoS` 2 one was
+    /// repeated, at any `QoS` the order was broken, or a connection failed.
+    pub fn failed(&self) -> bool {
+        !self.failures.is_empty()
+    }
+
+    /// Applies the rules of [`Verdict::failed`] to the figures.
+    pub(crate) fn judge(&mut self) {
+        let mut fail = |wrong: bool, why: String| {
+            if wrong {
+                self.failures.push(why);
+            }
+        };
+        fail(
+            self.qos >= 1 && self.lost > 0,
+            format!("{} messages lost", self.lost),
+        );
+        fail(
+            self.reordered > 0,
+            format!("{} messages out of order", self.reordered),
+        );
+        fail(
+            self.qos == 2 && self.duplicated > 0,
+            format!("{} repeated", self.duplicated),
+        );
+        for (kind, count) in &self.errors {
+            fail(true, format!("{count} x {kind}"));
+        }
+    }
+
+    /// Writes the JSON of `--json`.
+    pub(crate) fn write(&self, path: &Path) -> Result<(), Error> {
+        let text = serde_json::to_string_pretty(self).map_err(std::io::Error::from);
+        let written = text.and_then(|text| fs::write(path, text + "\n"));
+        written.map_err(|source| Error::Json {
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    fn flow(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let loop_kind = match (self.window, self.rate) {
+            (_, Some(rate)) => format!("{rate} msg/s offered"),
+            (window, None) => format!("window {}", window.unwrap_or_default()),
+        };
+        writeln!(
+            f,
+            "  load       QoS {}, {} B, {loop_kind}",
+            self.qos, self.size
+        )?;
+        writeln!(
+            f,
+            "  delivered  {} of {} sent, {:.0}/s{}",
+            self.delivered,
+            self.sent,
+            self.delivered_per_s,
+            per_cpu(self.delivered_per_broker_cpu_s),
+        )?;
+        let Quantiles {
+            p50,
+            p99,
+            p999,
+            max,
+        } = self.e2e_us;
+        writeln!(
+            f,
+            "  latency    p50 {p50} us, p99 {p99} us, p99.9 {p999} us, max {max} us"
+        )?;
+        write!(f, "  oracle     {} lost, ", self.lost)?;
+        write!(
+            f,
+            "{} duplicated, {} reordered",
+            self.duplicated, self.reordered
+        )?;
+        if self.unsent > 0 {
+            write!(f, ", {} due but never sent", self.unsent)?;
+        }
+        writeln!(f)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            scenario,
+            mqtt,
+            conns,
+            secs,
+            ..
+        } = self;
+        let addr = self.addr.join(", ");
+        writeln!(
+            f,
+            "{scenario} x {conns} on {addr}, MQTT {mqtt}, {secs:.2} s measured"
+        )?;
+        if self.sent > 0 {
+            self.flow(f)?;
+        }
+        writeln!(
+            f,
+            "  connects   {}, {:.0}/s{}",
+            self.connects,
+            self.connects_per_s,
+            per_cpu(self.connects_per_broker_cpu_s),
+        )?;
+        if let Some(seconds) = self.storm_s {
+            writeln!(f, "  storm      all back after {seconds:.3} s")?;
+        }
+        let broker = self
+            .broker_cpu_s
+            .map_or(String::new(), |s| format!("broker {s:.3} s, "));
+        writeln!(
+            f,
+            "  CPU        {broker}load test {:.3} s",
+            self.loadtest_cpu_s
+        )?;
+        if let Some(rss) = self.broker_rss_bytes {
+            let each = |bytes: Option<f64>| bytes.unwrap_or_default() / 1024.0;
+            writeln!(
+                f,
+                "  memory     broker {:.1} MiB; per connection {:.2} KiB more than before, {:.2} KiB in all",
+                rss as f64 / 1_048_576.0,
+                each(self.broker_rss_growth_per_conn_bytes),
+                each(self.broker_rss_total_per_conn_bytes),
+            )?;
+        }
+        if self.failures.is_empty() {
+            return write!(f, "  verdict    passed");
+        }
+        write!(f, "  verdict    FAILED: {}", self.failures.join("; "))
+    }
+}
+
+fn per_cpu(figure: Option<f64>) -> String {
+    figure.map_or(String::new(), |figure| {
+        format!(", {figure:.0} per broker CPU second")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(qos: u8, lost: u64, duplicated: u64, reordered: u64) -> bool {
+        let mut verdict = Verdict {
+            qos,
+            lost,
+            duplicated,
+            reordered,
+            ..Verdict::default()
+        };
+        verdict.judge();
+        verdict.failed()
+    }
+
+    #[test]
+    fn each_qos_has_its_promises() {
+        assert!(!judged(0, 5, 5, 0) && judged(0, 0, 0, 1));
+        assert!(!judged(1, 0, 5, 0) && judged(1, 1, 0, 0) && judged(1, 0, 0, 1));
+        assert!(!judged(2, 0, 0, 0) && judged(2, 0, 1, 0) && judged(2, 1, 0, 0));
+    }
+
+    #[test]
+    fn an_error_of_any_kind_fails() {
+        let errors = BTreeMap::from([("closed by the broker".to_owned(), 2)]);
+        let mut verdict = Verdict {
+            errors,
+            ..Verdict::default()
+        };
+        verdict.judge();
+        assert_eq!(verdict.failures, ["2 x closed by the broker"]);
+        assert!(
+            verdict
+                .to_string()
+                .contains("FAILED: 2 x closed by the broker")
+        );
+    }
+
+    #[test]
+    fn the_json_has_the_promised_fields() {
+        let json = serde_json::to_value(Verdict::default()).expect("serializes");
+        for field in [
+            "scenario",
+            "addr",
+            "qos",
+            "size",
+            "window",
+            "rate",
+            "secs",
+            "sent",
+            "delivered",
+            "delivered_per_s",
+            "delivered_per_broker_cpu_s",
+            "broker_cpu_s",
+            "broker_rss_bytes",
+            "loadtest_cpu_s",
+            "lost",
+            "duplicated",
+            "reordered",
+            "connects_per_s",
+            "errors",
+        ] {
+            assert!(json.get(field).is_some(), "{field}");
+        }
+        for quantile in ["p50", "p99", "p999", "max"] {
+            assert!(json["e2e_us"].get(quantile).is_some(), "{quantile}");
+        }
+    }
+}

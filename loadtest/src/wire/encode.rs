@@ -1,0 +1,235 @@
+//! Packets a device sends.
+
+use super::{Stamp, Version, kind};
+use crate::limits::STAMP_BYTES;
+
+/// A PUBLISH laid out once; sending it copies the bytes and patches packet id and stamp.
+#[derive(Debug)]
+pub(crate) struct Template {
+    bytes: Box<[u8]>,
+    packet_id_at: Option<usize>,
+    stamp_at: usize,
+}
+
+impl Template {
+    /// A PUBLISH to `topic` at `qos` with `size` bytes of payload (at least the stamp).
+    pub(crate) fn new(version: Version, qos: u8, topic: &str, sender: u32, size: usize) -> Self {
+        let mut body = Vec::with_capacity(size + topic.len() + 8);
+        text(&mut body, topic);
+        let mut packet_id_at = None;
+        if qos > 0 {
+            packet_id_at = Some(body.len());
+            body.extend_from_slice(&[0, 0]);
+        }
+        if version == Version::V5 {
+            body.push(0);
+        }
+        let mut stamp_at = body.len();
+        body.extend_from_slice(&sender.to_be_bytes());
+        body.resize(stamp_at + size.max(STAMP_BYTES), b'.');
+        let mut bytes = Vec::with_capacity(body.len() + 5);
+        framed(&mut bytes, kind::PUBLISH | (qos << 1), &body);
+        let header = bytes.len() - body.len();
+        stamp_at += header;
+        packet_id_at = packet_id_at.map(|at| at + header);
+        Self {
+            bytes: bytes.into_boxed_slice(),
+            packet_id_at,
+            stamp_at,
+        }
+    }
+
+    /// Appends one message to `out`. The sender is part of the template.
+    #[inline]
+    pub(crate) fn append(&self, out: &mut Vec<u8>, packet_id: u16, seq: u64, time_ns: u64) {
+        let start = out.len();
+        out.extend_from_slice(&self.bytes);
+        let packet = &mut out[start..];
+        if let Some(at) = self.packet_id_at {
+            packet[at..at + 2].copy_from_slice(&packet_id.to_be_bytes());
+        }
+        let at = self.stamp_at + 4;
+        packet[at..at + 8].copy_from_slice(&seq.to_be_bytes());
+        packet[at + 8..at + 16].copy_from_slice(&time_ns.to_be_bytes());
+    }
+}
+
+impl Stamp {
+    /// Reads the stamp at the start of `payload`, which holds at least [`STAMP_BYTES`].
+    #[inline]
+    pub(super) fn read(payload: &[u8; STAMP_BYTES]) -> Self {
+        let [s0, s1, s2, s3, rest @ ..] = payload;
+        let (seq, time) = rest.split_at(8);
+        Self {
+            sender: u32::from_be_bytes([*s0, *s1, *s2, *s3]),
+            seq: u64::from_be_bytes(seq.try_into().expect("split at 8 of 16 bytes")),
+            time_ns: u64::from_be_bytes(time.try_into().expect("split at 8 of 16 bytes")),
+        }
+    }
+}
+
+/// CONNECT with a clean session (v5: clean start, no expiry) and no credentials.
+pub(crate) fn connect(out: &mut Vec<u8>, version: Version, client_id: &str, keep_alive_s: u16) {
+    let mut body = Vec::with_capacity(16 + client_id.len());
+    text(&mut body, "MQTT");
+    body.push(match version {
+        Version::V4 => 4,
+        Version::V5 => 5,
+    });
+    body.push(0b10);
+    body.extend_from_slice(&keep_alive_s.to_be_bytes());
+    if version == Version::V5 {
+        body.push(0);
+    }
+    text(&mut body, client_id);
+    framed(out, kind::CONNECT, &body);
+}
+
+/// SUBSCRIBE to one filter with packet id 1.
+pub(crate) fn subscribe(out: &mut Vec<u8>, version: Version, filter: &str, qos: u8) {
+    let mut body = Vec::with_capacity(6 + filter.len());
+    body.extend_from_slice(&[0, 1]);
+    if version == Version::V5 {
+        body.push(0);
+    }
+    text(&mut body, filter);
+    body.push(qos);
+    framed(out, kind::SUBSCRIBE | 0b10, &body);
+}
+
+/// PUBACK, PUBREC, PUBREL or PUBCOMP meaning success; `first` is the packet's first byte.
+#[inline]
+pub(crate) fn ack(out: &mut Vec<u8>, first: u8, packet_id: u16) {
+    let [high, low] = packet_id.to_be_bytes();
+    out.extend_from_slice(&[first, 2, high, low]);
+}
+
+/// PINGREQ.
+pub(crate) fn pingreq(out: &mut Vec<u8>) {
+    out.extend_from_slice(&[kind::PINGREQ, 0]);
+}
+
+/// DISCONNECT, normal.
+pub(crate) fn disconnect(out: &mut Vec<u8>) {
+    out.extend_from_slice(&[kind::DISCONNECT, 0]);
+}
+
+fn text(out: &mut Vec<u8>, value: &str) {
+    let length = u16::try_from(value.len()).expect("names made here are short");
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(value.as_bytes());
+}
+
+fn framed(out: &mut Vec<u8>, first: u8, body: &[u8]) {
+    out.push(first);
+    let mut rest = body.len();
+    loop {
+        let low = (rest & 0x7F) as u8;
+        rest >>= 7;
+        out.push(if rest > 0 { low | 0x80 } else { low });
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(body);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::BytesMut;
+    use mqttbytes::{QoS, v4, v5};
+
+    fn v4_read(bytes: &[u8]) -> v4::Packet {
+        v4::read(&mut BytesMut::from(bytes), 1 << 21).expect("an independent codec reads it")
+    }
+
+    fn v5_read(bytes: &[u8]) -> v5::Packet {
+        v5::read(&mut BytesMut::from(bytes), 1 << 21).expect("an independent codec reads it")
+    }
+
+    #[test]
+    fn connect_says_what_is_meant() {
+        let mut out = Vec::new();
+        connect(&mut out, Version::V4, "load-1", 60);
+        let v4::Packet::Connect(packet) = v4_read(&out) else {
+            panic!("a CONNECT")
+        };
+        assert_eq!(
+            (packet.client_id.as_str(), packet.keep_alive),
+            ("load-1", 60)
+        );
+        assert!(packet.clean_session && packet.last_will.is_none() && packet.login.is_none());
+        out.clear();
+        connect(&mut out, Version::V5, "load-1", 61);
+        let v5::Packet::Connect(packet) = v5_read(&out) else {
+            panic!("a CONNECT")
+        };
+        assert_eq!(
+            (packet.client_id.as_str(), packet.keep_alive),
+            ("load-1", 61)
+        );
+        assert!(packet.clean_session);
+    }
+
+    #[test]
+    fn subscribe_says_what_is_meant() {
+        let mut out = Vec::new();
+        subscribe(&mut out, Version::V4, "load/1/#", 1);
+        let v4::Packet::Subscribe(packet) = v4_read(&out) else {
+            panic!("a SUBSCRIBE")
+        };
+        assert_eq!(packet.filters[0].path, "load/1/#");
+        assert_eq!(packet.filters[0].qos, QoS::AtLeastOnce);
+        out.clear();
+        subscribe(&mut out, Version::V5, "load/1/#", 2);
+        let v5::Packet::Subscribe(packet) = v5_read(&out) else {
+            panic!("a SUBSCRIBE")
+        };
+        assert_eq!((packet.pkid, packet.filters.len()), (1, 1));
+        assert_eq!(packet.filters[0].qos, QoS::ExactlyOnce);
+    }
+
+    #[test]
+    fn publish_says_what_is_meant_at_every_length_of_the_header() {
+        for (qos, size) in [(0_u8, 20), (1, 64), (2, 200), (1, 20_000), (1, 1 << 20)] {
+            let template = Template::new(Version::V4, qos, "load/1/7", 7, size);
+            let mut out = Vec::new();
+            template.append(&mut out, 513, 9, 11);
+            let v4::Packet::Publish(packet) = v4_read(&out) else {
+                panic!("a PUBLISH")
+            };
+            assert_eq!(
+                (packet.topic.as_str(), packet.payload.len()),
+                ("load/1/7", size)
+            );
+            assert_eq!(packet.qos as u8, qos);
+            assert_eq!(packet.pkid, if qos > 0 { 513 } else { 0 });
+            let head = packet.payload[..STAMP_BYTES].try_into().expect("20 bytes");
+            assert_eq!(
+                Stamp::read(head),
+                Stamp {
+                    sender: 7,
+                    seq: 9,
+                    time_ns: 11
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn answers_say_what_is_meant() {
+        let mut out = Vec::new();
+        ack(&mut out, kind::PUBACK, 258);
+        assert_eq!(v4_read(&out), v4::Packet::PubAck(v4::PubAck::new(258)));
+        out.clear();
+        ack(&mut out, kind::PUBREL | 0b10, 258);
+        assert_eq!(v4_read(&out), v4::Packet::PubRel(v4::PubRel::new(258)));
+        out.clear();
+        pingreq(&mut out);
+        assert_eq!(v4_read(&out), v4::Packet::PingReq);
+        out.clear();
+        disconnect(&mut out);
+        assert_eq!(v4_read(&out), v4::Packet::Disconnect);
+    }
+}
