@@ -5,7 +5,7 @@
 
 use cluster::frame::{Ack, Claim, Disconnect, Publish, StoredAt, Subscribe, Unsubscribe};
 use cluster::ids::{Actor, ClientNo, Epoch, LinkNo};
-use protocol::PacketId;
+use protocol::{Message, PacketId};
 
 /// One entry of a group's log.
 #[derive(Clone, Debug)]
@@ -29,6 +29,15 @@ pub struct Producer {
     pub incarnation: u64,
 }
 
+/// A message that the group keeps. Means nothing once the message is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageRef {
+    /// Its place in the table of messages.
+    pub place: u32,
+    /// Its position in the group's order, never given twice.
+    pub seq: u64,
+}
+
 /// One command.
 #[derive(Clone, Debug)]
 pub enum Command {
@@ -46,7 +55,8 @@ pub enum Command {
         /// The link's number.
         link: LinkNo,
     },
-    /// The following numbered commands (all but this, `LeaderStart`, `LinkUp`, `LinkDown`, `Attach`, `Page`, `Tick`, `WillPublish`)
+    /// The following numbered commands (all but this, `LeaderStart`, `LinkUp`, `LinkDown`, `Attach`, `Page`, `Tick`, `WillPublish`,
+    /// `Relocate`)
     /// come from this link, with consecutive numbers from `first`. Numbers at or below the producer's high-water are skipped.
     From {
         /// The link.
@@ -98,4 +108,37 @@ pub enum Command {
         /// Where the log holds its bytes.
         at: StoredAt,
     },
+    /// A message of an old segment was copied to the end of the log, so that the segment can go.
+    Relocate {
+        /// Which message.
+        message: MessageRef,
+        /// Its bytes.
+        copy: Message,
+        /// Where the log holds them now.
+        at: StoredAt,
+    },
+}
+
+impl Command {
+    /// Whether the command has a number of its link; see [`Command::From`].
+    pub fn is_numbered(&self) -> bool {
+        match self {
+            Self::Claim(_)
+            | Self::Publish(..)
+            | Self::Release { .. }
+            | Self::Ack(_)
+            | Self::Subscribe(_)
+            | Self::Unsubscribe(_)
+            | Self::Disconnect(_) => true,
+            Self::LeaderStart
+            | Self::LinkUp { .. }
+            | Self::LinkDown { .. }
+            | Self::From { .. }
+            | Self::Attach { .. }
+            | Self::Page { .. }
+            | Self::Tick
+            | Self::WillPublish { .. }
+            | Self::Relocate { .. } => false,
+        }
+    }
 }

@@ -1,6 +1,33 @@
-//! The group machine.
+//! The group machine: sessions, subscriptions, mailboxes, retained messages and shared queues of one group.
+//!
+//! [`State::apply`] takes one command of the group's log and appends what follows from it to [`Effects`]. It reads no
+//! clock and does no I/O; the time is the entry's.
 
+mod acks;
+mod claim;
+mod context;
+mod counters;
+mod dispatch;
+mod effects;
+mod ending;
+mod fan_out;
+mod filters;
+mod mailbox;
+mod messages;
+mod producers;
+mod publish;
+mod retain;
 pub mod retained;
+mod session;
+mod shared;
+mod state;
+mod subscribe;
 mod subscriber_list;
 pub mod subscriptions;
+mod timers;
 mod trie;
+mod wills;
+
+pub use counters::Counters;
+pub use effects::{Effects, LeaderEffect};
+pub use state::State;

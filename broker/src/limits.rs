@@ -1,0 +1,123 @@
+//! Every limit of a group, with the rule at the limit beside it. Each drop or refusal is counted by reason in
+//! [`crate::machine::Counters`].
+
+/// What happens when a queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum QueueFull {
+    /// The oldest entry that was never sent goes.
+    #[default]
+    DropOldest,
+    /// The new entry goes.
+    DropNewest,
+    /// The whole publish is refused with 0x97 and nobody gets it, so that a publisher that tries again makes no
+    /// duplicates. One full queue among the receivers is enough.
+    Refuse,
+}
+
+/// How the members of a `$share` or `$queue` subscription take turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ShareStrategy {
+    /// One after the other, in the order of their client numbers.
+    #[default]
+    RoundRobin,
+    /// One member, until it leaves or its window is full.
+    Sticky,
+    /// The member with the fewest unacknowledged deliveries.
+    LeastInFlight,
+    /// The messages of one publisher go to one member, as long as the members stay the same.
+    HashByClient,
+}
+
+/// Packet ids of a session that belong to one group: 65,535 shared by at most 64 groups.
+pub const PACKET_IDS: u16 = 1_023;
+
+/// Timers that one `Tick` handles; the rest stays due, so that a command stays short.
+pub const TIMERS_PER_TICK: usize = 1_024;
+
+/// Topics that one page of retained messages holds.
+pub const RETAINED_PAGE: usize = 64;
+
+/// Steps that the search for one page of retained messages takes at most.
+pub const RETAINED_STEPS: usize = 4_096;
+
+/// Items of an ordered or hashed shared queue that are looked at past one whose member is full.
+pub const SHARED_LOOK_AHEAD: usize = 256;
+
+/// Parts of the topic space that an `$oshare` queue hands to its members.
+pub const SHARED_BUCKETS: usize = 1_024;
+
+/// What is known of a producer is kept this long after its link is gone, in milliseconds.
+pub const PRODUCER_MEMORY_MS: u64 = 600_000;
+
+/// Deque places that an empty mailbox of an attached session keeps.
+pub const MAILBOX_KEEP: usize = 64;
+
+/// QoS 2 packet ids of publishes that needed no storing, in leader memory; above it such a publish is logged.
+pub const UNLOGGED_IDS: usize = 65_536;
+
+/// Limits of a group machine. All members of a group must use the same: they decide in apply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineLimits {
+    /// Sessions; a claim above it is refused with 0x97.
+    pub sessions: usize,
+    /// Entries a session's mailbox holds above its window, before `queue_full` says what goes.
+    pub queue_messages: usize,
+    /// Bytes of those entries' messages.
+    pub queue_bytes: u64,
+    /// The rule for a full mailbox and a full shared queue.
+    pub queue_full: QueueFull,
+    /// Entries sent and not completed, counted from the oldest uncompleted one. At most [`PACKET_IDS`]; above it
+    /// entries wait.
+    pub window_entries: u16,
+    /// Bytes of those entries' messages; one entry always fits.
+    pub window_bytes: u64,
+    /// Filters of a session; one more is refused with 0x97 in SUBACK.
+    pub filters_per_session: usize,
+    /// QoS 2 packet ids a publisher has open; one more is refused with 0x97 in PUBREC.
+    pub qos2_ids: usize,
+    /// Retained messages; a publish to one more topic is refused with 0x97.
+    pub retained_messages: u64,
+    /// Bytes of retained messages; a publish above it is refused with 0x97.
+    pub retained_bytes: u64,
+    /// Messages kept in the group, each counted once; a publish above it is refused with 0x97.
+    pub group_messages: u64,
+    /// Bytes of those messages.
+    pub group_bytes: u64,
+    /// Places in mailboxes and shared queues of the group; checked before a publish, which may go above it by its
+    /// own receivers; then refused with 0x97.
+    pub group_entries: u64,
+    /// Items of one shared queue, before `queue_full` says what goes.
+    pub shared_messages: usize,
+    /// Bytes of those items' messages.
+    pub shared_bytes: u64,
+    /// Turns of `$share` and `$queue` members.
+    pub share_strategy: ShareStrategy,
+}
+
+impl Default for MachineLimits {
+    fn default() -> Self {
+        Self {
+            sessions: 4_000_000,
+            queue_messages: 100_000,
+            queue_bytes: 64 << 20,
+            queue_full: QueueFull::DropOldest,
+            window_entries: PACKET_IDS,
+            window_bytes: 256 << 10,
+            filters_per_session: 1_000,
+            qos2_ids: 1_024,
+            retained_messages: 1_000_000,
+            retained_bytes: 1 << 30,
+            group_messages: 8_000_000,
+            group_bytes: 16 << 30,
+            group_entries: 32_000_000,
+            shared_messages: 100_000,
+            shared_bytes: 64 << 20,
+            share_strategy: ShareStrategy::RoundRobin,
+        }
+    }
+}
+
+const _: () = {
+    assert!(PACKET_IDS as usize * 64 <= 65_535, "64 groups share the packet ids of a session");
+    assert!(RETAINED_PAGE <= RETAINED_STEPS);
+};

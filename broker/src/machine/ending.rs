@@ -1,0 +1,189 @@
+//! How connections and sessions end.
+
+use super::effects::Effects;
+use super::mailbox::{Progress, TAKEN};
+use super::session::Owner;
+use super::state::State;
+use super::subscriptions::SubscriberKey;
+use super::timers::TimerKind;
+use crate::limits::TIMERS_PER_TICK;
+use cluster::frame::{Disconnect, WillFate};
+use cluster::ids::{ClientNo, Epoch, LinkNo};
+
+/// When something that is due at once is done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// In this command.
+    Now,
+    /// By a following `Tick`: many connections end with one command, and a command stays short.
+    Tick,
+}
+
+impl State {
+    /// One connection ended.
+    pub(super) fn disconnect(&mut self, gone: &Disconnect, out: &mut Effects) {
+        let Some(session) = self.fenced(gone.actor) else { return };
+        if let Some(expiry_s) = gone.expiry_s {
+            session.expiry_s = expiry_s;
+        }
+        self.detach(gone.actor.client, gone.will, When::Now, out);
+    }
+
+    /// A link is gone: each of its connections counts as lost.
+    pub(super) fn link_down(&mut self, link: LinkNo, out: &mut Effects) {
+        if !self.producers.down(link, self.time_ms) {
+            return;
+        }
+        self.lose_all(|at| at == link, out);
+    }
+
+    fn lose_all(&mut self, is_lost: impl Fn(LinkNo) -> bool, out: &mut Effects) {
+        let on_link = |owner: Owner| owner.connection().is_some_and(|(link, _)| is_lost(link));
+        let lost: Vec<_> =
+            self.clients.iter().filter(|(_, s)| on_link(s.owner)).map(|(c, _)| c).collect();
+        // First all, so that no shared message goes from one lost connection to another.
+        for client in &lost {
+            self.lose_owner(*client);
+        }
+        for client in lost {
+            self.detached(client, WillFate::Published, When::Tick, out);
+        }
+    }
+
+    /// A new reign: no connection of the one before is left, and claims count from a new first epoch.
+    pub(super) fn leader_start(&mut self, out: &mut Effects) {
+        for link in self.producers.linked() {
+            self.producers.down(link, self.time_ms);
+        }
+        self.lose_all(|_| true, out);
+        self.reign += 1;
+        self.epoch = Epoch::first_of(self.reign);
+        self.volatile.unlogged_ids.clear();
+        self.wills_again(out);
+    }
+
+    fn detach(&mut self, client: ClientNo, fate: WillFate, when: When, out: &mut Effects) {
+        self.lose_owner(client);
+        self.detached(client, fate, when, out);
+    }
+
+    fn lose_owner(&mut self, client: ClientNo) {
+        let session = self.clients.get_mut(client).expect("a session is detached");
+        if session.attached().is_some() {
+            self.counters.attached -= 1;
+        } else if let Some(rare) = &mut session.rare {
+            // CONNACK never left: the connection that had this will never was.
+            rare.will = None;
+        }
+        session.owner = Owner::None;
+    }
+
+    /// What follows for a session that nobody owns any more.
+    fn detached(&mut self, client: ClientNo, fate: WillFate, when: When, out: &mut Effects) {
+        self.drop_qos0_cursors(client);
+        self.take_back(client, out);
+        self.forget_unlogged_ids(client);
+        let now_ms = self.time_ms;
+        let session = self.clients.get_mut(client).expect("a session is detached");
+        let (epoch, expiry_s) = (session.epoch, session.expiry_s);
+        let due_ms = session.rare.as_mut().and_then(|rare| {
+            if fate == WillFate::Dropped {
+                rare.will = None;
+            }
+            let delay_s = rare.will.as_ref()?.delay_s;
+            let due_ms = now_ms.saturating_add(u64::from(delay_s) * 1000);
+            rare.will_due_ms = (fate == WillFate::Published).then_some(due_ms);
+            rare.will_due_ms
+        });
+        if let Some(due_ms) = due_ms {
+            self.timers.set(due_ms, client, TimerKind::Will);
+        }
+        session.expires_at_ms = match expiry_s {
+            u32::MAX => u64::MAX,
+            seconds => now_ms + u64::from(seconds) * 1000,
+        };
+        session.shrink();
+        let expires_at_ms = session.expires_at_ms;
+        if when == When::Now && expires_at_ms <= now_ms {
+            self.end_session(client, out);
+            return;
+        }
+        if expires_at_ms != u64::MAX {
+            self.timers.set(expires_at_ms, client, TimerKind::Expiry);
+        }
+        if when == When::Now && due_ms.is_some_and(|due_ms| due_ms <= now_ms)
+            && let Some(will) = self.stop_will_delay(client)
+        {
+            self.will_is_due(client, epoch, will, out);
+        }
+    }
+
+    pub(super) fn forget_unlogged_ids(&mut self, client: ClientNo) {
+        let ids = &mut self.volatile.unlogged_ids;
+        if ids.is_empty() {
+            return;
+        }
+        let first = (client, Epoch(0), protocol::PacketId::MIN);
+        let last = (client, Epoch(u64::MAX), protocol::PacketId::MAX);
+        let open: Vec<_> = ids.range(first..=last).copied().collect();
+        for id in open {
+            ids.remove(&id);
+        }
+    }
+
+    /// The session is over: nothing of it is left.
+    fn end_session(&mut self, client: ClientNo, out: &mut Effects) {
+        self.empty_session(client, out);
+        self.orphan_wills(client);
+        self.clients.remove(client);
+        self.counters.sessions_ended += 1;
+    }
+
+    /// Takes everything from a session: what it still has to publish is due, what it was owed is dropped.
+    pub(super) fn empty_session(&mut self, client: ClientNo, out: &mut Effects) {
+        if let Some(will) = self.stop_will_delay(client) {
+            let epoch = self.clients.get(client).expect("a session is emptied").epoch;
+            self.will_is_due(client, epoch, will, out);
+        }
+        self.leave_all_queues(client, out);
+        let session = self.clients.get_mut(client).expect("a session is emptied");
+        let filters = std::mem::take(&mut session.filters);
+        let mailbox = session.mailbox.take();
+        session.rare = None;
+        let expires_at_ms = std::mem::take(&mut session.expires_at_ms);
+        self.timers.cancel(expires_at_ms, client, TimerKind::Expiry);
+        for filter in filters.iter().filter(|filter| !filter.is_shared()) {
+            self.subscriptions.remove(filter.text, SubscriberKey::Client(client));
+            self.counters.subscriptions -= 1;
+        }
+        for entry in mailbox.into_iter().flat_map(|mailbox| mailbox.entries) {
+            if entry.message == TAKEN {
+                continue;
+            }
+            self.messages.release(entry.message, out);
+            self.counters.entries -= 1;
+            if entry.progress != Progress::Done {
+                self.counters.dropped_session_end += 1;
+            }
+        }
+    }
+
+    /// Does what is due, at most [`TIMERS_PER_TICK`] things; the rest stays due.
+    pub(super) fn tick(&mut self, out: &mut Effects) {
+        self.producers.forget_due(self.time_ms);
+        let mut budget = TIMERS_PER_TICK;
+        while budget > 0
+            && let Some((client, kind)) = self.timers.pop_due(self.time_ms)
+        {
+            budget -= 1;
+            match kind {
+                TimerKind::Will => self.will_delay_over(client, out),
+                TimerKind::Expiry => {
+                    self.counters.sessions_expired += 1;
+                    self.end_session(client, out);
+                }
+            }
+        }
+        self.expire_retained(budget, out);
+    }
+}

@@ -1,0 +1,218 @@
+//! One session, and the table of all.
+
+use super::filters::FilterList;
+use super::mailbox::Mailbox;
+use super::retain::PendingRetained;
+use cluster::ids::{ClientNo, Epoch, Handle, LinkNo};
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use protocol::Will;
+use std::hash::{BuildHasher, Hasher};
+
+/// Who has a session's client id now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// Nobody is connected.
+    None,
+    /// Claimed, and not attached yet. `contested`: an earlier owner has to go first.
+    Claimed { link: LinkNo, handle: Handle, contested: bool },
+    /// Connected: deliveries go there.
+    Attached { link: LinkNo, handle: Handle },
+}
+
+impl Owner {
+    pub(super) fn connection(self) -> Option<(LinkNo, Handle)> {
+        match self {
+            Owner::None => None,
+            Owner::Claimed { link, handle, .. } | Owner::Attached { link, handle } => {
+                Some((link, handle))
+            }
+        }
+    }
+}
+
+/// A session. There may be millions of idle ones: what few have is in boxes.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) id: Box<str>,
+    /// The epoch of the newest claim; frames of any other are refused.
+    pub(super) epoch: Epoch,
+    pub(super) owner: Owner,
+    /// Session Expiry Interval in seconds, `u32::MAX` means never.
+    pub(super) expiry_s: u32,
+    /// When the session ends, in group time; 0 while it is owned, `u64::MAX` for never.
+    pub(super) expires_at_ms: u64,
+    /// Session Present of the newest claim.
+    pub(super) resumed: bool,
+    pub(super) filters: FilterList,
+    pub(super) mailbox: Option<Box<Mailbox>>,
+    pub(super) rare: Option<Box<Rare>>,
+}
+
+/// What few sessions have.
+#[derive(Debug, Default)]
+pub(super) struct Rare {
+    pub(super) will: Option<Box<Will>>,
+    /// When the will is due, in group time; `None` while connected or when it is not to be published.
+    pub(super) will_due_ms: Option<u64>,
+    /// Open packet ids of QoS 2 publishes from this client, sorted.
+    pub(super) qos2_ids: Vec<u16>,
+    /// Retained messages still to send.
+    pub(super) cursors: Vec<PendingRetained>,
+    /// Numbers of the shared queues this session is a member of, sorted.
+    pub(super) shared: Vec<u32>,
+}
+
+impl Session {
+    pub(super) fn attached(&self) -> Option<(LinkNo, Handle)> {
+        match self.owner {
+            Owner::Attached { link, handle } => Some((link, handle)),
+            Owner::None | Owner::Claimed { .. } => None,
+        }
+    }
+
+    pub(super) fn mailbox_mut(&mut self) -> &mut Mailbox {
+        self.mailbox.get_or_insert_default()
+    }
+
+    pub(super) fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    pub(super) fn cursors(&self) -> &[PendingRetained] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.cursors)
+    }
+
+    pub(super) fn shared(&self) -> &[u32] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.shared)
+    }
+
+    /// Gives memory back that an idle session does not need.
+    pub(super) fn shrink(&mut self) {
+        let attached = self.attached().is_some();
+        if let Some(mailbox) = &mut self.mailbox {
+            mailbox.shrink(attached);
+        }
+        if self.rare.as_ref().is_some_and(|rare| rare.is_empty()) {
+            self.rare = None;
+        }
+    }
+}
+
+impl Rare {
+    fn is_empty(&self) -> bool {
+        self.will.is_none()
+            && self.qos2_ids.is_empty()
+            && self.cursors.is_empty()
+            && self.shared.is_empty()
+    }
+}
+
+/// All sessions by client number, and the numbers by client id.
+///
+/// The hash seed is random against crafted collisions; the table is only looked up, so replicas agree.
+#[derive(Debug)]
+pub(super) struct Clients {
+    places: Vec<Option<Session>>,
+    free: Vec<u32>,
+    names: HashTable<u32>,
+    hash: RandomState,
+}
+
+impl Clients {
+    pub(super) fn new() -> Self {
+        Self {
+            places: Vec::new(),
+            free: Vec::new(),
+            names: HashTable::new(),
+            hash: RandomState::default(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
+    pub(super) fn get(&self, client: ClientNo) -> Option<&Session> {
+        self.places.get(client.0 as usize)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, client: ClientNo) -> Option<&mut Session> {
+        self.places.get_mut(client.0 as usize)?.as_mut()
+    }
+
+    pub(super) fn find(&self, id: &str) -> Option<ClientNo> {
+        let is_it = |n: &u32| self.places[*n as usize].as_ref().is_some_and(|s| *s.id == *id);
+        self.names.find(hash_id(&self.hash, id), is_it).map(|n| ClientNo(*n))
+    }
+
+    /// Takes a new session in; its id must not be there.
+    pub(super) fn insert(&mut self, session: Session) -> ClientNo {
+        let hash = hash_id(&self.hash, &session.id);
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.places.push(None);
+            (self.places.len() - 1) as u32
+        });
+        self.places[place as usize] = Some(session);
+        self.name(hash, place);
+        ClientNo(place)
+    }
+
+    fn name(&mut self, hash: u64, place: u32) {
+        let Self { places, names, hash: state, .. } = self;
+        names.insert_unique(hash, place, |n| {
+            let session = places[*n as usize].as_ref().expect("only sessions are named");
+            hash_id(state, &session.id)
+        });
+    }
+
+    pub(super) fn remove(&mut self, client: ClientNo) {
+        let place = client.0;
+        let Some(session) = self.places[place as usize].take() else { return };
+        let hash = hash_id(&self.hash, &session.id);
+        if let Ok(named) = self.names.find_entry(hash, |n| *n == place) {
+            named.remove();
+        }
+        self.free.push(place);
+    }
+
+    /// Sessions in the order of their numbers.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ClientNo, &Session)> {
+        let numbered = self.places.iter().enumerate();
+        numbered.filter_map(|(n, place)| place.as_ref().map(|s| (ClientNo(n as u32), s)))
+    }
+
+    /// Places in use or free, and the free ones in the order of their reuse.
+    pub(super) fn parts(&self) -> (&[Option<Session>], &[u32]) {
+        (&self.places, &self.free)
+    }
+
+    /// Builds the table from [`Clients::parts`]; `None` if they contradict each other.
+    pub(super) fn from_parts(places: Vec<Option<Session>>, free: Vec<u32>) -> Option<Self> {
+        let mut clients = Self { places, free, ..Self::new() };
+        let unused = clients.places.iter().filter(|place| place.is_none()).count();
+        let mut seen = vec![false; clients.places.len()];
+        let is_free = |n: &u32| matches!(clients.places.get(*n as usize), Some(None));
+        let mut free = clients.free.iter();
+        let fits = clients.free.len() == unused
+            && free.all(|n| is_free(n) && !std::mem::replace(&mut seen[*n as usize], true));
+        if !fits {
+            return None;
+        }
+        for place in 0..clients.places.len() {
+            let Some(session) = &clients.places[place] else { continue };
+            let hash = hash_id(&clients.hash, &session.id);
+            if clients.find(&session.id).is_some() {
+                return None;
+            }
+            clients.name(hash, place as u32);
+        }
+        Some(clients)
+    }
+}
+
+fn hash_id(state: &RandomState, id: &str) -> u64 {
+    let mut hasher = state.build_hasher();
+    hasher.write(id.as_bytes());
+    hasher.finish()
+}

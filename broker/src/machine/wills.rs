@@ -1,0 +1,87 @@
+//! Wills that are due and not published yet. They are stored until they are, so that a leader change loses none.
+
+use super::effects::{Effects, LeaderEffect};
+use super::state::State;
+use super::timers::TimerKind;
+use cluster::frame::{Publish, StoredAt};
+use cluster::ids::{ClientNo, Epoch};
+use protocol::Will;
+use std::collections::BTreeMap;
+
+/// A will on its way into the log as a publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DueWill {
+    pub(super) will: Box<Will>,
+    /// The client's number was given back since: it may be another client's now.
+    pub(super) orphan: bool,
+}
+
+/// Due wills by client and the epoch of the connection that left them.
+pub(super) type DueWills = BTreeMap<(ClientNo, Epoch), DueWill>;
+
+impl State {
+    /// Asks the leader to publish a will.
+    pub(super) fn will_is_due(
+        &mut self,
+        client: ClientNo,
+        epoch: Epoch,
+        will: Box<Will>,
+        out: &mut Effects,
+    ) {
+        self.wills.insert((client, epoch), DueWill { will: will.clone(), orphan: false });
+        out.leader.push(LeaderEffect::WillDue { client, epoch, will });
+    }
+
+    /// Asks again for all of them: the leader before may not have got to it.
+    pub(super) fn wills_again(&self, out: &mut Effects) {
+        for ((client, epoch), due) in &self.wills {
+            let (client, epoch, will) = (*client, *epoch, due.will.clone());
+            out.leader.push(LeaderEffect::WillDue { client, epoch, will });
+        }
+    }
+
+    /// A client's number is given back.
+    pub(super) fn orphan_wills(&mut self, client: ClientNo) {
+        let all = (client, Epoch(0))..=(client, Epoch(u64::MAX));
+        for (_, due) in self.wills.range_mut(all) {
+            due.orphan = true;
+        }
+    }
+
+    pub(super) fn publish_will(
+        &mut self,
+        client: ClientNo,
+        epoch: Epoch,
+        publish: Publish,
+        at: StoredAt,
+        out: &mut Effects,
+    ) {
+        let Some(due) = self.wills.remove(&(client, epoch)) else { return };
+        let publisher = (!due.orphan).then_some(client);
+        self.counters.wills_published += 1;
+        // A full group refuses it like any publish; there is nobody to tell, so the counters have to do.
+        let _reason = self.store_and_deliver(publisher, publish, at, out);
+    }
+
+    /// The will delay is over.
+    pub(super) fn will_delay_over(&mut self, client: ClientNo, out: &mut Effects) {
+        let Some(session) = self.clients.get_mut(client) else { return };
+        let epoch = session.epoch;
+        let Some(rare) = &mut session.rare else { return };
+        if rare.will_due_ms.take().is_none() {
+            return;
+        }
+        if let Some(will) = rare.will.take() {
+            self.will_is_due(client, epoch, will, out);
+        }
+    }
+
+    /// Stops the will delay of a client; returns the will if it was running.
+    pub(super) fn stop_will_delay(&mut self, client: ClientNo) -> Option<Box<Will>> {
+        let rare = self.clients.get_mut(client)?.rare.as_mut()?;
+        let due_ms = rare.will_due_ms.take()?;
+        let will = rare.will.take();
+        self.timers.cancel(due_ms, client, TimerKind::Will);
+        will
+    }
+}
