@@ -1,3 +1,90 @@
-//! Developer commands.
+//! Developer commands: `cargo xtask test`, `tidy` and `kill`. Run `cargo xtask help` for a summary.
 
-fn main() {}
+mod cargo;
+mod clients;
+mod tidy;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What a command reports when it cannot do its work: one sentence for a person.
+type Outcome = Result<(), String>;
+
+/// Developer commands of mqtt-fleet.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run all tests, after finding or installing the MQTT clients they use
+    Test {
+        /// Passed to `cargo test`, for instance `-p mqtt-fleet-protocol` or `--test p4_order`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Check what the compiler does not: crate edges, sizes of files, paths, left-overs
+    Tidy,
+    /// Run the kill -9 test for long (200 rounds take about half an hour)
+    Kill {
+        /// How often the broker is killed
+        #[arg(long, default_value_t = 200)]
+        rounds: u32,
+    },
+}
+
+fn main() -> ExitCode {
+    let root = root();
+    let outcome = match Cli::parse().command {
+        Command::Test { args } => test(&root, &args),
+        Command::Tidy => tidy::run(&root),
+        Command::Kill { rounds } => kill(&root, rounds),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            eprintln!("xtask: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The folder of the workspace: the one above this crate. Cargo says where that is when it runs us;
+/// what it said at compile time may be another copy of the tree.
+fn root() -> PathBuf {
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR");
+    let mut root = PathBuf::from(manifest.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()));
+    root.pop();
+    root
+}
+
+fn test(root: &std::path::Path, args: &[String]) -> Outcome {
+    let clients = clients::provide(root)?;
+    cargo::test(root, &clients, args)
+}
+
+fn kill(root: &std::path::Path, rounds: u32) -> Outcome {
+    let rounds = [(
+        "MQTT_FLEET_KILL_ROUNDS".to_owned(),
+        rounds.to_string().into(),
+    )];
+    let test = [
+        "-p",
+        "mqtt-fleet",
+        "--test",
+        "p2_no_acked_message_is_lost",
+        "--",
+        "--nocapture",
+    ];
+    cargo::test(root, &rounds, &test.map(str::to_owned))
+}
+
+/// Says on standard error what is being done.
+fn say(what: impl std::fmt::Display) {
+    eprintln!("xtask: {what}");
+}

@@ -1,0 +1,188 @@
+//! `cargo xtask bench`: the same load on mosquitto and on this broker, in turn, in one run.
+//!
+//! Mosquitto (Debian's package) is the unit: everyone can install it. Each row says what was measured,
+//! both figures and their ratio, as medians over the runs.
+
+use serde_json::Value;
+use std::io::{self, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What a row of the table compares.
+#[derive(Clone, Copy)]
+struct Row {
+    name: &'static str,
+    scenario: &'static str,
+    args: &'static [&'static str],
+    durability: &'static str,
+    field: &'static str,
+    unit: &'static str,
+    bar: &'static str,
+}
+
+const PAIR_0: &[&str] = &["--pairs", "500", "--size", "64", "--window", "16", "--qos", "0"];
+const PAIR_1: &[&str] = &["--pairs", "500", "--size", "64", "--window", "16", "--qos", "1"];
+const PAIR_2: &[&str] = &["--pairs", "500", "--size", "64", "--window", "16", "--qos", "2"];
+const OPEN_0: &[&str] = &["--pairs", "500", "--size", "64", "--rate", "5000", "--qos", "0"];
+const OPEN_1: &[&str] = &["--pairs", "500", "--size", "64", "--rate", "5000", "--qos", "1"];
+const FANIN: &[&str] = &["--conns", "500", "--size", "64", "--window", "16", "--qos", "1"];
+const FANOUT: &[&str] = &["--conns", "1000", "--size", "64", "--window", "16", "--qos", "0"];
+const CONNECT: &[&str] = &["--conns", "10000"];
+const IDLE: &[&str] = &["--conns", "15000", "--qos", "1"];
+const PER_CPU: &str = "delivered_per_broker_cpu_s";
+
+const ROWS: &[Row] = &[
+    row("pair QoS 0", "pair", PAIR_0, "memory", PER_CPU, "msg/CPU-s", ">= 6 x"),
+    row("pair QoS 1, memory", "pair", PAIR_1, "memory", PER_CPU, "msg/CPU-s", ">= 8 x"),
+    row("pair QoS 1, fsync", "pair", PAIR_1, "fsync", "delivered_per_s", "msg/s", ">= 6 x"),
+    row("pair QoS 2, memory", "pair", PAIR_2, "memory", PER_CPU, "msg/CPU-s", ""),
+    row("fan-in QoS 1, memory", "fanin", FANIN, "memory", PER_CPU, "msg/CPU-s", ">= 4 x"),
+    row("fan-out QoS 0", "fanout", FANOUT, "memory", PER_CPU, "msg/CPU-s", ">= 4 x"),
+    row("5,000/s QoS 1, fsync: CPU", "pair", OPEN_1, "fsync", "broker_cpu_s", "CPU s", "<= 2 x"),
+    row("5,000/s QoS 0: CPU", "pair", OPEN_0, "memory", "broker_cpu_s", "CPU s", "<= 2 x"),
+    row("5,000/s QoS 1, fsync: p99", "pair", OPEN_1, "fsync", "/e2e_us/p99", "us", "< 25,000"),
+    row("5,000/s QoS 0: p99", "pair", OPEN_0, "fsync", "/e2e_us/p99", "us", "< 2,000"),
+    row("connect and subscribe", "connect", CONNECT, "fsync", "connects_per_s", "1/s", ">= 0.6 x"),
+    row("idle", "idle", IDLE, "fsync", "rss_per_conn_bytes", "B/conn", "<= 2,000"),
+];
+
+const fn row(
+    name: &'static str,
+    scenario: &'static str,
+    args: &'static [&'static str],
+    durability: &'static str,
+    field: &'static str,
+    unit: &'static str,
+    bar: &'static str,
+) -> Row {
+    Row { name, scenario, args, durability, field, unit, bar }
+}
+
+/// Options of `cargo xtask bench`.
+#[derive(clap::Args)]
+pub(crate) struct BenchArgs {
+    /// Runs of each broker for each row; the median counts.
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Seconds each run measures.
+    #[arg(long, default_value_t = 8)]
+    secs: u32,
+    /// Only rows whose name contains this.
+    #[arg(long)]
+    only: Option<String>,
+}
+
+/// Runs the table.
+pub(crate) fn run(root: &Path, args: &BenchArgs) -> io::Result<()> {
+    build(root)?;
+    let ours = root.join("target/release/mqtt-fleet");
+    println!("| what | unit | mosquitto | mqtt-fleet | ratio | bar |\n|---|---|---|---|---|---|");
+    for row in ROWS.iter().filter(|row| args.only.as_ref().is_none_or(|only| row.name.contains(only))) {
+        let (mut theirs, mut own) = (Vec::new(), Vec::new());
+        for _ in 0..args.runs {
+            theirs.push(measure(&ours, row, args.secs, Broker::mosquitto()?)?);
+            own.push(measure(&ours, row, args.secs, Broker::mqtt_fleet(&ours, row.durability)?)?);
+        }
+        let (theirs, own) = (median(&mut theirs), median(&mut own));
+        println!(
+            "| {} | {} | {theirs:.0} | {own:.0} | {:.2} x | {} |",
+            row.name, row.unit, own / theirs, row.bar
+        );
+        io::stdout().flush()?;
+    }
+    Ok(())
+}
+
+fn build(root: &Path) -> io::Result<()> {
+    let mut cargo = Command::new(env!("CARGO"));
+    let status = cargo.args(["build", "--release", "-p", "mqtt-fleet"]).current_dir(root).status()?;
+    if status.success() { Ok(()) } else { Err(io::Error::other("the release build failed")) }
+}
+
+fn measure(ours: &Path, row: &Row, secs: u32, broker: Broker) -> io::Result<f64> {
+    let json = tempfile::NamedTempFile::new()?;
+    let addr = broker.addr.to_string();
+    let pid = broker.child.id().to_string();
+    let secs = secs.to_string();
+    let path = json.path().to_string_lossy().into_owned();
+    let mut load = Command::new(ours);
+    load.args(["loadtest", row.scenario, "--addr", &addr, "--pid", &pid, "--secs", &secs]);
+    let output = load.args(["--json", &path]).args(row.args).stdin(Stdio::null()).output()?;
+    let text = std::fs::read_to_string(&path)?;
+    let value: Value = serde_json::from_str(&text).map_err(|error| {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        io::Error::other(format!("{}: no report ({error}): {said}", row.name))
+    })?;
+    let field = if row.field.starts_with('/') { row.field.into() } else { format!("/{}", row.field) };
+    let figure = value.pointer(&field).and_then(Value::as_f64);
+    drop(broker);
+    figure.ok_or_else(|| io::Error::other(format!("{}: the report has no {}", row.name, row.field)))
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// A broker under test; it ends with the value.
+struct Broker {
+    child: Child,
+    addr: SocketAddr,
+    _data: tempfile::TempDir,
+}
+
+impl Broker {
+    fn mosquitto() -> io::Result<Self> {
+        let data = tempfile::tempdir()?;
+        let addr = free_address()?;
+        let config = data.path().join("mosquitto.conf");
+        let text = format!(
+            "listener {} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_dest none\nmax_queued_messages 0\n",
+            addr.port()
+        );
+        std::fs::write(&config, text)?;
+        let program = find_mosquitto();
+        Self::start(Command::new(program).arg("-c").arg(&config), addr, data)
+    }
+
+    fn mqtt_fleet(program: &Path, durability: &str) -> io::Result<Self> {
+        let data = tempfile::tempdir_in(program.parent().unwrap_or(Path::new(".")))?;
+        let (addr, admin) = (free_address()?, free_address()?);
+        let mut command = Command::new(program);
+        command.args(["standalone", "--durability", durability]);
+        command.args(["--listen", &addr.to_string(), "--admin", &admin.to_string(), "--data"]);
+        Self::start(command.arg(data.path().join("data")), addr, data)
+    }
+
+    fn start(command: &mut Command, addr: SocketAddr, data: tempfile::TempDir) -> io::Result<Self> {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).spawn()?;
+        let broker = Self { child, addr, _data: data };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect_timeout(&addr, Duration::from_millis(100)).is_err() {
+            if Instant::now() > deadline {
+                return Err(io::Error::other(format!("no broker answers at {addr}")));
+            }
+            std::thread::yield_now();
+        }
+        Ok(broker)
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // The process may have ended by itself; either way it is gone afterwards.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn find_mosquitto() -> PathBuf {
+    let debian = PathBuf::from("/usr/sbin/mosquitto");
+    if debian.exists() { debian } else { PathBuf::from("mosquitto") }
+}
+
+fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
