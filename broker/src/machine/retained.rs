@@ -298,6 +298,7 @@ fn after(key: &[u8], plus_end: Option<usize>) -> Option<KeyBytes> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use protocol::filter_matches;
 
     fn entry(message: u32) -> RetainedEntry {
         RetainedEntry {
@@ -326,23 +327,6 @@ mod tests {
                 return (out.iter().map(|entry| entry.message).collect(), pages);
             }
         }
-    }
-
-    /// The rule of the standard (MQTT5 4.7), written without regard to speed.
-    fn matches(filter: &[&str], topic: &[&str]) -> bool {
-        match (filter, topic) {
-            (["#"], _) => true,
-            ([], []) => true,
-            (["+", filter @ ..], [_, topic @ ..]) => matches(filter, topic),
-            ([f, filter @ ..], [t, topic @ ..]) => f == t && matches(filter, topic),
-            _ => false,
-        }
-    }
-
-    fn filter_matches(filter: &str, topic: &str) -> bool {
-        let hidden = topic.starts_with('$') && filter.starts_with(['+', '#']);
-        let filter: Vec<_> = filter.split('/').collect();
-        !hidden && matches(&filter, &topic.split('/').collect::<Vec<_>>())
     }
 
     /// Names around every byte that the order of keys depends on: the least byte of a topic (U+0001),
@@ -476,15 +460,20 @@ mod tests {
         );
     }
 
-    /// A million topics; each filter takes at most the given number of topics a match, and the one
+    /// A million topics (fewer where code is not optimised); each filter takes at most the given number of topics a match, and the one
     /// that matches nothing is done in a few.
     #[test]
     fn steps_a_match_are_bounded_by_the_shape_of_the_filter() {
         let kinds = [
             "battery", "cmd", "config", "gps", "humidity", "power", "status", "temp", "up", "wifi",
         ];
-        let mut topics = Vec::with_capacity(1_000_000);
-        for device in 0..50_000 {
+        let mut topics = Vec::new();
+        let devices = if cfg!(debug_assertions) {
+            5_000
+        } else {
+            50_000
+        };
+        for device in 0..devices {
             for kind in kinds {
                 topics.push(format!("devices/{device}/{kind}"));
                 topics.push(format!("{device}/{kind}/x"));
@@ -501,7 +490,7 @@ mod tests {
                 },
             )
         };
-        let full_pages = 50_000_usize.div_ceil(64);
+        let full_pages = devices.div_ceil(64);
         // Each page of 64 fits in its steps: so no page ended by steps.
         for (filter, steps_a_page) in [
             ("devices/+/status", 129),
@@ -511,7 +500,7 @@ mod tests {
             ("devices/+/gps/#", 195),
         ] {
             let (found, pages) = pages(filter, steps_a_page);
-            assert_eq!((found.len(), pages), (50_000, full_pages), "{filter}");
+            assert_eq!((found.len(), pages), (devices, full_pages), "{filter}");
         }
         for filter in [
             "devices/77/status",
@@ -531,6 +520,6 @@ mod tests {
             pages("devices/77/#", 11),
             ((770..780).map(|n| n * 2).collect(), 1)
         );
-        assert_eq!(pages("#", 64).0.len(), 1_000_000);
+        assert_eq!(pages("#", 64).0.len(), topics.len());
     }
 }

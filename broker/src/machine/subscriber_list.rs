@@ -57,13 +57,12 @@ impl SubscriberList {
     /// Takes out the subscriber with this key.
     pub(super) fn remove(&mut self, key: SubscriberKey) -> Option<Subscriber> {
         match self {
-            Self::Empty => None,
             Self::One(held) if held.key() == key => {
                 let removed = *held;
                 *self = Self::Empty;
                 Some(removed)
             }
-            Self::One(_) => None,
+            Self::Empty | Self::One(_) => None,
             Self::Many(chunks) => {
                 let removed = chunks.remove(key.order())?;
                 if let Some(last) = chunks.only() {

@@ -39,7 +39,7 @@ impl From<Options> for SubscribeOptions {
 }
 
 impl Options {
-    /// The granted maximum QoS.
+    /// The granted maximum quality of service.
     #[inline]
     pub fn qos(self) -> QoS {
         QoS::from_u8(self.0 & 0b11).expect("only valid options were packed")
@@ -51,7 +51,7 @@ impl Options {
         self.0 & 0b100 != 0
     }
 
-    /// Whether the RETAIN flag is forwarded as published (MQTT5 3.3.1.3).
+    /// Whether the RETAIN flag is forwarded as it was published (MQTT5 3.3.1.3).
     #[inline]
     pub fn retain_as_published(self) -> bool {
         self.0 & 0b1000 != 0
@@ -213,9 +213,12 @@ impl Subscriptions {
     #[inline]
     pub fn any_match(&self, topic: &[u8], mut wanted: impl FnMut(&Subscriber) -> bool) -> bool {
         let flow = self.try_for_each_list(topic, |list| {
-            list.try_for_each(|subscriber| match wanted(subscriber) {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
+            list.try_for_each(|subscriber| {
+                if wanted(subscriber) {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
             })
         });
         flow.is_break()
@@ -324,6 +327,7 @@ fn is_wildcard(filter: &str) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use protocol::filter_matches;
     use std::collections::BTreeMap;
 
     fn client(number: u32) -> Subscriber {
@@ -339,24 +343,6 @@ mod tests {
             options,
             subscription_id,
         }
-    }
-
-    /// The rule of the standard (MQTT5 4.7), written without regard to speed.
-    fn matches(filter: &[&str], topic: &[&str]) -> bool {
-        match (filter, topic) {
-            (["#"], _) => true,
-            ([], []) => true,
-            (["+", filter @ ..], [_, topic @ ..]) => matches(filter, topic),
-            ([f, filter @ ..], [t, topic @ ..]) => f == t && matches(filter, topic),
-            _ => false,
-        }
-    }
-
-    fn filter_matches(filter: &str, topic: &str) -> bool {
-        let hidden = topic.starts_with('$') && filter.starts_with(['+', '#']);
-        let (filter, topic): (Vec<_>, Vec<_>) =
-            (filter.split('/').collect(), topic.split('/').collect());
-        !hidden && matches(&filter, &topic)
     }
 
     /// Few names, so that filters overlap; an empty level, a `$` name and one too long to lie in place.
