@@ -468,7 +468,7 @@ mod tests {
             "battery", "cmd", "config", "gps", "humidity", "power", "status", "temp", "up", "wifi",
         ];
         let mut topics = Vec::new();
-        let devices = if cfg!(debug_assertions) {
+        let devices: usize = if cfg!(debug_assertions) {
             5_000
         } else {
             50_000
