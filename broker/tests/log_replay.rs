@@ -1,50 +1,12 @@
 //! What was appended is read back: from memory, from disk, and after a restart.
 
+mod log_common;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mqtt_fleet_broker::log::{
-    Appends, Durability, Location, Log, LogError, LogHandle, LogOptions, Record, STORE_STREAM,
-};
-
-fn options(durability: Durability) -> LogOptions {
-    LogOptions {
-        durability,
-        segment_bytes: 1 << 20,
-        ..LogOptions::default()
-    }
-}
-
-fn open(dir: &std::path::Path, durability: Durability) -> (LogHandle, Vec<Record>) {
-    let (log, replay) = Log::open(dir, options(durability), Box::new(|| {})).expect("opens");
-    (
-        log,
-        replay.map(|record| record.expect("undamaged")).collect(),
-    )
-}
-
-/// Appends records `indexes` of a stream, each with a body told from index and length.
-fn append(
-    log: &LogHandle,
-    stream: u16,
-    indexes: std::ops::Range<u64>,
-    len: usize,
-) -> Vec<Location> {
-    let mut batch = Appends::new();
-    for index in indexes {
-        batch
-            .push(stream, index, &body(stream, index, len))
-            .expect("fits");
-    }
-    log.append(&mut batch).expect("healthy");
-    batch.locations().to_vec()
-}
-
-fn body(stream: u16, index: u64, len: usize) -> Vec<u8> {
-    (0..len)
-        .map(|at| (at as u64 * 31 + index * 7 + u64::from(stream)) as u8)
-        .collect()
-}
+use log_common::{append, body, open, options};
+use mqtt_fleet_broker::log::{Appends, Durability, Log, LogError, STORE_STREAM};
 
 #[test]
 fn records_come_back_in_order_after_a_restart() {

@@ -31,11 +31,17 @@ impl Directory {
         self.root.join(format!("{number:010}.spare"))
     }
 
+    /// A segment file that does not have its header yet.
+    pub(super) fn unfinished(&self, id: u32) -> PathBuf {
+        self.root.join(format!("{id:010}.unfinished"))
+    }
+
     pub(super) fn sync(&self) -> Result<(), LogError> {
         sync_dir(&self.root)
     }
 
-    /// The ids of all segments in order, and all spare files.
+    /// The ids of all segments in order, and all spare files. What a crash left unfinished is
+    /// removed.
     pub(super) fn list(&self) -> Result<(Vec<u32>, Vec<PathBuf>), LogError> {
         let (mut segments, mut spares) = (Vec::new(), Vec::new());
         let failed = |error| LogError::io("list", &self.root, error);
@@ -50,6 +56,7 @@ impl Directory {
             ) {
                 (Some("segment"), Some(id)) => segments.push(id),
                 (Some("spare"), _) => spares.push(path),
+                (Some("unfinished"), _) => fs::remove_file(&path).map_err(failed)?,
                 _ => tracing::warn!(path = %path.display(), "not a file of the log: left alone"),
             }
         }

@@ -96,6 +96,11 @@ pub enum LogError {
 }
 
 impl LogError {
+    /// A failure on the way to or from a snapshot.
+    pub(crate) fn snapshot(what: &'static str, source: io::Error) -> Self {
+        Self::io(what, Path::new("the snapshot"), source)
+    }
+
     /// Sorts an operating system error by what the operator has to do about it.
     pub(super) fn io(what: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
@@ -103,6 +108,7 @@ impl LogError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
             io::ErrorKind::PermissionDenied
             | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::AlreadyExists
             | io::ErrorKind::NotADirectory => Self::Unwritable {
                 path,
                 source: Arc::new(source),

@@ -178,6 +178,14 @@ impl LogHandle {
         locked(&self.shared.tail).cached_bytes()
     }
 
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    pub(super) fn directory(&self) -> Option<&Directory> {
+        self.guard.directory.as_ref()
+    }
+
     /// The counters.
     pub fn stats(&self) -> Arc<LogStats> {
         Arc::clone(&self.shared.stats)

@@ -46,6 +46,7 @@ pub mod limits;
 mod reader;
 mod recover;
 mod replay;
+mod reread;
 mod shared;
 mod snapshot;
 mod spares;
@@ -221,7 +222,7 @@ fn open_on_disk(
             found.info,
             found.stats,
         ),
-        None => begin(&directory, &found_spares)?,
+        None => begin(&directory)?,
     };
     let closed = sources
         .iter()
@@ -232,11 +233,7 @@ fn open_on_disk(
         Tail::new(options, position, info, closed),
         wake,
     );
-    let kept_spares = found_spares
-        .into_iter()
-        .filter(|path| path.exists())
-        .collect();
-    let spares = Spares::start(directory.clone(), Arc::clone(&shared.stats), kept_spares)?;
+    let spares = Spares::start(directory.clone(), Arc::clone(&shared.stats), found_spares)?;
     let writer = Writer {
         shared: Arc::clone(&shared),
         directory: directory.clone(),
@@ -260,11 +257,7 @@ type New = (
     ReplayStats,
 );
 
-fn begin(directory: &Directory, spares: &[std::path::PathBuf]) -> Result<New, LogError> {
-    // A start that was cut short may have left the first file half made.
-    for path in spares {
-        std::fs::remove_file(path).map_err(|error| LogError::io("remove", path, error))?;
-    }
+fn begin(directory: &Directory) -> Result<New, LogError> {
     let capacity = limits::SEGMENT_BYTES_MIN;
     let salt = tail::random_salt();
     let current = writer::begin_log(directory, salt, capacity)?;

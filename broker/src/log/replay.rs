@@ -82,7 +82,7 @@ impl Replay {
 
     /// Records of `stream` below `first` are not wanted (a snapshot has their effect). From
     /// `first` on there must be no gap. For a stream that is not named the first record must have
-    /// index 0 or 1: what came before would be lost.
+    /// index 0 or 1: what came before would be lost. `u64::MAX` leaves a stream out altogether.
     pub fn start_at(&mut self, stream: u16, first: u64) {
         assert!(
             self.open.is_none(),

@@ -426,6 +426,11 @@ impl Tail {
             .collect()
     }
 
+    /// Everything before this place is in the files.
+    pub(super) fn written(&self) -> Location {
+        self.written
+    }
+
     pub(super) fn sequence(&self) -> u64 {
         self.sequence
     }

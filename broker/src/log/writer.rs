@@ -80,6 +80,7 @@ impl Writer {
     }
 
     fn carry_out(&mut self, take: Take) -> Result<(), LogError> {
+        // Offset behind the last bytes written to the current file, if any were.
         let mut last_end = None;
         for job in take.jobs {
             match job {
@@ -168,7 +169,7 @@ pub(super) fn begin_segment(
         (spare.path, spare.file)
     } else {
         // Nothing was prepared: a sparse file will do, at the price of slower syncs.
-        let made = path.with_extension("spare");
+        let made = directory.unfinished(header.segment);
         let file = directory::create_file(&made)?;
         file.set_len(u64::from(header.capacity))
             .map_err(|error| LogError::io("grow", &made, error))?;
@@ -191,7 +192,7 @@ pub(super) fn begin_log(
     salt: u64,
     capacity: u32,
 ) -> Result<Current, LogError> {
-    let path = directory.spare(0);
+    let path = directory.unfinished(1);
     let file = spares::zero_file(&path, capacity)?;
     let bytes = u64::from(capacity);
     let header = SegmentHeader {
