@@ -1,5 +1,14 @@
 //! The broker group: a deterministic group machine behind a durable log.
-pub mod log;
+
 pub mod command;
+pub mod command_codec;
+pub mod group;
+pub mod leader;
 pub mod limits;
+pub mod log;
 pub mod machine;
+mod open;
+mod snapshots;
+
+pub use open::{GroupOptions, OpenGroup};
+pub use snapshots::Journalled;
