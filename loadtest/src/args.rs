@@ -8,7 +8,9 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::Error;
-use crate::limits::{CONNECTIONS_MAX, PAYLOAD_BYTES_MAX, STAMP_BYTES, WINDOW_MAX};
+use crate::limits::{
+    CONNECTIONS_MAX, OUTSTANDING, PAYLOAD_BYTES_MAX, STAMP_BYTES, STORM_OUTSTANDING, WINDOW_MAX,
+};
 use crate::wire::Version;
 
 /// What the devices do.
@@ -49,8 +51,12 @@ pub struct LoadtestArgs {
     /// Subscribers of the shared subscription (share)
     #[arg(long, default_value_t = 4)]
     pub subs: usize,
-    /// QoS of publishers and subscriptions [default: 0; idle, connect and storm: 1]
-    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=2))]
+    /// `QoS` of publishers and subscriptions
+    #[arg(
+        long,
+        help = "QoS of publishers and subscriptions [default: 0; idle, connect and storm: 1]",
+        value_parser = clap::value_parser!(u8).range(0..=2)
+    )]
     pub qos: Option<u8>,
     /// Payload bytes (at least 20)
     #[arg(long, default_value_t = 64)]
@@ -73,7 +79,7 @@ pub struct LoadtestArgs {
     /// Seconds of the keepalive
     #[arg(long, default_value_t = 60)]
     pub keepalive: u16,
-    /// Connections that may be on their way at once [default: 200; storm: 1000]
+    /// Connections that may be on their way at once [default: 80; storm: 1000]
     #[arg(long)]
     pub outstanding: Option<usize>,
     /// Threads of the generator [default: 2, or 1 where one is enough]
@@ -85,7 +91,7 @@ pub struct LoadtestArgs {
 }
 
 impl LoadtestArgs {
-    /// QoS in effect.
+    /// `QoS` in effect.
     pub(crate) fn qos(&self) -> u8 {
         self.qos.unwrap_or(u8::from(!self.scenario.publishes()))
     }
@@ -112,9 +118,9 @@ impl LoadtestArgs {
     /// Connections on their way at once.
     pub(crate) fn outstanding(&self) -> usize {
         let usual = if self.scenario == Scenario::Storm {
-            1_000
+            STORM_OUTSTANDING
         } else {
-            200
+            OUTSTANDING
         };
         self.outstanding.unwrap_or(usual)
     }

@@ -21,10 +21,10 @@ pub(crate) const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 /// Largest `--window`. Packet ids are taken in turn, so the window stays far below 65,535.
 pub(crate) const WINDOW_MAX: u32 = 16_384;
 
-/// Messages at QoS 1 and 2 that an open-loop publisher may have unacknowledged.
+/// Messages at `QoS` 1 and 2 that an open-loop publisher may have unacknowledged.
 pub(crate) const OPEN_LOOP_UNACKED_MAX: u32 = 32_768;
 
-/// How many windows a publisher at QoS 1 or 2 may run ahead of its slowest subscriber.
+/// How many windows a publisher at `QoS` 1 or 2 may run ahead of its slowest subscriber.
 pub(crate) const AHEAD_WINDOWS: u64 = 4;
 
 /// A publisher refills when this part of its window is free, so that messages travel in batches.
@@ -36,6 +36,13 @@ pub(crate) const GAPS_MAX: usize = 4_096;
 
 /// Connections in one run. The table of devices is allocated up front.
 pub(crate) const CONNECTIONS_MAX: usize = 1_000_000;
+
+/// Connections on their way at once, unless asked otherwise. Brokers with a backlog of 100 exist
+/// (mosquitto); beyond it the kernel drops a SYN and the connection takes a second.
+pub(crate) const OUTSTANDING: usize = 80;
+
+/// The same in a storm, which is to hurt.
+pub(crate) const STORM_OUTSTANDING: usize = 1_000;
 
 /// Descriptors the process needs beside its connections.
 pub(crate) const SPARE_DESCRIPTORS: u64 = 64;
@@ -55,7 +62,7 @@ pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often timers (keepalive, dial timeout, stalled windows) are looked at.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
-/// A QoS 0 window that saw no delivery for this long is written off as lost and opened again.
+/// A `QoS` 0 window that saw no delivery for this long is written off as lost and opened again.
 pub(crate) const STALL: Duration = Duration::from_secs(1);
 
 /// Wait for stragglers after the publishers stopped.

@@ -97,11 +97,11 @@ fn plan(
         topics: Vec::new(),
         subscribers: 0,
     };
-    let share = |total: usize| (0..total).filter(move |index| index % threads == thread);
+    let mine = |total: usize| (0..total).filter(move |index| index % threads == thread);
     let (mut shape, mut mode) = (Shape::Pair, Mode::Hold);
     match args.scenario {
         Scenario::Pair => {
-            for pair in share(args.conns) {
+            for pair in mine(args.conns) {
                 builder.subscriber(pair, &format!("load/{run}/{pair}"), addr(pair + 1));
                 builder.publisher(pair, addr(pair));
             }
@@ -131,7 +131,7 @@ fn plan(
                 Scenario::Connect => Mode::Cycle,
                 _ => Mode::Storm,
             };
-            share(args.connections()).for_each(|index| builder.silent(index, addr(index)));
+            mine(args.connections()).for_each(|index| builder.silent(index, addr(index)));
         }
     }
     let pace = match args.rate {

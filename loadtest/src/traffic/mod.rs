@@ -277,7 +277,7 @@ impl Traffic {
         }
     }
 
-    /// Closed loop at QoS 0: windows without any delivery since the last call open again.
+    /// Closed loop at `QoS` 0: windows without any delivery since the last call open again.
     pub(crate) fn write_off_stalled(&mut self) {
         for index in 0..self.publishers.len() {
             if self.publishers[index].write_off_if_stalled() {

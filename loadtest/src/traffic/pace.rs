@@ -73,18 +73,22 @@ impl Schedule {
     #[inline]
     pub(crate) fn intended_ns(&self, publisher: u32, seq: u64) -> u64 {
         let message = seq * self.publishers + u64::from(publisher);
-        let mut steps = (message as f64 / self.per_step) as u64;
+        let mut steps = whole(message as f64 / self.per_step);
         while self.due_after(steps) <= message {
             steps += 1;
         }
         self.start_ns + steps * self.step_ns
     }
 
-    #[expect(clippy::cast_sign_loss, reason = "rates are positive")]
     fn due_after(&self, steps: u64) -> u64 {
         // A hair above, so that 0.999999 of a message is one.
-        (self.per_step * steps as f64 + 1e-6) as u64
+        whole(self.per_step * steps as f64 + 1e-6)
     }
+}
+
+#[expect(clippy::cast_sign_loss, reason = "rates and counts are positive")]
+fn whole(value: f64) -> u64 {
+    value as u64
 }
 
 #[cfg(test)]

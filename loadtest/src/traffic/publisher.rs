@@ -68,7 +68,7 @@ impl Publisher {
         self.refill = self.refill.min(self.unacked_max.div_ceil(REFILL_PART));
     }
 
-    /// Messages sent and not acknowledged; none at QoS 0.
+    /// Messages sent and not acknowledged; none at `QoS` 0.
     pub(super) fn unacked(&self) -> u64 {
         if self.acknowledged {
             self.sent - self.acked
@@ -125,7 +125,7 @@ impl Publisher {
         in_turn
     }
 
-    /// QoS 0: gives up on what is under way if nothing left or arrived since the last call.
+    /// `QoS` 0: gives up on what is under way if nothing left or arrived since the last call.
     pub(super) fn write_off_if_stalled(&mut self) -> bool {
         let waits = !self.acknowledged && self.sent > self.arrived;
         let stalled = waits && (self.sent, self.arrived) == self.last_look;

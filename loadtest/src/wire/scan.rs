@@ -53,7 +53,7 @@ pub(crate) fn scan(bytes: &[u8]) -> Scan<'_> {
     }
 }
 
-/// A received PUBLISH: its packet id (0 at QoS 0) and the stamp of its payload.
+/// A received PUBLISH: its packet id (0 at `QoS` 0) and the stamp of its payload.
 #[inline]
 pub(crate) fn delivery(
     packet: &Packet<'_>,
@@ -122,7 +122,7 @@ pub(crate) fn connack(body: &[u8], version: Version) -> Result<Connack, &'static
     Ok(found)
 }
 
-/// The single code of a SUBACK to a SUBSCRIBE with one filter: granted QoS, or 0x80 and up.
+/// The single code of a SUBACK to a SUBSCRIBE with one filter: granted `QoS`, or 0x80 and up.
 pub(crate) fn suback(body: &[u8]) -> Option<u8> {
     // With v5 properties the codes stand at the end; there is exactly one.
     (body.len() >= 3).then(|| body.last().copied())?

@@ -23,7 +23,7 @@ impl Worker {
             let (device, link) = (&self.plan.devices[index], &mut self.links[index]);
             match packet.first & 0xF0 {
                 kind::PUBLISH => {
-                    take_publish(&packet, device.role, link, &mut self.traffic, now_ns)?
+                    take_publish(&packet, device.role, link, &mut self.traffic, now_ns)?;
                 }
                 kind::PUBACK | kind::PUBREC | kind::PUBREL | kind::PUBCOMP => {
                     take_ack(&packet, device.role, link, &mut self.traffic)?;

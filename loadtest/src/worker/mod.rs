@@ -325,12 +325,11 @@ impl Worker {
             let link = &mut self.links[index];
             let age = self.tick.saturating_sub(link.touched);
             match link.stage {
-                Stage::Down => {}
                 Stage::Live if !keep_alive.is_zero() && age * 2 >= ticks(keep_alive) => {
                     wire::pingreq(&mut link.out);
                     self.write(index)?;
                 }
-                Stage::Live => {}
+                Stage::Live | Stage::Down => {}
                 _ if age >= ticks(DIAL_TIMEOUT) => self.lose(index, Why::Silent)?,
                 _ => {}
             }
@@ -350,6 +349,7 @@ impl Worker {
     }
 
     fn report(&self, report: Report) {
+        self.show();
         // A main thread that already gave up does not listen any more.
         drop(self.reports.send(report));
     }
