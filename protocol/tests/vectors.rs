@@ -1,5 +1,6 @@
 //! Every row of `mqtt-packets.tsv` is answered as its second column says.
 
+#[allow(dead_code, reason = "each test binary uses its part")]
 mod support;
 
 use bytes::Bytes;

@@ -1,4 +1,7 @@
-//! The rows of `mqtt-packets.tsv`.
+//! What the tests share: the rows of `mqtt-packets.tsv`, and any packet at all.
+
+pub(crate) mod arbitrary;
+pub(crate) mod oracles;
 
 use protocol::Version;
 
