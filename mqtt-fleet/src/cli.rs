@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use loadtest::LoadtestArgs;
 
 use crate::config::keys::KEYS;
 use crate::config::{self, ConfigError, Settings, Typed, Value};
@@ -36,6 +37,8 @@ struct Cli {
 enum Command {
     /// Run the broker in one process (also what happens without a subcommand)
     Standalone(BrokerArgs),
+    /// Drive a broker with many clients, count what is lost, measure latency and CPU
+    Loadtest(LoadtestArgs),
     /// Check the settings and show each with where it comes from; start nothing
     Check(BrokerArgs),
 }
@@ -83,6 +86,7 @@ pub(crate) fn run() -> Exit {
     match cli.command {
         None => serve(&cli.broker),
         Some(Command::Standalone(args)) => serve(&args),
+        Some(Command::Loadtest(args)) => run_loadtest(&args),
         Some(Command::Check(args)) => check(&args),
     }
 }
@@ -94,6 +98,21 @@ fn serve(args: &BrokerArgs) -> Exit {
             Err(error) => complain(error.exit(), error),
         },
         Err(errors) => refuse(&errors),
+    }
+}
+
+fn run_loadtest(args: &LoadtestArgs) -> Exit {
+    match loadtest::run(args) {
+        Ok(verdict) => {
+            println!("{verdict}");
+            if verdict.failed() {
+                Exit::Failed
+            } else {
+                Exit::Fine
+            }
+        }
+        Err(error @ loadtest::Error::Arguments(_)) => complain(Exit::Usage, error),
+        Err(error) => complain(Exit::Failed, error),
     }
 }
 

@@ -17,10 +17,25 @@ use prometheus_client::registry::Registry;
 /// Reads one figure now. Called on the admin thread; must not block.
 pub(crate) type Read = Box<dyn Fn() -> u64 + Send + Sync>;
 
+/// A figure of a block: name, explanation, value.
+pub(crate) type Figure = (&'static str, &'static str, u64);
+
 /// Every figure of the process.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     families: Vec<Family>,
+    blocks: Vec<Block>,
+}
+
+/// Many figures that one part of the broker lists itself.
+pub(crate) struct Block {
+    /// Goes before each name.
+    prefix: &'static str,
+    /// Names (without the prefix) that go up and down; the others count up.
+    gauges: &'static [&'static str],
+    /// Names (without the prefix) that stand on the page for people, with their titles there.
+    titles: &'static [(&'static str, &'static str)],
+    read: Box<dyn Fn() -> Vec<Figure> + Send + Sync>,
 }
 
 /// One named figure, or several that differ in one label.
@@ -82,6 +97,23 @@ impl Metrics {
         self.family(name, help, MetricType::Counter, label, samples)
     }
 
+    /// Adds all figures that `read` lists, each time anew: for parts that name and explain their
+    /// own counters. `read` must always list the same names.
+    pub(crate) fn block(
+        &mut self,
+        prefix: &'static str,
+        gauges: &'static [&'static str],
+        titles: &'static [(&'static str, &'static str)],
+        read: impl Fn() -> Vec<Figure> + Send + Sync + 'static,
+    ) {
+        self.blocks.push(Block {
+            prefix,
+            gauges,
+            titles,
+            read: Box::new(read),
+        });
+    }
+
     fn family(
         &mut self,
         name: &'static str,
@@ -107,10 +139,10 @@ impl Metrics {
 
     /// Closes the list.
     pub(crate) fn publish(self) -> Exposition {
-        let families = Families(Arc::new(self.families));
+        let figures = Figures(Arc::new(self));
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(families.clone()));
-        Exposition { families, registry }
+        registry.register_collector(Box::new(figures.clone()));
+        Exposition { figures, registry }
     }
 }
 
@@ -123,19 +155,16 @@ impl Family {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         if self.label.is_empty() {
             let (_, read) = &self.samples[0];
-            return self.encode_one(read(), encoder);
+            return encode_one(self.kind, read(), encoder);
         }
         for (value, read) in &self.samples {
-            self.encode_one(read(), encoder.encode_family(&[(self.label, *value)])?)?;
+            encode_one(
+                self.kind,
+                read(),
+                encoder.encode_family(&[(self.label, *value)])?,
+            )?;
         }
         Ok(())
-    }
-
-    fn encode_one(&self, figure: u64, encoder: MetricEncoder<'_>) -> fmt::Result {
-        match self.kind {
-            MetricType::Counter => ConstCounter::new(figure).encode(encoder),
-            _ => ConstGauge::new(figure).encode(encoder),
-        }
     }
 }
 
@@ -148,7 +177,7 @@ impl fmt::Debug for Family {
 /// The closed list, ready to be read any number of times.
 #[derive(Debug)]
 pub(crate) struct Exposition {
-    families: Families,
+    figures: Figures,
     registry: Registry,
 }
 
@@ -162,25 +191,78 @@ impl Exposition {
 
     /// The figures of the page for people: title and value.
     pub(crate) fn key_figures(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let metrics = &self.figures.0;
         let sum = |family: &Family| family.samples.iter().map(|(_, read)| read()).sum();
-        self.families
-            .0
-            .iter()
-            .filter_map(move |family| Some((family.title?, sum(family))))
+        let families = metrics.families.iter();
+        let single = families.filter_map(move |family| Some((family.title?, sum(family))));
+        single.chain(metrics.blocks.iter().flat_map(Block::key_figures))
     }
 }
 
 #[derive(Clone, Debug)]
-struct Families(Arc<Vec<Family>>);
+struct Figures(Arc<Metrics>);
 
-impl Collector for Families {
+impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for family in self.0.iter() {
+        for family in &self.0.families {
             let metric = encoder.encode_descriptor(family.name, family.help, None, family.kind)?;
             family.encode(metric)?;
         }
+        for block in &self.0.blocks {
+            block.encode(&mut encoder)?;
+        }
         Ok(())
     }
+}
+
+impl Block {
+    fn key_figures(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let title = |name| self.titles.iter().find(|(titled, _)| *titled == name);
+        let figures = (self.read)().into_iter();
+        figures.filter_map(move |(name, _, value)| title(name).map(|(_, title)| (*title, value)))
+    }
+
+    fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        for (name, help, value) in (self.read)() {
+            let kind = if self.gauges.contains(&name) {
+                MetricType::Gauge
+            } else {
+                MetricType::Counter
+            };
+            let name = format!("{}{name}", self.prefix);
+            encode_one(
+                kind,
+                value,
+                encoder.encode_descriptor(&name, help, None, kind)?,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.prefix)
+    }
+}
+
+fn encode_one(kind: MetricType, figure: u64, encoder: MetricEncoder<'_>) -> fmt::Result {
+    match kind {
+        MetricType::Counter => ConstCounter::new(figure).encode(encoder),
+        _ => ConstGauge::new(figure).encode(encoder),
+    }
+}
+
+/// Figures of several threads added up by name: `threads` are lists of the same names.
+pub(crate) fn summed(threads: impl Iterator<Item = Vec<Figure>>) -> Vec<Figure> {
+    let add = |mut sums: Vec<Figure>, one: Vec<Figure>| {
+        for (sum, figure) in sums.iter_mut().zip(one) {
+            debug_assert_eq!(sum.0, figure.0, "the lists have the same names");
+            sum.2 += figure.2;
+        }
+        sums
+    };
+    threads.reduce(add).unwrap_or_default()
 }
 
 /// Adds the figures of the process itself, as the operating system tells them.
@@ -273,6 +355,9 @@ mod tests {
             vec![("queue_full", Box::new(|| 3)), ("expired", Box::new(|| 4))],
         );
         metrics.gauge("fleet_clients", "Connected clients", || 7);
+        metrics.block("fleet_", &["open"], &[("open", "Open")], || {
+            summed((0..3).map(|thread| vec![("open", "Open now", thread), ("bytes", "Bytes", 5)]))
+        });
         let exposition = metrics.publish();
         count.fetch_add(1, Ordering::Relaxed);
         let text = exposition.text().expect("a String takes everything");
@@ -284,6 +369,10 @@ mod tests {
             "fleet_dropped_total{reason=\"expired\"} 4",
             "# TYPE fleet_clients gauge",
             "fleet_clients 7",
+            "# TYPE fleet_open gauge",
+            "fleet_open 3",
+            "# HELP fleet_bytes Bytes",
+            "fleet_bytes_total 15",
         ] {
             assert!(
                 text.lines().any(|l| l == line),
@@ -292,7 +381,7 @@ mod tests {
         }
         assert_eq!(
             exposition.key_figures().collect::<Vec<_>>(),
-            [("Publishes", 42)]
+            [("Publishes", 42), ("Open", 3)]
         );
     }
 

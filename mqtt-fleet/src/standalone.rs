@@ -5,9 +5,11 @@
 
 use std::sync::Arc;
 
+use broker::log::{Log, LogError, LogOptions};
+
 use crate::admin::{Admin, Health, Phase};
 use crate::banner::Banner;
-use crate::config::Settings;
+use crate::config::{Durability, Settings};
 use crate::exit::Exit;
 use crate::listen::{ListenError, Place};
 use crate::logging;
@@ -20,6 +22,13 @@ pub(crate) enum RunError {
     /// A port cannot be opened.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The data folder is locked, unwritable, full or damaged: at start, or later when a write fails.
+    #[error("{error}{}", advice(error))]
+    Log {
+        /// What the log says.
+        #[from]
+        error: LogError,
+    },
     /// The operating system refuses something that every start needs: a thread, a signal handler.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -30,8 +39,33 @@ impl RunError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Listen(_) => Exit::Address,
+            Self::Log { error } => match error {
+                LogError::DiskFull { .. } => Exit::DiskFull,
+                LogError::Damaged { .. } | LogError::Unsupported { .. } => Exit::Damaged,
+                LogError::Locked { .. } | LogError::Unwritable { .. } | LogError::Io { .. } => {
+                    Exit::Data
+                }
+                _ => Exit::Failed,
+            },
             Self::System(_) => Exit::Failed,
         }
+    }
+}
+
+/// What to do about it, as the end of the sentence.
+fn advice(error: &LogError) -> &'static str {
+    match error {
+        LogError::Locked { .. } => {
+            "; stop that process, or give this one a folder of its own with --data (data.dir)"
+        }
+        LogError::Unwritable { .. } => "; the folder is given by --data (data.dir)",
+        LogError::DiskFull { .. } => {
+            "; make room and start again, nothing that was acknowledged is lost"
+        }
+        LogError::Damaged { .. } => {
+            "; restore the folder from a copy, or move it away to begin anew"
+        }
+        _ => "",
     }
 }
 
@@ -72,6 +106,8 @@ pub(crate) fn run(settings: &Settings) -> Result<(), RunError> {
         metrics.publish(),
     )?;
 
+    let (_log, _replay) = Log::open(&settings.data.dir, log_options(settings), Box::new(|| {}))?;
+
     let listeners = mqtt.open()?;
     health.enter(Phase::Ready);
     banner.show();
@@ -87,6 +123,19 @@ pub(crate) fn run(settings: &Settings) -> Result<(), RunError> {
             Ok(())
         }
         Stop::Fault(fault) => Err(fault),
+    }
+}
+
+fn log_options(settings: &Settings) -> LogOptions {
+    LogOptions {
+        durability: match settings.data.durability {
+            Durability::Fsync => broker::log::Durability::Fsync,
+            Durability::Os => broker::log::Durability::Os,
+            Durability::Memory => broker::log::Durability::Memory,
+        },
+        segment_bytes: settings.data.segment_bytes,
+        cache_bytes: settings.data.cache_bytes,
+        ..LogOptions::default()
     }
 }
 

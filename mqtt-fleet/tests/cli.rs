@@ -9,6 +9,7 @@ use std::time::Duration;
 
 const USAGE: Option<i32> = Some(2);
 const ADDRESS: Option<i32> = Some(3);
+const DATA: Option<i32> = Some(4);
 
 /// The binary, with a clean environment and `dir` as its current folder.
 fn mqtt_fleet(dir: &Path) -> Command {
@@ -310,6 +311,65 @@ fn a_second_broker_on_the_same_port_is_refused() {
         run(mqtt_fleet(other.path()).args(["--listen", &address, "--admin", "127.0.0.1:0"]));
     assert_eq!(output.status.code(), ADDRESS, "{stderr}");
     assert!(complaints(&stderr)[0].contains("in use"), "{stderr}");
+}
+
+#[test]
+fn a_data_folder_belongs_to_one_process() {
+    let dir = folder();
+    let running = Running::start(mqtt_fleet(dir.path()).args(ANY_PORTS));
+    let (output, stdout, stderr) = run(mqtt_fleet(dir.path()).args(ANY_PORTS));
+    assert_eq!(output.status.code(), DATA, "{stderr}");
+    assert_eq!(stdout, "", "no banner");
+    let sentence = complaints(&stderr).concat();
+    assert!(
+        sentence.contains(&format!("process {}", running.child.id())),
+        "{stderr}"
+    );
+    assert!(sentence.contains("--data"), "{stderr}");
+    drop(running);
+    Running::start(mqtt_fleet(dir.path()).args(ANY_PORTS));
+}
+
+#[test]
+fn a_data_folder_that_cannot_be_made_is_exit_code_4() {
+    let dir = folder();
+    std::fs::write(dir.path().join("file"), "not a folder").expect("written");
+    let data = ["--data", "file/data"];
+    let (output, _, stderr) = run(mqtt_fleet(dir.path()).args(ANY_PORTS).args(data));
+    assert_eq!(output.status.code(), DATA, "{stderr}");
+    let sentences = complaints(&stderr);
+    assert_eq!(sentences.len(), 1, "{stderr}");
+    assert!(sentences[0].contains("file/data"), "{stderr}");
+}
+
+#[test]
+fn the_memory_policy_touches_no_disk() {
+    let dir = folder();
+    let running = Running::start(
+        mqtt_fleet(dir.path())
+            .args(ANY_PORTS)
+            .args(["--durability", "memory"]),
+    );
+    assert_eq!(get(running.address("admin"), "/health/ready").0, 200);
+    assert_eq!(std::fs::read_dir(dir.path()).expect("there").count(), 0);
+}
+
+#[test]
+fn a_failed_loadtest_and_wrong_loadtest_arguments_differ() {
+    let dir = folder();
+    let free = TcpListener::bind("127.0.0.1:0")
+        .and_then(|l| l.local_addr())
+        .expect("a port");
+    let addr = free.to_string();
+    let (output, _, stderr) =
+        run(mqtt_fleet(dir.path()).args(["loadtest", "pair", "--conns", "1", "--addr", &addr]));
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(complaints(&stderr).concat().contains(&addr), "{stderr}");
+    let (output, _, stderr) =
+        run(mqtt_fleet(dir.path()).args(["loadtest", "pair", "--conns", "0"]));
+    assert_eq!(output.status.code(), USAGE, "{stderr}");
+    let (output, _, _) = run(mqtt_fleet(dir.path()).args(["loadtest", "march"]));
+    assert_eq!(output.status.code(), USAGE);
 }
 
 #[test]
