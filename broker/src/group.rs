@@ -1,0 +1,331 @@
+//! The group thread: brings frames, time and the log's progress to the leader, and carries frames away.
+//!
+//! One thread owns the machine. A turn takes what every link has brought (one lock a link), appends what is
+//! due to the log, applies what the log says is stored, and hands each link its frames (one lock a link).
+
+use crate::command::Producer;
+use crate::leader::Leader;
+use crate::leader::clock::Clocks;
+use crate::log::{Appends, Location, LogError, LogHandle};
+use crate::machine::Counters;
+use crate::snapshots::Snapshots;
+use cluster::frame::{Body, FromGroup, StoredAt, ToGroup};
+use cluster::ids::LinkNo;
+use cluster::mailbag::Mailbag;
+use protocol::Message;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::Thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// The group's stream in the node's log.
+pub const GROUP_STREAM: u16 = 0;
+
+/// A group takes no frames from its links while this many bytes wait for the disk.
+const LOG_BACKLOG_BYTES_MAX: usize = 32 << 20;
+/// The thread looks around at least this often, so that figures stay fresh.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+
+/// Wakes the group thread. Cheap when it is awake already.
+#[derive(Clone, Debug, Default)]
+pub struct GroupWaker(Arc<OnceLock<Thread>>);
+
+impl GroupWaker {
+    /// Wakes the group thread, if it runs.
+    pub fn wake(&self) {
+        if let Some(thread) = self.0.get() {
+            thread.unpark();
+        }
+    }
+}
+
+/// The group's end of an in-process link.
+pub struct LinkEnd {
+    /// Who is at the other end.
+    pub producer: Producer,
+    /// Frames for the group.
+    pub to_group: Arc<Mailbag<ToGroup>>,
+    /// Frames for the proxy shard.
+    pub from_group: Arc<Mailbag<FromGroup>>,
+}
+
+/// What others may know of a running group.
+#[derive(Clone, Debug, Default)]
+pub struct GroupStatus {
+    /// The machine's figures.
+    pub counters: Counters,
+    /// Index of the last applied entry.
+    pub applied: u64,
+    /// Set once the first entry of this reign has been applied: the group serves.
+    pub serving: bool,
+    /// QoS 0 deliveries dropped because a link held its limit of bytes.
+    pub qos0_dropped_link_full: u64,
+    /// A large step of the wall clock waits for proof.
+    pub proving_clock_step: bool,
+}
+
+/// A running group.
+pub struct RunningGroup {
+    shared: Arc<Shared>,
+    waker: GroupWaker,
+    thread: Option<std::thread::JoinHandle<Result<(), LogError>>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    status: Mutex<GroupStatus>,
+    serving: std::sync::Condvar,
+    stop: AtomicBool,
+}
+
+impl RunningGroup {
+    /// Starts the group thread. `on_failure` is called once if the log fails; nothing is acknowledged after that.
+    pub(crate) fn start(
+        group: Group,
+        waker: GroupWaker,
+        on_failure: Box<dyn FnOnce(&LogError) + Send>,
+    ) -> std::io::Result<Self> {
+        let shared = group.shared.clone();
+        let thread_waker = waker.clone();
+        let body = move || {
+            // A second set is impossible: a waker serves one group.
+            let _ = thread_waker.0.set(std::thread::current());
+            let result = group.run();
+            if let Err(error) = &result {
+                on_failure(error);
+            }
+            result
+        };
+        let thread = std::thread::Builder::new().name("group".into()).spawn(body)?;
+        Ok(Self { shared, waker, thread: Some(thread) })
+    }
+
+    /// Waits until the group serves: its log is replayed and an entry of its own reign is stored.
+    /// `false` if it did not within `limit`.
+    pub fn wait_until_serving(&self, limit: Duration) -> bool {
+        let status = self.shared.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.shared.serving.wait_timeout_while(status, limit, |s| !s.serving);
+        waited.unwrap_or_else(PoisonError::into_inner).0.serving
+    }
+
+    /// A copy of the figures, at most a second old.
+    pub fn status(&self) -> GroupStatus {
+        self.shared.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A handle that reads the figures.
+    pub fn status_reader(&self) -> impl Fn() -> GroupStatus + Send + Sync + 'static {
+        let shared = self.shared.clone();
+        move || shared.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes what the links still hold, waits until everything is stored, and ends the thread.
+    pub fn stop(mut self) -> Result<(), LogError> {
+        self.shared.stop.store(true, Ordering::Release);
+        self.waker.wake();
+        match self.thread.take().map(std::thread::JoinHandle::join) {
+            Some(Ok(result)) => result,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What the group thread owns.
+pub(crate) struct Group {
+    leader: Leader,
+    log: LogHandle,
+    links: Vec<LinkEnd>,
+    frames: Vec<ToGroup>,
+    appends: Appends,
+    snapshots: Snapshots,
+    started: Instant,
+    shared: Arc<Shared>,
+    reported: Instant,
+    /// QoS 0 deliveries dropped at full links.
+    dropped: u64,
+}
+
+impl Group {
+    /// A group over a replayed leader. Every link is up from the start.
+    pub(crate) fn new(mut leader: Leader, log: LogHandle, links: Vec<LinkEnd>, snapshots: Snapshots, started: Instant) -> Self {
+        for (at, link) in links.iter().enumerate() {
+            let number = leader.link_up(link.producer);
+            assert_eq!(usize::from(number.0), at, "links are numbered as they are listed");
+        }
+        Self {
+            leader,
+            log,
+            links,
+            frames: Vec::new(),
+            appends: Appends::new(),
+            snapshots,
+            started,
+            shared: Arc::default(),
+            reported: started,
+            dropped: 0,
+        }
+    }
+
+    fn run(mut self) -> Result<(), LogError> {
+        loop {
+            let worked = self.turn()?;
+            if self.reported.elapsed() >= IDLE_WAIT / 4 {
+                self.report();
+            }
+            if worked {
+                continue;
+            }
+            if self.shared.stop.load(Ordering::Acquire) && self.leader.is_settled() {
+                self.report();
+                return Ok(());
+            }
+            self.sleep();
+        }
+    }
+
+    /// Whether anything happened.
+    fn turn(&mut self) -> Result<bool, LogError> {
+        if let Some(error) = self.log.failure() {
+            return Err(error);
+        }
+        self.leader.advance(clocks(self.started));
+        let mut worked = self.take_frames();
+        worked |= self.commit()?;
+        self.send_frames()?;
+        self.snapshots.turn(&mut self.leader, &self.log)?;
+        Ok(worked)
+    }
+
+    fn take_frames(&mut self) -> bool {
+        if self.log.pending_bytes() >= LOG_BACKLOG_BYTES_MAX {
+            return false;
+        }
+        let mut worked = false;
+        for (at, link) in self.links.iter().enumerate() {
+            link.to_group.take(&mut self.frames);
+            worked |= !self.frames.is_empty();
+            for frame in self.frames.drain(..) {
+                self.leader.frame(LinkNo(at as u16), frame);
+            }
+        }
+        worked
+    }
+
+    /// Appends what is due and applies what is stored, until neither leads to more.
+    fn commit(&mut self) -> Result<bool, LogError> {
+        let mut worked = false;
+        loop {
+            let sealed = self.append()?;
+            let before = self.leader.applied();
+            self.leader.committed(self.log.durable());
+            if !sealed && self.leader.applied() == before {
+                return Ok(worked);
+            }
+            worked = true;
+        }
+    }
+
+    fn append(&mut self) -> Result<bool, LogError> {
+        let mut sealed = false;
+        while let Some(index) = self.leader.due() {
+            self.appends.clear();
+            let leader = &mut self.leader;
+            self.appends.push_with(GROUP_STREAM, index, |body| leader.seal(body))?;
+            let ticket = self.log.append(&mut self.appends)?;
+            let at = self.appends.locations()[0];
+            self.leader.placed(at.segment, at.offset, ticket);
+            sealed = true;
+        }
+        Ok(sealed)
+    }
+
+    fn send_frames(&mut self) -> Result<(), LogError> {
+        let effects = self.leader.effects();
+        if effects.stored {
+            for frames in &mut effects.links {
+                resolve(&self.log, frames)?;
+            }
+            effects.stored = false;
+        }
+        for (frames, link) in effects.links.iter_mut().zip(&self.links) {
+            if link.from_group.is_full() {
+                self.dropped += drop_unwindowed(frames);
+            }
+            let bytes = frames.iter().map(frame_bytes).sum();
+            link.from_group.send(frames, bytes);
+        }
+        Ok(())
+    }
+
+    fn sleep(&mut self) {
+        let wait = self.leader.wait_ms().map_or(IDLE_WAIT, |ms| Duration::from_millis(ms).min(IDLE_WAIT));
+        let quiet = self.links.iter().all(|link| link.to_group.prepare_sleep());
+        if quiet && !wait.is_zero() {
+            // The log wakes this thread whenever it gets further, and a wake-up before the park is kept.
+            std::thread::park_timeout(wait);
+        }
+        self.links.iter().for_each(|link| link.to_group.awake());
+    }
+
+    fn report(&mut self) {
+        self.reported = Instant::now();
+        let mut status = self.shared.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.counters = self.leader.state().counters();
+        status.qos0_dropped_link_full = self.dropped;
+        status.applied = self.leader.applied();
+        status.proving_clock_step = self.leader.is_proving_clock_step();
+        status.serving = self.leader.is_serving();
+        if status.serving {
+            self.shared.serving.notify_all();
+        }
+    }
+}
+
+/// Reads the bodies that are still in the log.
+fn resolve(log: &LogHandle, frames: &mut [FromGroup]) -> Result<(), LogError> {
+    for frame in frames {
+        if let FromGroup::Deliver(delivery) = frame
+            && let Body::Stored(at) = delivery.body
+        {
+            delivery.body = Body::Inline(read_message(log, at)?);
+        }
+    }
+    Ok(())
+}
+
+fn read_message(log: &LogHandle, at: StoredAt) -> Result<Message, LogError> {
+    let record = Location { segment: at.segment, offset: at.record };
+    let bytes = log.read(record, at.offset, at.len)?;
+    Message::read_from(&bytes).map_err(|_| LogError::NotFound { at: record })
+}
+
+/// Takes the deliveries that no window bounds out of the frames for a link that is full; says how many.
+fn drop_unwindowed(frames: &mut Vec<FromGroup>) -> u64 {
+    let mut dropped = 0;
+    frames.retain_mut(|frame| {
+        let FromGroup::Deliver(delivery) = frame else { return true };
+        let before = delivery.receivers.len();
+        delivery.receivers.retain(|receiver| receiver.packet_id.is_some());
+        dropped += (before - delivery.receivers.len()) as u64;
+        !delivery.receivers.is_empty()
+    });
+    dropped
+}
+
+fn frame_bytes(frame: &FromGroup) -> usize {
+    size_of::<FromGroup>()
+        + match frame {
+            FromGroup::Deliver(delivery) => match &delivery.body {
+                Body::Inline(message) => message.byte_len(),
+                Body::Stored(at) => at.len as usize,
+            },
+            _ => 0,
+        }
+}
+
+/// What the machine's clocks say.
+pub(crate) fn clocks(started: Instant) -> Clocks {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Clocks { monotonic_ms: started.elapsed().as_millis() as u64, wall_ms: wall.as_millis() as u64 }
+}

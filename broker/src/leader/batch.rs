@@ -1,0 +1,149 @@
+//! The commands that will be the next log entry.
+
+use crate::command::Command;
+use crate::command_codec::{self, PlacedMessage};
+use cluster::frame::StoredAt;
+use cluster::ids::LinkNo;
+
+/// An acknowledgement that lets nothing move waits at most this long for company, in milliseconds.
+const LAZY_MS_MAX: u64 = 100;
+/// An entry is closed when its messages have this many bytes: reading one message back checks the whole record.
+const ENTRY_BYTES_MAX: usize = 64 << 10;
+/// An entry is closed at this many commands, so that applying one does not hold up a turn.
+const ENTRY_COMMANDS_MAX: usize = 16_384;
+
+/// A closed entry, on its way through the log.
+#[derive(Debug)]
+pub struct Sealed {
+    /// The entry's index in the group's log.
+    pub index: u64,
+    /// The group's time in it, in milliseconds since the Unix epoch.
+    pub time_ms: u64,
+    /// Its commands.
+    pub commands: Vec<Command>,
+    /// The log's ticket for it: stored when the log says this ticket is.
+    pub ticket: u64,
+    messages: Vec<PlacedMessage>,
+}
+
+impl Sealed {
+    /// The log has put the entry into `record` of `segment`: tell its messages where they are.
+    pub(super) fn place(&mut self, segment: u32, record: u32, ticket: u64) {
+        self.ticket = ticket;
+        for message in self.messages.drain(..) {
+            let at = StoredAt { segment, record, offset: message.offset, len: message.len };
+            match &mut self.commands[message.command as usize] {
+                Command::Publish(_, place)
+                | Command::WillPublish { at: place, .. }
+                | Command::Relocate { at: place, .. } => *place = at,
+                other => unreachable!("only publishes carry messages, not {other:?}"),
+            }
+        }
+    }
+}
+
+/// Commands that wait for the log, in order.
+#[derive(Debug)]
+pub(super) struct Batch {
+    index: u64,
+    commands: Vec<Command>,
+    closed: std::collections::VecDeque<(u64, Vec<Command>)>,
+    bytes: usize,
+    from: Option<LinkNo>,
+    at_once: bool,
+    lazy_since_ms: Option<u64>,
+}
+
+impl Batch {
+    pub(super) fn new(index: u64) -> Self {
+        Self {
+            index,
+            commands: Vec::new(),
+            closed: std::collections::VecDeque::new(),
+            bytes: 0,
+            from: None,
+            at_once: false,
+            lazy_since_ms: None,
+        }
+    }
+
+    /// Index of the entry that a command pushed now will be in.
+    pub(super) fn index(&self) -> u64 {
+        self.index
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.commands.is_empty() && self.closed.is_empty()
+    }
+
+    /// A command of the leader's own; it does not wait.
+    pub(super) fn push(&mut self, command: Command) {
+        self.at_once = true;
+        self.commands.push(command);
+    }
+
+    /// A numbered command of a link.
+    pub(super) fn push_from(
+        &mut self,
+        link: LinkNo,
+        number: u64,
+        command: Command,
+        at_once: bool,
+        now_ms: u64,
+    ) {
+        if self.from != Some(link) {
+            self.from = Some(link);
+            self.commands.push(Command::From { link, first: number });
+        }
+        self.at_once |= at_once;
+        if !at_once && self.lazy_since_ms.is_none() {
+            self.lazy_since_ms = Some(now_ms);
+        }
+        if let Command::Publish(publish, _) = &command {
+            self.bytes += publish.message.byte_len();
+        }
+        // A claim and its attach stay in one entry: the entry is closed before a claim, never after it.
+        let full = self.bytes >= ENTRY_BYTES_MAX || self.commands.len() >= ENTRY_COMMANDS_MAX;
+        let may_close = !matches!(command, Command::Claim(_));
+        self.commands.push(command);
+        if full && may_close {
+            self.close();
+        }
+    }
+
+    /// When the oldest command that may wait has waited enough.
+    pub(super) fn lazy_deadline_ms(&self) -> Option<u64> {
+        self.lazy_since_ms.map(|since| since + LAZY_MS_MAX)
+    }
+
+    /// Index of the entry that may not wait any longer, if there is one.
+    pub(super) fn due(&mut self, now_ms: u64) -> Option<u64> {
+        if self.closed.is_empty() {
+            let due = self.at_once || self.lazy_deadline_ms().is_some_and(|due| due <= now_ms);
+            if !due {
+                return None;
+            }
+            self.close();
+        }
+        self.closed.front().map(|(index, _)| *index)
+    }
+
+    /// Takes the entry that is due; its body is appended to `bytes`.
+    pub(super) fn seal(&mut self, now_ms: u64, bytes: &mut Vec<u8>) -> Sealed {
+        let (index, commands) = self.closed.pop_front().expect("seal follows due");
+        let mut messages = Vec::new();
+        command_codec::encode_entry(now_ms, &commands, bytes, &mut messages);
+        Sealed { index, time_ms: now_ms, commands, ticket: u64::MAX, messages }
+    }
+
+    fn close(&mut self) {
+        let spare = Vec::with_capacity(self.commands.len().min(1_024));
+        let commands = std::mem::replace(&mut self.commands, spare);
+        self.closed.push_back((self.index, commands));
+        self.index += 1;
+        self.bytes = 0;
+        self.from = None;
+        self.at_once = false;
+        self.lazy_since_ms = None;
+    }
+}

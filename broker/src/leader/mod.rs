@@ -1,0 +1,285 @@
+//! The leader: turns frames into log commands, and committed commands into frames.
+//!
+//! Invariant: no I/O, no clock, no thread. The driver ([`crate::group`]) brings frames and time in,
+//! appends what [`Leader::seal`] gives it to the log, and says when that is stored. An answer to a
+//! client is an effect of applying a committed command; there is no other place that makes one, but
+//! for the publish that nobody needs stored.
+
+mod batch;
+pub mod clock;
+mod order;
+
+use crate::command::{Command, Producer};
+use crate::machine::{Effects, LeaderEffect, State};
+use batch::Batch;
+pub use batch::Sealed;
+use clock::{Clocks, GroupClock};
+use cluster::frame::{AckKind, FromGroup, Publish, StoredAt, ToGroup};
+use cluster::ids::{Actor, Handle, LinkNo};
+use order::PublishOrder;
+use protocol::ReasonCode;
+use std::collections::{BTreeMap, VecDeque};
+
+/// A claim over a live owner is answered at the latest after this long, in milliseconds of group time.
+pub const KICK_WAIT_MS: u64 = 2_000;
+
+/// A message that is not in the log yet.
+const NOWHERE: StoredAt = StoredAt { segment: 0, record: 0, offset: 0, len: 0 };
+
+/// A group's leader over its machine.
+pub struct Leader {
+    state: State,
+    clock: GroupClock,
+    now_ms: u64,
+    batch: Batch,
+    waiting: VecDeque<Sealed>,
+    applied: u64,
+    order: PublishOrder,
+    links: Vec<Option<Link>>,
+    kicks: BTreeMap<(LinkNo, Handle), Kick>,
+    tick_in_log: bool,
+    first: u64,
+    out: Effects,
+    freed: Vec<u32>,
+}
+
+/// Volatile state of one producer's link.
+#[derive(Debug)]
+struct Link {
+    next_number: u64,
+}
+
+/// A kick that the owner's proxy has not confirmed yet.
+#[derive(Debug)]
+struct Kick {
+    claimant: Actor,
+    deadline_ms: u64,
+}
+
+impl Leader {
+    /// Starts a reign over `state`, which has applied everything up to entry `applied`.
+    /// The first command of the reign is in the batch at once.
+    pub fn new(state: State, applied: u64, clocks: Clocks) -> Self {
+        let mut clock = GroupClock::new(state.time_ms(), clocks);
+        let now_ms = clock.now_ms(clocks);
+        let mut batch = Batch::new(applied + 1);
+        batch.push(Command::LeaderStart);
+        Self {
+            state,
+            clock,
+            now_ms,
+            batch,
+            waiting: VecDeque::new(),
+            applied,
+            order: PublishOrder::default(),
+            links: Vec::new(),
+            kicks: BTreeMap::new(),
+            tick_in_log: false,
+            first: applied + 1,
+            out: Effects::default(),
+            freed: Vec::new(),
+        }
+    }
+
+    /// A producer connects; its frames carry the number that this returns.
+    pub fn link_up(&mut self, producer: Producer) -> LinkNo {
+        let free = self.links.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.links.push(None);
+            self.links.len() - 1
+        });
+        assert!(free < usize::from(LinkNo::MAX), "the driver takes at most LinkNo::MAX links");
+        self.links[free] = Some(Link { next_number: 1 });
+        let link = LinkNo(free as u16);
+        self.batch.push(Command::LinkUp { link, producer });
+        link
+    }
+
+    /// A producer is gone for good: its sessions are detached.
+    pub fn link_down(&mut self, link: LinkNo) {
+        if self.links.get_mut(usize::from(link.0)).and_then(Option::take).is_some() {
+            self.batch.push(Command::LinkDown { link });
+            let confirmed: Vec<_> = self.kicks.keys().filter(|(l, _)| *l == link).copied().collect();
+            for (link, handle) in confirmed {
+                self.kick_done(link, handle);
+            }
+        }
+    }
+
+    /// Takes the machine's clocks at the start of a turn, and does what is due.
+    pub fn advance(&mut self, clocks: Clocks) {
+        self.now_ms = self.clock.now_ms(clocks).max(self.now_ms);
+        if !self.tick_in_log && self.state.next_deadline_ms().is_some_and(|due| due <= self.now_ms) {
+            self.tick_in_log = true;
+            self.batch.push(Command::Tick);
+        }
+        let now_ms = self.now_ms;
+        while let Some((link, handle)) =
+            self.kicks.iter().find(|(_, kick)| kick.deadline_ms <= now_ms).map(|(at, _)| *at)
+        {
+            self.kick_done(link, handle);
+        }
+    }
+
+    /// One frame of a proxy.
+    pub fn frame(&mut self, link: LinkNo, frame: ToGroup) {
+        match frame {
+            ToGroup::Publish(publish) => self.publish(link, publish),
+            ToGroup::Ack(ack) => {
+                let moves = ack.kind == AckKind::Received || self.state.ack_unblocks(&ack);
+                self.propose(link, Command::Ack(ack), moves);
+            }
+            ToGroup::Release { actor, packet_id } => {
+                self.propose(link, Command::Release { actor, packet_id }, true);
+            }
+            ToGroup::Claim(claim) => {
+                self.propose(link, Command::Claim(claim), true);
+                self.batch.push(Command::Attach { actor: None, if_free: true });
+            }
+            ToGroup::Subscribe(subscribe) => self.propose(link, Command::Subscribe(subscribe), true),
+            ToGroup::Unsubscribe(u) => self.propose(link, Command::Unsubscribe(u), true),
+            ToGroup::Disconnect(gone) => self.propose(link, Command::Disconnect(gone), true),
+            ToGroup::Kicked { handle } => self.kick_done(link, handle),
+        }
+    }
+
+    /// The index of the entry that may not wait any longer, if there is one.
+    /// The driver gives it a place in the log with [`Leader::seal`] and then [`Leader::placed`].
+    pub fn due(&mut self) -> Option<u64> {
+        self.batch.due(self.now_ms)
+    }
+
+    /// Closes the entry that is due and appends its body to `bytes`.
+    pub fn seal(&mut self, bytes: &mut Vec<u8>) {
+        let sealed = self.batch.seal(self.now_ms, bytes);
+        self.waiting.push_back(sealed);
+    }
+
+    /// The log has given the newest sealed entry its place.
+    pub fn placed(&mut self, segment: u32, record: u32, ticket: u64) {
+        let newest = self.waiting.back_mut().expect("placed follows seal");
+        newest.place(segment, record, ticket);
+    }
+
+    /// Everything the log has taken up to `ticket` is stored: apply it.
+    pub fn committed(&mut self, ticket: u64) {
+        while self.waiting.front().is_some_and(|entry| entry.ticket <= ticket) {
+            let entry = self.waiting.pop_front().expect("checked by the loop");
+            self.apply(entry);
+        }
+    }
+
+    /// Effects for the links since they were last taken, and whether some bodies are still in the log.
+    pub fn effects(&mut self) -> &mut Effects {
+        &mut self.out
+    }
+
+    /// Segments in which the last living message has gone since this was last asked.
+    pub fn take_freed(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.freed)
+    }
+
+    /// Whether anything is in the batch, or in the log and not applied.
+    pub fn is_settled(&self) -> bool {
+        self.waiting.is_empty() && self.batch.is_empty()
+    }
+
+    /// When [`Leader::advance`] has to be called next, as milliseconds from now.
+    pub fn wait_ms(&self) -> Option<u64> {
+        let timer = (!self.tick_in_log).then(|| self.state.next_deadline_ms()).flatten();
+        let kick = self.kicks.values().map(|kick| kick.deadline_ms).min();
+        let lazy = self.batch.lazy_deadline_ms();
+        let next = [timer, kick, lazy].into_iter().flatten().min()?;
+        Some(next.saturating_sub(self.now_ms))
+    }
+
+    /// The machine, to look at.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Index of the last applied entry.
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    /// Whether an entry of this reign has been applied: the leader serves.
+    pub fn is_serving(&self) -> bool {
+        self.applied >= self.first
+    }
+
+    /// Whether a large step of the wall clock waits for proof.
+    pub fn is_proving_clock_step(&self) -> bool {
+        self.clock.is_proving_step()
+    }
+
+    fn publish(&mut self, link: LinkNo, publish: Publish) {
+        let bucket = PublishOrder::bucket(publish.message.topic_bytes());
+        if !self.order.must_follow_log(publish.qos, bucket, self.applied)
+            && !self.state.must_log(&publish)
+        {
+            self.state.deliver_unlogged(self.now_ms, publish, &mut self.out);
+            return;
+        }
+        self.order.logged(publish.qos, bucket, self.batch.index());
+        self.propose(link, Command::Publish(publish, NOWHERE), true);
+    }
+
+    fn propose(&mut self, link: LinkNo, command: Command, at_once: bool) {
+        let Some(Some(state)) = self.links.get_mut(usize::from(link.0)) else {
+            unreachable!("the driver only brings frames of links that are up");
+        };
+        let number = state.next_number;
+        state.next_number += 1;
+        self.batch.push_from(link, number, command, at_once, self.now_ms);
+    }
+
+    fn apply(&mut self, entry: Sealed) {
+        let index = entry.index;
+        for command in entry.commands {
+            if matches!(command, Command::Tick) {
+                self.tick_in_log = false;
+            }
+            self.state.apply(index, entry.time_ms, command, &mut self.out);
+        }
+        self.applied = index;
+        if !self.out.leader.is_empty() {
+            for effect in std::mem::take(&mut self.out.leader) {
+                self.effect(effect);
+            }
+        }
+    }
+
+    fn effect(&mut self, effect: LeaderEffect) {
+        match effect {
+            LeaderEffect::KickThenAttach { actor, old: (link, handle) } => self.kick(actor, link, handle),
+            LeaderEffect::WillDue { client, epoch, will } => {
+                let publish = Publish {
+                    actor: Actor { client, epoch },
+                    packet_id: None,
+                    qos: will.qos,
+                    retain: will.retain,
+                    message: will.message,
+                };
+                self.batch.push(Command::WillPublish { client, epoch, publish, at: NOWHERE });
+            }
+            LeaderEffect::PagesLeft { actor } => self.batch.push(Command::Page { actor }),
+            LeaderEffect::SegmentFree(segment) => self.freed.push(segment),
+        }
+    }
+
+    fn kick(&mut self, claimant: Actor, link: LinkNo, handle: Handle) {
+        let alive = matches!(self.links.get(usize::from(link.0)), Some(Some(_)));
+        let deadline_ms = self.now_ms + if alive { KICK_WAIT_MS } else { 0 };
+        if alive {
+            let reason = ReasonCode::SessionTakenOver;
+            self.out.send(link, FromGroup::Kick { handle, reason });
+        }
+        self.kicks.insert((link, handle), Kick { claimant, deadline_ms });
+    }
+
+    fn kick_done(&mut self, link: LinkNo, handle: Handle) {
+        if let Some(kick) = self.kicks.remove(&(link, handle)) {
+            self.batch.push(Command::Attach { actor: Some(kick.claimant), if_free: false });
+        }
+    }
+}
