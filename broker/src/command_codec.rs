@@ -409,23 +409,23 @@ impl Reader<'_> {
         Ok(field.try_into().expect("take gives the length asked for"))
     }
 
-    pub(crate) fn u8(&mut self) -> Result<u8, CodecError> {
+    fn u8(&mut self) -> Result<u8, CodecError> {
         self.array().map(u8::from_le_bytes)
     }
 
-    pub(crate) fn u16(&mut self) -> Result<u16, CodecError> {
+    fn u16(&mut self) -> Result<u16, CodecError> {
         self.array().map(u16::from_le_bytes)
     }
 
-    pub(crate) fn u32(&mut self) -> Result<u32, CodecError> {
+    fn u32(&mut self) -> Result<u32, CodecError> {
         self.array().map(u32::from_le_bytes)
     }
 
-    pub(crate) fn u64(&mut self) -> Result<u64, CodecError> {
+    fn u64(&mut self) -> Result<u64, CodecError> {
         self.array().map(u64::from_le_bytes)
     }
 
-    pub(crate) fn flag(&mut self) -> Result<bool, CodecError> {
+    fn flag(&mut self) -> Result<bool, CodecError> {
         match self.u8()? {
             0 => Ok(false),
             1 => Ok(true),
@@ -434,41 +434,32 @@ impl Reader<'_> {
     }
 
     /// A number of things that take at least `bytes_min` each: no more than fit into what is left.
-    pub(crate) fn count(&mut self, bytes_min: usize) -> Result<usize, CodecError> {
+    fn count(&mut self, bytes_min: usize) -> Result<usize, CodecError> {
         let count = self.u32()? as usize;
         let left = self.body.len() - self.next;
         if count > left / bytes_min { Err(CodecError::Truncated) } else { Ok(count) }
     }
 
-    pub(crate) fn text(&mut self) -> Result<&str, CodecError> {
+    fn text(&mut self) -> Result<&str, CodecError> {
         let len = usize::from(self.u16()?);
         std::str::from_utf8(self.take(len)?).map_err(|_| CodecError::Invalid("text"))
     }
 
-    pub(crate) fn bytes(&mut self) -> Result<&[u8], CodecError> {
-        let len = self.u32()? as usize;
-        self.take(len)
-    }
-
-    pub(crate) fn filter(&mut self) -> Result<TopicFilter, CodecError> {
+    fn filter(&mut self) -> Result<TopicFilter, CodecError> {
         TopicFilter::new(self.text()?).map_err(|_| CodecError::Invalid("topic filter"))
     }
 
-    pub(crate) fn actor(&mut self) -> Result<Actor, CodecError> {
+    fn actor(&mut self) -> Result<Actor, CodecError> {
         Ok(Actor { client: ClientNo(self.u32()?), epoch: Epoch(self.u64()?) })
     }
 
-    pub(crate) fn link(&mut self) -> Result<LinkNo, CodecError> {
+    fn link(&mut self) -> Result<LinkNo, CodecError> {
         let link = self.u16()?;
         if link < LinkNo::MAX { Ok(LinkNo(link)) } else { Err(CodecError::Invalid("link")) }
     }
 
-    pub(crate) fn packet_id(&mut self) -> Result<PacketId, CodecError> {
+    fn packet_id(&mut self) -> Result<PacketId, CodecError> {
         PacketId::new(self.u16()?).ok_or(CodecError::Invalid("packet id"))
-    }
-
-    pub(crate) fn qos(&mut self) -> Result<QoS, CodecError> {
-        QoS::from_u8(self.u8()?).ok_or(CodecError::Invalid("QoS"))
     }
 
     fn qos_and_retain(&mut self) -> Result<(QoS, bool), CodecError> {

@@ -173,6 +173,25 @@ impl Mailbox {
         popped
     }
 
+    /// Counts the bytes of the window and of what waits again, and returns how many entries hold a message.
+    pub(super) fn sum_up(&mut self, messages: &Messages) -> u64 {
+        let (mut window_bytes, mut waiting_bytes, mut held) = (0, 0, 0);
+        for (place, entry) in self.entries.iter().enumerate() {
+            if entry.message == TAKEN {
+                continue;
+            }
+            held += 1;
+            let len = messages.get(entry.message).len();
+            if place < usize::from(self.sent) {
+                window_bytes += len;
+            } else {
+                waiting_bytes += len;
+            }
+        }
+        (self.window_bytes, self.waiting_bytes) = (window_bytes, waiting_bytes);
+        held
+    }
+
     /// Gives memory back that an empty mailbox does not need.
     pub(super) fn shrink(&mut self, attached: bool) {
         if self.entries.is_empty() && (!attached || self.entries.capacity() > MAILBOX_KEEP) {

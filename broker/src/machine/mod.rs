@@ -20,6 +20,7 @@ mod retain;
 pub mod retained;
 mod session;
 mod shared;
+mod snapshot;
 mod state;
 mod subscribe;
 mod subscriber_list;
@@ -30,4 +31,5 @@ mod wills;
 
 pub use counters::Counters;
 pub use effects::{Effects, LeaderEffect};
+pub use snapshot::SnapshotError;
 pub use state::State;

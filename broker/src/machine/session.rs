@@ -100,7 +100,7 @@ impl Session {
 }
 
 impl Rare {
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.will.is_none()
             && self.qos2_ids.is_empty()
             && self.cursors.is_empty()

@@ -49,6 +49,20 @@ pub(super) struct Queue {
 }
 
 impl Queue {
+    /// A queue without members.
+    pub(super) fn new(filter: &str, kind: ShareKind) -> Self {
+        Self {
+            filter: filter.into(),
+            kind,
+            members: Vec::new(),
+            items: VecDeque::new(),
+            bytes: 0,
+            last: None,
+            last_unlogged: None,
+            buckets: Vec::new(),
+        }
+    }
+
     /// Whether a member takes more than QoS 0, so that messages wait for it.
     pub(super) fn stores(&self) -> bool {
         self.members.iter().any(|member| member.options.qos() > QoS::AtMostOnce)
@@ -138,16 +152,7 @@ impl SharedQueues {
             (self.places.len() - 1) as u32
         });
         self.names.insert(filter.into(), number);
-        self.places[number as usize] = Some(Queue {
-            filter: filter.into(),
-            kind,
-            members: Vec::new(),
-            items: VecDeque::new(),
-            bytes: 0,
-            last: None,
-            last_unlogged: None,
-            buckets: Vec::new(),
-        });
+        self.places[number as usize] = Some(Queue::new(filter, kind));
         number
     }
 
@@ -157,6 +162,11 @@ impl SharedQueues {
         self.names.remove(&queue.filter);
         self.free.push(number);
         queue
+    }
+
+    /// Queues in the order of their numbers.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Queue> {
+        self.places.iter_mut().flatten()
     }
 
     /// Places in use or free, and the free ones in the order of their reuse.

@@ -169,8 +169,13 @@ impl State {
             || session.shared().iter().any(|queue| !self.shared.get(*queue).items.is_empty())
     }
 
-    /// Segments of the log with living messages, and how many, in order.
-    pub fn live_segments(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+    /// Segments of the log with living messages, in order.
+    pub fn live_segments(&self) -> Vec<u32> {
+        self.messages.live_segments().map(|(segment, _)| segment).collect()
+    }
+
+    /// Living messages of each such segment, in order.
+    pub fn segment_use(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
         self.messages.live_segments()
     }
 

@@ -1,0 +1,48 @@
+//! A group machine as bytes, and back.
+//!
+//! ```text
+//! "MFGM", u32 version, then the parts in the order of State::snapshot.
+//! ```
+//! Integers are little endian. Everything is written in the order of its numbers or keys, so two replicas that
+//! applied the same entries write the same bytes. The indexes are built again from the sessions. A snapshot is taken
+//! between two entries; it has no checksum of its own, its file has.
+
+mod read;
+mod restore;
+mod write;
+
+use super::state::State;
+use crate::limits::MachineLimits;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+
+const MAGIC: [u8; 4] = *b"MFGM";
+const VERSION: u32 = 1;
+
+/// Why a snapshot was not restored.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// It could not be read to its end.
+    #[error("snapshot of a group: {0}")]
+    Io(#[from] io::Error),
+    /// It is none, or of another release.
+    #[error("snapshot of a group has version {0}, this release reads version {VERSION}")]
+    Version(u32),
+    /// Its parts are not valid, or contradict each other.
+    #[error("snapshot of a group is damaged: {0}")]
+    Damaged(&'static str),
+}
+
+impl State {
+    /// Writes the state, canonically. Counters that only count up are not part of it.
+    pub fn snapshot(&self, to: &mut dyn Write) -> io::Result<()> {
+        let mut out = BufWriter::with_capacity(1 << 16, to);
+        write::state(self, &mut out)?;
+        out.flush()
+    }
+
+    /// Reads what [`State::snapshot`] wrote, to its end. The limits may be others than those it was written under.
+    pub fn restore(from: &mut dyn Read, limits: MachineLimits) -> Result<Self, SnapshotError> {
+        let mut reader = BufReader::with_capacity(1 << 16, from);
+        restore::state(&mut reader, limits)
+    }
+}
