@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use crate::config::Durability;
+use broker::log::Durability;
 
 /// The facts of the banner.
 #[derive(Debug)]

@@ -82,11 +82,18 @@ pub(crate) const KEYS: &[Key] = &[
     key("limits", "max_packet_bytes", whole(KIB, 256 * MIB), "1048576", "largest MQTT packet a client may send"),
     key("limits", "max_connections", whole(1, 10_000_000), "1000000", "connections at the same time; further ones are refused"),
     key("limits", "connect_timeout_s", whole(1, 3_600), "10", "time from the TCP connection to a complete CONNECT"),
+    key("limits", "socket_bytes", whole(64 * KIB, GIB), "1048576", "bytes waiting for one socket; above it QoS 0 messages to it are dropped"),
+    key("limits", "sessions", whole(1, 100_000_000), "4000000", "sessions, connected or not; further clients are refused"),
     key("limits", "queue_messages", whole(1, 100_000_000), "100000", "messages waiting for one session"),
     key("limits", "queue_bytes", whole(KIB, 64 * GIB), "67108864", "bytes waiting for one session"),
     key("limits", "queue_full", Kind::Choice(&["drop_oldest", "drop_newest", "refuse"]), "drop_oldest", "what happens to a message for a session whose queue is full"),
     key("limits", "retained_messages", whole(0, 100_000_000), "1000000", "retained messages"),
     key("limits", "retained_bytes", whole(0, 64 * GIB), "1073741824", "bytes of retained messages"),
+    key("limits", "shared_messages", whole(1, 100_000_000), "100000", "messages waiting for one shared subscription; queue_full says what happens at the limit"),
+    key("limits", "shared_bytes", whole(KIB, 64 * GIB), "67108864", "bytes waiting for one shared subscription"),
+    key("limits", "group_messages", whole(1, 1_000_000_000), "8000000", "messages kept altogether; at the limit publishes are refused"),
+    key("limits", "group_bytes", whole(MIB, 64 * 1024 * GIB), "17179869184", "bytes of messages kept altogether"),
+    key("limits", "group_entries", whole(1, 1_000_000_000), "32000000", "places in all queues together: a message for ten sessions takes ten"),
     key("limits", "filters_per_session", whole(1, 1_000_000), "1000", "topic filters one session may hold"),
     key("limits", "topic_levels", whole(1, 1_000), "32", "levels of a topic or topic filter"),
     key("limits", "topic_bytes", whole(16, 65_535), "4096", "bytes of a topic or topic filter"),
@@ -99,6 +106,8 @@ pub(crate) const KEYS: &[Key] = &[
     key("limits", "qos2_ids", whole(1, 65_535), "1024", "QoS 2 packet ids one client may hold open"),
 
     key("shards", "count", whole(0, 256), "0", "threads that serve connections; 0 = one per processor"),
+
+    key("shared", "strategy", Kind::Choice(&["round_robin", "sticky", "least_in_flight", "hash_by_client"]), "round_robin", "whose turn it is in a shared subscription"),
 
     key("log", "level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "info", "what goes to standard error"),
     key("log", "format", Kind::Choice(&["text", "json"]), "text", "form of a log line"),

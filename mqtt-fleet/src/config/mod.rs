@@ -16,7 +16,7 @@ mod value;
 use std::path::Path;
 
 pub(crate) use error::ConfigError;
-pub(crate) use settings::{Durability, LogFormat, Settings};
+pub(crate) use settings::{LogFormat, Settings};
 pub(crate) use typed::Typed;
 pub(crate) use value::Value;
 

@@ -1,9 +1,13 @@
-//! The second layer: what the configuration means. Everything here is checked; units are last in
-//! the names.
+//! The second layer: what the configuration means, as the parts of the broker take it. Everything
+//! here is checked.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use broker::limits::{MachineLimits, QueueFull, ShareStrategy};
+use broker::log::{Durability, LogOptions};
+use proxy::limits::ProxyLimits;
 
 use super::error::ConfigError;
 use super::typed::Typed;
@@ -11,87 +15,26 @@ use super::typed::Typed;
 /// A configuration that makes sense.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// `[listen]`
-    pub(crate) listen: Listen,
-    /// `[data]`
-    pub(crate) data: Data,
-    /// `[limits]`
-    pub(crate) limits: Limits,
-    /// `[shards] count`, with 0 replaced by the number of processors.
-    pub(crate) shards: usize,
-    /// `[log]`
-    pub(crate) log: Log,
-    /// `[drain] deadline_s`
-    pub(crate) drain_deadline: Duration,
-}
-
-/// Where the process listens. Beyond loopback only with leave: checked here.
-#[derive(Clone, Debug)]
-pub(crate) struct Listen {
+    /// The MQTT port. Beyond loopback only with leave: checked here.
     pub(crate) mqtt: SocketAddr,
+    /// The admin port.
     pub(crate) admin: SocketAddr,
-}
-
-/// Where and how messages are kept.
-#[derive(Clone, Debug)]
-pub(crate) struct Data {
-    pub(crate) dir: PathBuf,
-    pub(crate) durability: Durability,
-    pub(crate) segment_bytes: u32,
-    pub(crate) cache_bytes: usize,
-}
-
-/// What an acknowledgement outlives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Durability {
-    /// Power loss: acknowledged after fdatasync.
-    Fsync,
-    /// A crash of this process: acknowledged after the operating system has the write.
-    Os,
-    /// Nothing: kept in memory.
-    Memory,
-}
-
-/// What happens to a message for a session whose queue is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum QueueFull {
-    /// The oldest waiting message that was never sent goes.
-    DropOldest,
-    /// The new message is not queued for this session.
-    DropNewest,
-    /// The publisher is refused (MQTT 5: 0x97) or held back (MQTT 3).
-    Refuse,
-}
-
-/// What bounds every table and queue; one field per key of `[limits]`, explained there.
-#[derive(Clone, Debug)]
-pub(crate) struct Limits {
-    pub(crate) max_packet_bytes: usize,
-    pub(crate) max_connections: usize,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) queue_messages: u32,
-    pub(crate) queue_bytes: u64,
-    pub(crate) queue_full: QueueFull,
-    pub(crate) retained_messages: usize,
-    pub(crate) retained_bytes: u64,
-    pub(crate) filters_per_session: usize,
-    pub(crate) topic_levels: usize,
-    pub(crate) topic_bytes: usize,
-    pub(crate) client_id_bytes: usize,
-    pub(crate) receive_maximum: u16,
-    pub(crate) topic_alias_maximum: u16,
-    pub(crate) keep_alive_max_s: u16,
-    pub(crate) session_expiry_max_s: u32,
-    pub(crate) v3_session_expiry_s: u32,
-    pub(crate) qos2_ids: u16,
-}
-
-/// What is logged.
-#[derive(Clone, Debug)]
-pub(crate) struct Log {
+    /// Folder of the log and the snapshots.
+    pub(crate) data: PathBuf,
+    /// `[data]`, the rest.
+    pub(crate) log: LogOptions,
+    /// Limits of **one** shard: `max_connections` is divided among them.
+    pub(crate) proxy: ProxyLimits,
+    /// Limits of the group.
+    pub(crate) machine: MachineLimits,
+    /// Number of shards, at least 1: 0 was replaced by the number of processors.
+    pub(crate) shards: usize,
     /// `error`, `warn`, `info`, `debug` or `trace`.
-    pub(crate) level: &'static str,
-    pub(crate) format: LogFormat,
+    pub(crate) log_level: &'static str,
+    /// Form of a log line.
+    pub(crate) log_format: LogFormat,
+    /// Time to finish what is under way after a stop signal.
+    pub(crate) drain_deadline: Duration,
 }
 
 /// Form of a log line.
@@ -112,32 +55,31 @@ impl Settings {
         if !errors.is_empty() {
             return Err(errors);
         }
+        let shards = match typed.whole("shards", "count") {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            count => count,
+        };
+        let drain_deadline = Duration::from_secs(typed.whole("drain", "deadline_s"));
         Ok(Self {
-            listen: Listen {
-                mqtt: typed.address("listen", "mqtt"),
-                admin: typed.address("listen", "admin"),
+            mqtt: typed.address("listen", "mqtt"),
+            admin: typed.address("listen", "admin"),
+            data: typed.path("data", "dir"),
+            log: log(typed),
+            proxy: proxy(typed, shards, drain_deadline),
+            machine: machine(typed),
+            shards,
+            log_level: typed.choice("log", "level"),
+            log_format: match typed.choice("log", "format") {
+                "json" => LogFormat::Json,
+                _ => LogFormat::Text,
             },
-            data: data(typed),
-            limits: limits(typed),
-            shards: match typed.whole("shards", "count") {
-                0 => std::thread::available_parallelism().map_or(1, usize::from),
-                count => count,
-            },
-            log: Log {
-                level: typed.choice("log", "level"),
-                format: match typed.choice("log", "format") {
-                    "json" => LogFormat::Json,
-                    _ => LogFormat::Text,
-                },
-            },
-            drain_deadline: Duration::from_secs(typed.whole("drain", "deadline_s")),
+            drain_deadline,
         })
     }
 }
 
-fn data(typed: &Typed) -> Data {
-    Data {
-        dir: typed.path("data", "dir"),
+fn log(typed: &Typed) -> LogOptions {
+    LogOptions {
         durability: match typed.choice("data", "durability") {
             "os" => Durability::Os,
             "memory" => Durability::Memory,
@@ -145,15 +87,34 @@ fn data(typed: &Typed) -> Data {
         },
         segment_bytes: typed.whole::<u32>("data", "segment_mb") * MIB as u32,
         cache_bytes: typed.whole::<usize>("data", "cache_mb") * MIB,
+        ..LogOptions::default()
     }
 }
 
-fn limits(typed: &Typed) -> Limits {
-    let seconds = |name| Duration::from_secs(typed.whole("limits", name));
-    Limits {
-        max_packet_bytes: typed.whole("limits", "max_packet_bytes"),
-        max_connections: typed.whole("limits", "max_connections"),
-        connect_timeout: seconds("connect_timeout_s"),
+fn proxy(typed: &Typed, shards: usize, drain: Duration) -> ProxyLimits {
+    let connections: usize = typed.whole("limits", "max_connections");
+    let per_shard = connections.div_ceil(shards);
+    ProxyLimits {
+        connections_max: u32::try_from(per_shard).expect("the bounds in the key table fit"),
+        connect_timeout_s: typed.whole("limits", "connect_timeout_s"),
+        packet_bytes_max: typed.whole("limits", "max_packet_bytes"),
+        receive_maximum: typed.whole("limits", "receive_maximum"),
+        topic_alias_max: typed.whole("limits", "topic_alias_maximum"),
+        client_id_bytes_max: typed.whole("limits", "client_id_bytes"),
+        topic_bytes_max: typed.whole("limits", "topic_bytes"),
+        topic_levels_max: typed.whole("limits", "topic_levels"),
+        keep_alive_s_max: typed.whole("limits", "keep_alive_max_s"),
+        session_expiry_s_max: typed.whole("limits", "session_expiry_max_s"),
+        v3_session_expiry_s: typed.whole("limits", "v3_session_expiry_s"),
+        out_bytes_max: typed.whole("limits", "socket_bytes"),
+        drain,
+        ..ProxyLimits::default()
+    }
+}
+
+fn machine(typed: &Typed) -> MachineLimits {
+    MachineLimits {
+        sessions: typed.whole("limits", "sessions"),
         queue_messages: typed.whole("limits", "queue_messages"),
         queue_bytes: typed.whole("limits", "queue_bytes"),
         queue_full: match typed.choice("limits", "queue_full") {
@@ -161,18 +122,22 @@ fn limits(typed: &Typed) -> Limits {
             "refuse" => QueueFull::Refuse,
             _ => QueueFull::DropOldest,
         },
+        filters_per_session: typed.whole("limits", "filters_per_session"),
+        qos2_ids: typed.whole("limits", "qos2_ids"),
         retained_messages: typed.whole("limits", "retained_messages"),
         retained_bytes: typed.whole("limits", "retained_bytes"),
-        filters_per_session: typed.whole("limits", "filters_per_session"),
-        topic_levels: typed.whole("limits", "topic_levels"),
-        topic_bytes: typed.whole("limits", "topic_bytes"),
-        client_id_bytes: typed.whole("limits", "client_id_bytes"),
-        receive_maximum: typed.whole("limits", "receive_maximum"),
-        topic_alias_maximum: typed.whole("limits", "topic_alias_maximum"),
-        keep_alive_max_s: typed.whole("limits", "keep_alive_max_s"),
-        session_expiry_max_s: typed.whole("limits", "session_expiry_max_s"),
-        v3_session_expiry_s: typed.whole("limits", "v3_session_expiry_s"),
-        qos2_ids: typed.whole("limits", "qos2_ids"),
+        group_messages: typed.whole("limits", "group_messages"),
+        group_bytes: typed.whole("limits", "group_bytes"),
+        group_entries: typed.whole("limits", "group_entries"),
+        shared_messages: typed.whole("limits", "shared_messages"),
+        shared_bytes: typed.whole("limits", "shared_bytes"),
+        share_strategy: match typed.choice("shared", "strategy") {
+            "sticky" => ShareStrategy::Sticky,
+            "least_in_flight" => ShareStrategy::LeastInFlight,
+            "hash_by_client" => ShareStrategy::HashByClient,
+            _ => ShareStrategy::RoundRobin,
+        },
+        ..MachineLimits::default()
     }
 }
 

@@ -1,8 +1,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use broker::limits::{MachineLimits, QueueFull};
+use broker::log::{Durability, LogOptions};
+use proxy::limits::ProxyLimits;
+
 use super::keys::KEYS;
-use super::settings::QueueFull;
 use super::typed::Origin;
 use super::*;
 
@@ -33,14 +36,30 @@ fn complaint(file: &str) -> String {
 #[test]
 fn the_defaults_are_valid_and_mean_what_the_table_says() {
     let (settings, typed) = from("", &[]).expect("defaults are valid");
-    assert_eq!(settings.listen.mqtt.to_string(), "127.0.0.1:1883");
-    assert_eq!(settings.data.durability, Durability::Fsync);
-    assert_eq!(settings.data.segment_bytes, 32 << 20);
-    assert_eq!(settings.limits.v3_session_expiry_s, 7 * 24 * 3_600);
-    assert_eq!(settings.limits.connect_timeout, Duration::from_secs(10));
-    assert_eq!(settings.limits.queue_full, QueueFull::DropOldest);
+    assert_eq!(settings.mqtt.to_string(), "127.0.0.1:1883");
+    assert_eq!(settings.admin.to_string(), "127.0.0.1:9883");
+    assert_eq!(settings.log.durability, Durability::Fsync);
+    assert_eq!(settings.log.segment_bytes, 32 << 20);
+    assert_eq!(settings.drain_deadline, Duration::from_secs(10));
     assert!(settings.shards >= 1);
     assert_eq!(typed.iter().count(), KEYS.len());
+}
+
+#[test]
+fn the_defaults_are_those_of_the_parts() {
+    let (settings, _) = from("[shards]\ncount = 1", &[]).expect("valid");
+    assert_eq!(settings.proxy, ProxyLimits::default());
+    assert_eq!(settings.machine, MachineLimits::default());
+    let log = LogOptions::default();
+    assert_eq!(settings.log.cache_bytes, log.cache_bytes);
+    assert_eq!(settings.log.segment_bytes, log.segment_bytes);
+}
+
+#[test]
+fn the_largest_number_of_connections_is_divided_among_the_shards() {
+    let file = "[shards]\ncount = 4\n[limits]\nmax_connections = 9";
+    let (settings, _) = from(file, &[]).expect("valid");
+    assert_eq!(settings.proxy.connections_max, 3);
 }
 
 #[test]
@@ -58,13 +77,51 @@ fn bounds_of_every_number_fit_the_field_that_takes_it() {
 }
 
 #[test]
+fn every_choice_means_something_of_its_own() {
+    use broker::limits::ShareStrategy;
+
+    let of = |section: &str, name: &str, word: &str| {
+        from(&format!("[{section}]\n{name} = \"{word}\""), &[])
+            .expect("valid")
+            .0
+    };
+    for (word, meaning) in [
+        ("fsync", Durability::Fsync),
+        ("os", Durability::Os),
+        ("memory", Durability::Memory),
+    ] {
+        assert_eq!(of("data", "durability", word).log.durability, meaning);
+    }
+    for (word, meaning) in [
+        ("drop_oldest", QueueFull::DropOldest),
+        ("drop_newest", QueueFull::DropNewest),
+        ("refuse", QueueFull::Refuse),
+    ] {
+        assert_eq!(of("limits", "queue_full", word).machine.queue_full, meaning);
+    }
+    for (word, meaning) in [
+        ("round_robin", ShareStrategy::RoundRobin),
+        ("sticky", ShareStrategy::Sticky),
+        ("least_in_flight", ShareStrategy::LeastInFlight),
+        ("hash_by_client", ShareStrategy::HashByClient),
+    ] {
+        assert_eq!(
+            of("shared", "strategy", word).machine.share_strategy,
+            meaning
+        );
+    }
+    assert_eq!(of("log", "format", "json").log_format, LogFormat::Json);
+    assert_eq!(of("log", "level", "debug").log_level, "debug");
+}
+
+#[test]
 fn a_file_sets_and_the_environment_overrides() {
     let file = "[limits]\nqueue_messages = 1_000\nqueue_full = \"refuse\"\n[data]\ndir = \"/srv\"";
     let variables = [("MQTT_FLEET_LIMITS__QUEUE_MESSAGES", "7"), ("PATH", "/bin")];
     let (settings, typed) = from(file, &variables).expect("valid");
-    assert_eq!(settings.limits.queue_messages, 7);
-    assert_eq!(settings.limits.queue_full, QueueFull::Refuse);
-    assert_eq!(settings.data.dir, Path::new("/srv"));
+    assert_eq!(settings.machine.queue_messages, 7);
+    assert_eq!(settings.machine.queue_full, QueueFull::Refuse);
+    assert_eq!(settings.data, Path::new("/srv"));
     let origin = |section, name| typed.origin(section, name).to_string();
     assert_eq!(
         origin("limits", "queue_messages"),
