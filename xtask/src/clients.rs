@@ -32,8 +32,7 @@ pub(crate) fn provide(root: &Path) -> Result<Vec<(String, OsString)>, String> {
     let modules = mqtt_js(&folder)?;
     Ok(vec![
         ("MQTT_FLEET_PYTHON".into(), python.into()),
-        // Where `require("mqtt")` looks besides the folders above the script.
-        ("NODE_PATH".into(), modules.into()),
+        ("MQTT_FLEET_NODE_MODULES".into(), modules.into()),
     ])
 }
 

@@ -6,7 +6,12 @@ use super::typed::{Origin, Typed};
 
 /// Variables with our prefix that are none of the broker's business: the project's own tests hand
 /// them to each other, and a broker that a test starts inherits them.
-const TESTS_ONLY: [&str; 2] = ["MQTT_FLEET_PYTHON", "MQTT_FLEET_KILL_ROUNDS"];
+const TESTS_ONLY: [&str; 4] = [
+    "MQTT_FLEET_PYTHON",
+    "MQTT_FLEET_NODE_MODULES",
+    "MQTT_FLEET_KILL_ROUNDS",
+    "MQTT_FLEET_SILENT_SOCKETS",
+];
 const TESTS_ONLY_PREFIX: &str = "MQTT_FLEET_TEST_";
 
 /// Reads all variables with our prefix; adds every mistake to `errors`.
