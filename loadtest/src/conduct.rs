@@ -117,7 +117,10 @@ impl Verdict {
         self.scenario = args.scenario.name();
         self.mqtt.clone_from(&args.mqtt);
         self.addr.clone_from(&args.addr);
-        self.conns = args.conns;
+        self.conns = match args.scenario {
+            Scenario::Connect => args.connections(),
+            _ => args.conns,
+        };
         self.qos = args.qos();
         self.size = args.size;
         self.window = (args.scenario.publishes() && args.rate.is_none()).then_some(args.window);
@@ -153,6 +156,8 @@ impl Verdict {
         if args.scenario == Scenario::Connect {
             self.connects = to.counts.connects - from.counts.connects;
             self.connects_per_s = self.connects as f64 / self.secs;
+        }
+        if matches!(args.scenario, Scenario::Connect | Scenario::Storm) {
             (cpu_from, cpu_to) = (&from.usage, &to.usage);
         }
         if let (Some(a), Some(b)) = (&cpu_from.broker, &cpu_to.broker) {

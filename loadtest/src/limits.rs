@@ -65,8 +65,11 @@ pub(crate) const TICK: Duration = Duration::from_millis(100);
 /// A `QoS` 0 window that saw no delivery for this long is written off as lost and opened again.
 pub(crate) const STALL: Duration = Duration::from_secs(1);
 
-/// Wait for stragglers after the publishers stopped.
-pub(crate) const DRAIN: Duration = Duration::from_secs(5);
+/// Wait for stragglers after the publishers stopped, from the last one that came.
+pub(crate) const DRAIN_QUIET: Duration = Duration::from_secs(5);
+
+/// Wait for stragglers in all, however many still come.
+pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(60);
 
 /// Shortest step of the open-loop schedule: one wake-up per step.
 pub(crate) const PACE_STEP_MIN: Duration = Duration::from_millis(1);

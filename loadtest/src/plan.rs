@@ -216,3 +216,88 @@ pub(crate) fn source(plan: &Plan, addr: SocketAddr, dialed: u64) -> Option<Socke
     let last = u8::try_from(2 + turn % SOURCES_MAX).expect("sources stay below 253");
     Some(SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        load: LoadtestArgs,
+    }
+
+    fn planned(line: &str) -> Vec<Plan> {
+        let args = <Cli as clap::Parser>::parse_from(line.split_whitespace()).load;
+        let addrs = args.resolve().expect("numeric addresses");
+        plans(&args, &addrs, "r")
+    }
+
+    #[test]
+    fn every_pair_is_whole_within_one_thread_and_spread_over_the_brokers() {
+        let addrs = "127.0.0.1:1,127.0.0.1:2";
+        let plans = planned(&format!("x pair --pairs 5 --threads 2 --addr {addrs}"));
+        assert_eq!(
+            plans
+                .iter()
+                .map(|plan| plan.devices.len())
+                .collect::<Vec<_>>(),
+            [6, 4]
+        );
+        for plan in &plans {
+            for pair in plan.devices.chunks(2) {
+                let (subscriber, publisher) = (&pair[0], &pair[1]);
+                let Role::Publisher(number) = publisher.role else {
+                    panic!("a publisher")
+                };
+                assert_eq!(subscriber.role, Role::Subscriber(number));
+                let topic = plan.traffic.topics[number as usize].as_str();
+                assert_eq!(subscriber.filter.as_deref(), Some(topic));
+                assert_ne!(subscriber.addr, publisher.addr);
+            }
+        }
+        let ids = plans
+            .iter()
+            .flat_map(|plan| &plan.devices)
+            .map(|device| &device.client_id);
+        assert_eq!(ids.collect::<HashSet<_>>().len(), 10);
+    }
+
+    #[test]
+    fn publishers_that_share_receivers_share_a_thread() {
+        for (line, topics, subscribers) in [
+            ("fanin --conns 9", 9, 1),
+            ("fanout --conns 9", 1, 9),
+            ("share --conns 9", 9, 4),
+        ] {
+            let plans = planned(&format!("x {line} --threads 2"));
+            assert_eq!(plans.len(), 1, "{line}");
+            let spec = &plans[0].traffic;
+            assert_eq!(
+                (spec.topics.len(), spec.subscribers),
+                (topics, subscribers),
+                "{line}"
+            );
+            assert_eq!(plans[0].devices.len(), topics + subscribers, "{line}");
+        }
+    }
+
+    #[test]
+    fn many_connections_take_many_source_addresses_on_loopback_only() {
+        let plans = planned("x idle --conns 60000 --threads 2");
+        let addr = plans[0].devices[0].addr;
+        let mut sources = HashSet::new();
+        for plan in &plans {
+            for dialed in (0..plan.devices.len() as u64).step_by(PER_SOURCE_MAX) {
+                sources.insert(source(plan, addr, dialed).expect("a source"));
+            }
+        }
+        assert_eq!(sources.len(), 4, "two addresses for each thread");
+        let elsewhere = "192.0.2.1:1883".parse().expect("an address");
+        assert_eq!(source(&plans[0], elsewhere, 0), None);
+        let few = planned("x idle --conns 50 --threads 2");
+        assert_eq!(source(&few[0], addr, 0), None);
+    }
+}

@@ -18,7 +18,7 @@ pub struct Verdict {
     pub mqtt: String,
     /// The brokers.
     pub addr: Vec<String>,
-    /// `--conns` or `--pairs`.
+    /// `--conns` or `--pairs`; connect: connections at once.
     pub conns: usize,
     /// `QoS` of publishers and subscriptions.
     pub qos: u8,
@@ -50,7 +50,8 @@ pub struct Verdict {
     pub broker_rss_total_per_conn_bytes: Option<f64>,
     /// CPU seconds of this generator in the measured part.
     pub loadtest_cpu_s: f64,
-    /// Messages of the whole run that never arrived.
+    /// Messages of the whole run that the broker acknowledged (`QoS` 0: that were sent) and that
+    /// never arrived.
     pub lost: u64,
     /// Arrivals of a message that had arrived before.
     pub duplicated: u64,
@@ -129,6 +130,20 @@ impl Verdict {
         })
     }
 
+    fn memory_per_connection(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let growth = self.broker_rss_growth_per_conn_bytes;
+        let (Some(growth), Some(total)) = (growth, self.broker_rss_total_per_conn_bytes) else {
+            return writeln!(f);
+        };
+        if !QUIET.contains(&self.scenario) {
+            return writeln!(f);
+        }
+        writeln!(
+            f,
+            "; per connection {growth:.0} B more than before, {total:.0} B in all"
+        )
+    }
+
     fn flow(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let loop_kind = match (self.window, self.rate) {
             (_, Some(rate)) => format!("{rate} msg/s offered"),
@@ -170,6 +185,9 @@ impl Verdict {
     }
 }
 
+/// Scenarios that say what a connection costs: nothing else takes memory in them.
+const QUIET: [&str; 2] = ["idle", "storm"];
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -206,14 +224,8 @@ impl fmt::Display for Verdict {
             self.loadtest_cpu_s
         )?;
         if let Some(rss) = self.broker_rss_bytes {
-            let each = |bytes: Option<f64>| bytes.unwrap_or_default() / 1024.0;
-            writeln!(
-                f,
-                "  memory     broker {:.1} MiB; per connection {:.2} KiB more than before, {:.2} KiB in all",
-                rss as f64 / 1_048_576.0,
-                each(self.broker_rss_growth_per_conn_bytes),
-                each(self.broker_rss_total_per_conn_bytes),
-            )?;
+            write!(f, "  memory     broker {:.1} MiB", rss as f64 / 1_048_576.0)?;
+            self.memory_per_connection(f)?;
         }
         if self.failures.is_empty() {
             return write!(f, "  verdict    passed");

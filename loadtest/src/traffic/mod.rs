@@ -50,6 +50,7 @@ pub(crate) type Errors = BTreeMap<String, u64>;
 /// What became of one thread's messages over the whole run.
 #[derive(Debug)]
 pub(crate) struct Tally {
+    /// Acknowledged (`QoS` 0: sent) and never delivered.
     pub(crate) lost: u64,
     pub(crate) duplicated: u64,
     pub(crate) reordered: u64,
@@ -79,6 +80,7 @@ pub(crate) struct Traffic {
     measuring: bool,
     sent: u64,
     delivered: u64,
+    acks: u64,
     latency: Latency,
     errors: Errors,
 }
@@ -121,6 +123,7 @@ impl Traffic {
             measuring: false,
             sent: 0,
             delivered: 0,
+            acks: 0,
             latency: Latency::new(),
             errors: Errors::new(),
         }
@@ -168,6 +171,11 @@ impl Traffic {
             1
         };
         self.delivered == self.sent * receivers && self.publishers.iter().all(|p| p.unacked() == 0)
+    }
+
+    /// Moves with every arrival and every acknowledgement.
+    pub(crate) fn progress(&self) -> u64 {
+        self.delivered + self.acks
     }
 
     /// A lower Receive Maximum than the window: the broker's word counts.
@@ -218,6 +226,7 @@ impl Traffic {
     #[inline]
     pub(crate) fn acked(&mut self, publisher: u32, packet_id: u16, reason: u8) {
         let publisher = publisher as usize;
+        self.acks += 1;
         if !self.publishers[publisher].acked(packet_id) {
             self.error("acknowledgement out of order or unasked");
         }
@@ -300,15 +309,15 @@ impl Traffic {
             self.errors
                 .insert("publish never acknowledged".to_owned(), unacked);
         }
-        let sent_to = |stream: usize| match self.shape {
-            Shape::FanOut => self.publishers[0].sent,
-            _ => self.publishers[stream].sent,
+        let promised_to = |stream: usize| match self.shape {
+            Shape::FanOut => self.publishers[0].promised(),
+            _ => self.publishers[stream].promised(),
         };
         let lost = self
             .streams
             .iter()
             .enumerate()
-            .map(|(i, s)| s.lost(sent_to(i)))
+            .map(|(i, s)| s.lost(promised_to(i)))
             .sum();
         let reordered = match self.shape {
             Shape::Share => self.share_reordered,

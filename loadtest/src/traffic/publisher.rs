@@ -77,6 +77,11 @@ impl Publisher {
         }
     }
 
+    /// Messages the broker answers for: the acknowledged ones, at `QoS` 0 all.
+    pub(super) fn promised(&self) -> u64 {
+        self.sent - self.unacked()
+    }
+
     /// Messages the acknowledgements leave room for.
     pub(super) fn unacked_credit(&self) -> u64 {
         if self.acknowledged {

@@ -183,7 +183,9 @@ fn unacknowledged_messages_are_an_error_at_the_end() {
     let mut traffic = windowed(Shape::Pair, 2, 3, 1, 1);
     send(&mut traffic);
     traffic.acked(0, 1, 0);
-    assert_eq!(traffic.finish().errors["publish never acknowledged"], 2);
+    let tally = traffic.finish();
+    assert_eq!(tally.errors["publish never acknowledged"], 2);
+    assert_eq!(tally.lost, 1, "only what was acknowledged was promised");
 }
 
 #[test]

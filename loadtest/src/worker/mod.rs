@@ -23,7 +23,9 @@ use rustix::time::{
 use self::dialer::Dialer;
 use crate::Error;
 use crate::crew::{Gauge, Phase, Report, Shared};
-use crate::limits::{DIAL_TIMEOUT, DRAIN, EVENTS_PER_POLL, READ_BLOCK_BYTES, STALL, TICK};
+use crate::limits::{
+    DIAL_TIMEOUT, DRAIN_MAX, DRAIN_QUIET, EVENTS_PER_POLL, READ_BLOCK_BYTES, STALL, TICK,
+};
 use crate::link::{Fetched, Link, Stage};
 use crate::plan::{Mode, Plan, Role};
 use crate::traffic::{Pace, Tally, Traffic};
@@ -31,6 +33,32 @@ use crate::wire;
 
 const WAKER: Token = Token(usize::MAX);
 const PACER: Token = Token(usize::MAX - 1);
+
+/// The wait for stragglers.
+#[derive(Debug)]
+struct Drain {
+    end: Instant,
+    quiet_end: Instant,
+    progress: u64,
+}
+
+impl Drain {
+    fn begin(now: Instant, progress: u64) -> Self {
+        Self {
+            end: now + DRAIN_MAX,
+            quiet_end: now + DRAIN_QUIET,
+            progress,
+        }
+    }
+
+    fn is_over(&mut self, now: Instant, progress: u64) -> bool {
+        if progress != self.progress {
+            self.progress = progress;
+            self.quiet_end = now + DRAIN_QUIET;
+        }
+        now >= self.end.min(self.quiet_end)
+    }
+}
 
 /// Why a link came to its end.
 #[derive(Debug)]
@@ -64,7 +92,7 @@ pub(crate) struct Worker {
     connects: u64,
     ready: bool,
     storm_began: Option<Instant>,
-    drain_until: Option<Instant>,
+    drain: Option<Drain>,
 }
 
 impl Worker {
@@ -103,7 +131,7 @@ impl Worker {
             connects: 0,
             ready: false,
             storm_began: None,
-            drain_until: None,
+            drain: None,
         };
         Ok((worker, waker))
     }
@@ -141,11 +169,13 @@ impl Worker {
         Ok(())
     }
 
-    fn is_over(&self) -> bool {
+    fn is_over(&mut self) -> bool {
         match self.phase {
             Phase::Quit => true,
             Phase::Stop => {
-                self.traffic.settled() || self.drain_until.is_none_or(|end| Instant::now() >= end)
+                let progress = self.traffic.progress();
+                let over = |drain: &mut Drain| drain.is_over(Instant::now(), progress);
+                self.traffic.settled() || self.drain.as_mut().is_none_or(over)
             }
             _ => false,
         }
@@ -269,7 +299,7 @@ impl Worker {
         }
         if phase >= Phase::Stop {
             self.traffic.stop();
-            self.drain_until = Some(Instant::now() + DRAIN);
+            self.drain = Some(Drain::begin(Instant::now(), self.traffic.progress()));
         }
         self.phase = phase;
         Ok(())
@@ -387,4 +417,26 @@ fn pacer(step: Duration) -> io::Result<OwnedFd> {
 
 fn ticks(time: Duration) -> u32 {
     (time.as_millis() / TICK.as_millis()) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_ends_when_nothing_comes_any_more_or_too_much_does() {
+        let now = Instant::now();
+        let (just, quiet) = (Duration::from_millis(1), DRAIN_QUIET);
+        let mut drain = Drain::begin(now, 7);
+        assert!(!drain.is_over(now + quiet - just, 7));
+        assert!(!drain.is_over(now + quiet - just, 8), "one came");
+        assert!(!drain.is_over(now + quiet + just, 8));
+        assert!(drain.is_over(now + quiet * 2, 8));
+        let mut drain = Drain::begin(now, 0);
+        let mut passed = Duration::ZERO;
+        while !drain.is_over(now + passed, passed.as_millis() as u64) {
+            passed += Duration::from_secs(1);
+        }
+        assert_eq!(passed, DRAIN_MAX);
+    }
 }
