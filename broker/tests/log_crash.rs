@@ -169,7 +169,7 @@ fn a_torn_tail_is_reported() {
     drop(log);
     let victim = &known[8];
     change(&last_file(copy.path()), |bytes| {
-        bytes[victim.end() - 1] ^= 1
+        bytes[victim.end() - 1] ^= 1;
     });
     let (_log, replay) = Log::open(
         copy.path(),
@@ -189,7 +189,7 @@ fn a_quiet_log_vouches_for_all_it_has() {
     // Closing writes the mark a quiet second would.
     drop(log);
     change(&last_file(dir.path()), |bytes| {
-        bytes[known[4].end() - 1] ^= 1
+        bytes[known[4].end() - 1] ^= 1;
     });
     match try_open(dir.path(), Durability::Fsync) {
         Err(LogError::Damaged { offset, .. }) => assert_eq!(offset, u64::from(known[4].at.offset)),
@@ -219,7 +219,7 @@ fn what_was_cut_does_not_return_behind_later_records() {
     // Record 5 is torn, 6 to 9 are whole. What comes next is exactly as long as record 5 in the
     // file: the one behind would be number 6.
     change(&last_file(copy.path()), |bytes| {
-        bytes[known[5].end() - 1] ^= 1
+        bytes[known[5].end() - 1] ^= 1;
     });
     let (log, found) = open(copy.path(), Durability::Fsync);
     assert_prefix(&found, &known, 5);
