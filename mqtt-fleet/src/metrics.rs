@@ -182,7 +182,7 @@ pub(crate) struct Exposition {
 }
 
 impl Exposition {
-    /// All figures in the OpenMetrics text format.
+    /// All figures in the text format of Prometheus.
     pub(crate) fn text(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;

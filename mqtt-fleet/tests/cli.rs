@@ -62,9 +62,7 @@ impl Running {
         let mut stdout = BufReader::new(running.child.stdout.take().expect("piped"));
         while !running.banner.contains("Ctrl-C") {
             let n = stdout.read_line(&mut running.banner).expect("text");
-            if n == 0 {
-                panic!("ended early: {}", running.stderr());
-            }
+            assert_ne!(n, 0, "ended early, after {:?}", running.banner);
         }
         running
     }

@@ -86,7 +86,7 @@ impl Reader<'_> {
     fn value(&mut self, position: usize, value: &Spanned<DeValue<'_>>) {
         let key = &KEYS[position];
         let origin = self.origin(&value.span());
-        match key.kind.from_toml(value.get_ref()) {
+        match key.kind.parse_toml(value.get_ref()) {
             Some(value) => self.typed.set(position, value, origin),
             None => self.errors.push(ConfigError::BadValue {
                 origin,
@@ -146,7 +146,7 @@ impl Reader<'_> {
 /// Line and column, both from 1, of the byte at `at`.
 fn line_column(text: &str, at: usize) -> (usize, usize) {
     let before = &text.as_bytes()[..at.min(text.len())];
-    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let line = before.split(|byte| *byte == b'\n').count();
     let line_start = before
         .iter()
         .rposition(|byte| *byte == b'\n')

@@ -60,7 +60,7 @@ impl Kind {
 
     /// Reads a value from a configuration file. TOML has types of its own, so `"true"` is no
     /// switch and `"5"` no number.
-    pub(crate) fn from_toml(self, value: &DeValue<'_>) -> Option<Value> {
+    pub(crate) fn parse_toml(self, value: &DeValue<'_>) -> Option<Value> {
         match (self, value) {
             (Self::Switch, DeValue::Boolean(on)) => Some(Value::Switch(*on)),
             (Self::Whole { min, max }, DeValue::Integer(n)) => {
