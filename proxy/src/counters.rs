@@ -9,7 +9,10 @@ pub struct Counter(AtomicU64);
 impl Counter {
     /// Adds `n`. Only the owning shard's thread may call this: it is a load and a store, not one operation.
     pub fn add(&self, n: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(n),
+            Ordering::Relaxed,
+        );
     }
 
     /// Adds one; see [`Counter::add`].
@@ -19,7 +22,10 @@ impl Counter {
 
     /// Takes one away, for figures that go up and down; see [`Counter::add`].
     pub fn decrement(&self) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Relaxed);
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_sub(1),
+            Ordering::Relaxed,
+        );
     }
 
     /// The figure now.

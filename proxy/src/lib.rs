@@ -6,4 +6,6 @@
 pub mod auth;
 pub mod counters;
 pub mod limits;
+pub mod link;
 pub mod session;
+pub mod shard;

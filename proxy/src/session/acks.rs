@@ -42,12 +42,21 @@ impl Session {
     }
 
     /// The client's PUBREC is stored: PUBREL is due.
-    pub(super) fn release(&mut self, packet_id: PacketId, reason: ReasonCode, cx: &mut Context<'_>) {
+    pub(super) fn release(
+        &mut self,
+        packet_id: PacketId,
+        reason: ReasonCode,
+        cx: &mut Context<'_>,
+    ) {
         self.write_ack(protocol::AckKind::PubRel, packet_id, reason, cx);
     }
 
     pub(super) fn acknowledge(&self, packet_id: PacketId, kind: AckKind, cx: &mut Context<'_>) {
-        let ack = cluster::frame::Ack { actor: self.actor, packet_id, kind };
+        let ack = cluster::frame::Ack {
+            actor: self.actor,
+            packet_id,
+            kind,
+        };
         cx.frames.push(ToGroup::Ack(ack), 0);
     }
 }

@@ -32,19 +32,33 @@ pub(crate) struct Answers {
 impl Answers {
     /// A PUBLISH of `bytes` bytes went to the group.
     pub(crate) fn owe(&mut self, packet_id: PacketId, qos: QoS, bytes: u32) {
-        self.queue.push_back(Owed { packet_id, qos, answer: None, bytes });
+        self.queue.push_back(Owed {
+            packet_id,
+            qos,
+            answer: None,
+            bytes,
+        });
         self.open_bytes += bytes;
     }
 
     /// A PUBLISH is answered without the group, in its turn.
     pub(crate) fn owe_settled(&mut self, packet_id: PacketId, qos: QoS, reason: ReasonCode) {
-        self.queue.push_back(Owed { packet_id, qos, answer: Some(reason), bytes: 0 });
+        self.queue.push_back(Owed {
+            packet_id,
+            qos,
+            answer: Some(reason),
+            bytes: 0,
+        });
     }
 
     /// The group answered. `false`: no such PUBLISH is open.
     pub(crate) fn settle(&mut self, packet_id: PacketId, qos: QoS, reason: ReasonCode) -> bool {
-        let open = |owed: &&mut Owed| owed.packet_id == packet_id && owed.qos == qos && owed.answer.is_none();
-        let Some(owed) = self.queue.iter_mut().find(open) else { return false };
+        let open = |owed: &&mut Owed| {
+            owed.packet_id == packet_id && owed.qos == qos && owed.answer.is_none()
+        };
+        let Some(owed) = self.queue.iter_mut().find(open) else {
+            return false;
+        };
         owed.answer = Some(reason);
         self.open_bytes -= owed.bytes;
         true
@@ -52,10 +66,19 @@ impl Answers {
 
     /// The next answer, if the oldest PUBLISH has one.
     pub(crate) fn next(&mut self) -> Option<OwedAnswer> {
-        let &Owed { packet_id, qos, answer, .. } = self.queue.front()?;
+        let &Owed {
+            packet_id,
+            qos,
+            answer,
+            ..
+        } = self.queue.front()?;
         let reason = answer?;
         self.queue.pop_front();
-        Some(OwedAnswer { packet_id, qos, reason })
+        Some(OwedAnswer {
+            packet_id,
+            qos,
+            reason,
+        })
     }
 
     /// Publishes whose answer has not left.
@@ -87,7 +110,9 @@ mod tests {
         assert!(answers.settle(id(2), QoS::ExactlyOnce, ReasonCode::Success));
         assert_eq!(answers.next(), None, "the first is still open");
         assert!(answers.settle(id(1), QoS::AtLeastOnce, ReasonCode::Success));
-        let order: Vec<_> = std::iter::from_fn(|| answers.next()).map(|answer| answer.packet_id.get()).collect();
+        let order: Vec<_> = std::iter::from_fn(|| answers.next())
+            .map(|answer| answer.packet_id.get())
+            .collect();
         assert_eq!(order, [1, 2, 3]);
         assert_eq!((answers.len(), answers.open_bytes()), (0, 0));
     }

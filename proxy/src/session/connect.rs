@@ -11,11 +11,16 @@ use std::num::{NonZeroU16, NonZeroU32};
 impl Session {
     pub(super) fn connect(&mut self, connect: Connect, cx: &mut Context<'_>) {
         self.version = connect.version;
-        self.packet_bytes_max = connect.maximum_packet_size.map_or(u32::MAX, NonZeroU32::get);
+        self.packet_bytes_max = connect
+            .maximum_packet_size
+            .map_or(u32::MAX, NonZeroU32::get);
         match self.accept(connect, cx) {
             Ok(claim) => {
                 self.state = State::Claiming;
-                let bytes = claim.will.as_ref().map_or(0, |will| will.message.byte_len());
+                let bytes = claim
+                    .will
+                    .as_ref()
+                    .map_or(0, |will| will.message.byte_len());
                 cx.frames.push(ToGroup::Claim(Box::new(claim)), bytes);
             }
             Err(reason) => self.end(End::Refused(reason), cx),
@@ -52,8 +57,10 @@ impl Session {
             connack.session_expiry_s = (self.expiry_s != wanted_expiry_s).then_some(self.expiry_s);
             connack.server_keep_alive_s =
                 (self.keep_alive_s != connect.keep_alive_s).then_some(self.keep_alive_s);
-            connack.assigned_client_id =
-                connect.client_id.is_empty().then(|| (*self.client_id).into());
+            connack.assigned_client_id = connect
+                .client_id
+                .is_empty()
+                .then(|| (*self.client_id).into());
             self.busy().connack = Some(Box::new(connack));
         }
         Ok(Claim {
@@ -68,7 +75,11 @@ impl Session {
 
     /// The client's own id, or an assigned one where the version allows to leave it out (MQTT-3.1.3-6,
     /// 3.1.1 MQTT-3.1.3-7 and -8).
-    fn choose_client_id(&self, connect: &Connect, cx: &Context<'_>) -> Result<Box<str>, ReasonCode> {
+    fn choose_client_id(
+        &self,
+        connect: &Connect,
+        cx: &Context<'_>,
+    ) -> Result<Box<str>, ReasonCode> {
         if connect.client_id.len() > cx.limits().client_id_bytes_max {
             return Err(ReasonCode::ClientIdentifierNotValid);
         }
@@ -101,7 +112,8 @@ impl Session {
         self.actor.epoch = claimed.epoch;
         let prepared = self.busy.as_mut().and_then(|busy| busy.connack.take());
         let mut connack = prepared.unwrap_or_else(|| Box::new(ConnAck::new(ReasonCode::Success)));
-        connack.session_present = claimed.session_present;
+        // In 3.1 the flag's byte is reserved.
+        connack.session_present = claimed.session_present && self.version != Version::V31;
         self.state = State::Connected;
         self.write(&Packet::ConnAck(connack), cx);
         if self.is_connected() {
@@ -121,7 +133,9 @@ impl Session {
 
     /// DISCONNECT of the client (MQTT5 3.14).
     pub(super) fn disconnect(&mut self, disconnect: &protocol::Disconnect, cx: &mut Context<'_>) {
-        let end = End::ByClient { with_will: disconnect.reason != ReasonCode::Success };
+        let end = End::ByClient {
+            with_will: disconnect.reason != ReasonCode::Success,
+        };
         match disconnect.session_expiry_s {
             Some(expiry_s) if expiry_s > 0 && self.expiry_s == 0 => {
                 self.end(End::Rule(Rule::SessionExpiryRaised), cx);
@@ -136,10 +150,18 @@ impl Session {
     }
 
     /// What the client sent, from `at` on, cannot be decoded.
-    pub(super) fn violate(&mut self, violation: Violation, chunk: &Bytes, at: usize, cx: &mut Context<'_>) {
+    pub(super) fn violate(
+        &mut self,
+        violation: Violation,
+        chunk: &Bytes,
+        at: usize,
+        cx: &mut Context<'_>,
+    ) {
         if self.state == State::AwaitConnect {
             // So that the answer is one the peer can read.
-            let version = violation.answer_version().or_else(|| connect_version(chunk, at));
+            let version = violation
+                .answer_version()
+                .or_else(|| connect_version(chunk, at));
             self.version = version.unwrap_or(Version::V311);
         }
         self.end(End::Violation(violation), cx);
@@ -150,7 +172,12 @@ impl Session {
         match (self.state, end) {
             (State::Over(_), _) => return,
             (State::AwaitConnect, _) => {}
-            (State::Claiming | State::Connected, End::Kicked(_)) => cx.frames.push(ToGroup::Kicked { handle: self.handle }, 0),
+            (State::Claiming | State::Connected, End::Kicked(_)) => cx.frames.push(
+                ToGroup::Kicked {
+                    handle: self.handle,
+                },
+                0,
+            ),
             // The group hears of it when its answer comes: see `leave_late`.
             (State::Claiming, _) => {}
             (State::Connected, _) => self.leave(end, None, cx),
@@ -159,7 +186,11 @@ impl Session {
     }
 
     fn leave(&self, end: End, expiry_s: Option<u32>, cx: &mut Context<'_>) {
-        let gone = Disconnect { actor: self.actor, expiry_s, will: end.will() };
+        let gone = Disconnect {
+            actor: self.actor,
+            expiry_s,
+            will: end.will(),
+        };
         cx.frames.push(ToGroup::Disconnect(Box::new(gone)), 0);
     }
 
@@ -218,8 +249,15 @@ impl Session {
 
 /// A claim was stored whose connection is gone: its ownership ends at once.
 pub fn leave_late(claimed: &Claimed, will: WillFate, cx: &mut Context<'_>) {
-    let actor = Actor { client: claimed.client, epoch: claimed.epoch };
-    let gone = Disconnect { actor, expiry_s: None, will };
+    let actor = Actor {
+        client: claimed.client,
+        epoch: claimed.epoch,
+    };
+    let gone = Disconnect {
+        actor,
+        expiry_s: None,
+        will,
+    };
     cx.frames.push(ToGroup::Disconnect(Box::new(gone)), 0);
 }
 

@@ -32,13 +32,20 @@ pub struct AssignedIds {
 impl AssignedIds {
     /// `seed` must differ between shards, processes and starts.
     pub fn new(seed: u64) -> Self {
-        Self { seed, count: Cell::new(0) }
+        Self {
+            seed,
+            count: Cell::new(0),
+        }
     }
 
     pub(crate) fn next(&self) -> Box<str> {
         let count = self.count.get();
         self.count.set(count.wrapping_add(1));
-        let id = format!("auto-{:016x}", self.seed.wrapping_add(u64::from(count).wrapping_mul(0x9E37_79B9_7F4A_7C15)));
+        let id = format!(
+            "auto-{:016x}",
+            self.seed
+                .wrapping_add(u64::from(count).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+        );
         debug_assert_eq!(id.len(), ASSIGNED_ID_BYTES);
         id.into_boxed_str()
     }

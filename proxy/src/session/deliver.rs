@@ -17,6 +17,7 @@ pub struct Outgoing<'a> {
 }
 
 /// A delivery that waits for the client's receive maximum: a copy, so that it pins no read block.
+#[derive(Debug)]
 pub(super) struct Waiting {
     message: Message,
     expiry_s: Option<u32>,
@@ -46,7 +47,9 @@ impl Fanout {
     }
 
     fn template(&mut self, shape: Shape, outgoing: Outgoing<'_>) -> &PublishTemplate {
-        let known = self.templates[..self.used].iter().position(|(known, _)| *known == shape);
+        let known = self.templates[..self.used]
+            .iter()
+            .position(|(known, _)| *known == shape);
         let index = known.unwrap_or_else(|| self.fill(shape, outgoing));
         &self.templates[index].1
     }
@@ -137,29 +140,42 @@ impl Session {
 
     /// Tells the group that a delivery is done with, though the client never had it.
     fn complete_unsent(&self, qos: QoS, packet_id: PacketId, cx: &mut Context<'_>) {
-        let kind = if qos == QoS::ExactlyOnce { AckKind::Refused } else { AckKind::Ack };
+        let kind = if qos == QoS::ExactlyOnce {
+            AckKind::Refused
+        } else {
+            AckKind::Ack
+        };
         self.acknowledge(packet_id, kind, cx);
     }
 
     /// Sends what waits, as far as the client's receive maximum allows.
     pub(super) fn send_waiting(&mut self, cx: &mut Context<'_>) {
         while self.outstanding < self.receive_maximum {
-            let Some(waiting) = self.busy.as_mut().and_then(|busy| busy.waiting.pop_front()) else { return };
+            let Some(waiting) = self.busy.as_mut().and_then(|busy| busy.waiting.pop_front()) else {
+                return;
+            };
             let packet_id = waiting.receiver.packet_id.expect("only QoS 1 and 2 wait");
             let waited_s = cx.rules.now_s - waiting.since_s;
-            let left_s = waiting.expiry_s.map(|expiry_s| expiry_s.saturating_sub(waited_s));
+            let left_s = waiting
+                .expiry_s
+                .map(|expiry_s| expiry_s.saturating_sub(waited_s));
             if left_s == Some(0) && waited_s > 0 {
                 cx.counters().dropped_expired.increment();
                 self.complete_unsent(waiting.receiver.qos, packet_id, cx);
                 continue;
             }
-            let outgoing = Outgoing { message: &waiting.message, expiry_s: left_s };
+            let outgoing = Outgoing {
+                message: &waiting.message,
+                expiry_s: left_s,
+            };
             self.deliver_acknowledged(outgoing, &waiting.receiver, packet_id, None, cx);
         }
     }
 
     fn has_waiting(&self) -> bool {
-        self.busy.as_ref().is_some_and(|busy| !busy.waiting.is_empty())
+        self.busy
+            .as_ref()
+            .is_some_and(|busy| !busy.waiting.is_empty())
     }
 
     /// Writes PUBLISH. `false`: it is larger than the client takes.
@@ -188,7 +204,11 @@ impl Session {
         fanout: &mut Fanout,
         cx: &mut Context<'_>,
     ) -> bool {
-        let shape = Shape { version: self.version, qos: receiver.qos, retain: receiver.retain };
+        let shape = Shape {
+            version: self.version,
+            qos: receiver.qos,
+            retain: receiver.retain,
+        };
         let template = fanout.template(shape, outgoing);
         let fits = template.packet_len() <= self.packet_bytes_max as usize;
         if fits {
@@ -197,7 +217,12 @@ impl Session {
         fits
     }
 
-    fn write_own(&mut self, outgoing: Outgoing<'_>, receiver: &Receiver, cx: &mut Context<'_>) -> bool {
+    fn write_own(
+        &mut self,
+        outgoing: Outgoing<'_>,
+        receiver: &Receiver,
+        cx: &mut Context<'_>,
+    ) -> bool {
         let message = outgoing.message;
         let alias = self.find_alias(message.topic_bytes());
         let options = PublishOptions {
@@ -214,7 +239,8 @@ impl Session {
             expiry_s: outgoing.expiry_s,
         };
         let bounded = self.packet_bytes_max != u32::MAX;
-        if bounded && publish_len(self.version, message, &options) > self.packet_bytes_max as usize {
+        if bounded && publish_len(self.version, message, &options) > self.packet_bytes_max as usize
+        {
             return false;
         }
         encode_publish(cx.bytes, self.version, message, &options);

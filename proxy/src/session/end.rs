@@ -100,15 +100,25 @@ impl End {
     /// `None`: the peer ended it, or is not there to be told.
     pub(crate) fn tell(self) -> Option<ReasonCode> {
         match self {
-            Self::ByClient { .. } | Self::SocketClosed | Self::SocketError | Self::ConnectTimeout => None,
+            Self::ByClient { .. }
+            | Self::SocketClosed
+            | Self::SocketError
+            | Self::ConnectTimeout => None,
             Self::KeepAlive => Some(ReasonCode::KeepAliveTimeout),
             Self::AnswerTooLarge => Some(ReasonCode::PacketTooLarge),
             Self::ClaimTimeout => Some(ReasonCode::ServerUnavailable),
-            Self::Refused(reason) | Self::PublishRefused(reason) | Self::Kicked(reason) => Some(reason),
+            Self::Refused(reason) | Self::PublishRefused(reason) | Self::Kicked(reason) => {
+                Some(reason)
+            }
             Self::Violation(violation) => Some(violation.reason()),
             Self::Rule(rule) => Some(rule.reason()),
             Self::Drained => Some(ReasonCode::ServerShuttingDown),
         }
+    }
+
+    /// Whether the peer may still have a last packet to read.
+    pub(crate) fn is_told(self) -> bool {
+        self.tell().is_some()
     }
 
     /// What becomes of the will (MQTT-3.1.2-8, MQTT-3.14.4-3).
@@ -128,7 +138,9 @@ impl End {
             Self::KeepAlive => &counters.ended_keep_alive,
             Self::ConnectTimeout | Self::ClaimTimeout => &counters.ended_connect_timeout,
             Self::Refused(_) => &counters.connects_refused,
-            Self::Violation(_) | Self::Rule(_) | Self::PublishRefused(_) | Self::AnswerTooLarge => &counters.ended_violation,
+            Self::Violation(_) | Self::Rule(_) | Self::PublishRefused(_) | Self::AnswerTooLarge => {
+                &counters.ended_violation
+            }
             Self::Kicked(_) => &counters.ended_kicked,
             Self::Drained => &counters.ended_drained,
         }
@@ -139,7 +151,9 @@ impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ByClient { with_will: false } => f.write_str("disconnected by the client"),
-            Self::ByClient { with_will: true } => f.write_str("disconnected by the client, with will"),
+            Self::ByClient { with_will: true } => {
+                f.write_str("disconnected by the client, with will")
+            }
             Self::SocketClosed => f.write_str("socket closed by the peer"),
             Self::SocketError => f.write_str("socket failed"),
             Self::KeepAlive => f.write_str("keep alive ran out (MQTT-3.1.2-22)"),
@@ -149,7 +163,9 @@ impl fmt::Display for End {
             Self::Violation(violation) => write!(f, "{violation}"),
             Self::Rule(rule) => write!(f, "{rule:?} ({})", rule.clause()),
             Self::PublishRefused(reason) => write!(f, "publish refused: {reason}"),
-            Self::AnswerTooLarge => f.write_str("an answer is larger than the client takes (MQTT-3.1.2-24)"),
+            Self::AnswerTooLarge => {
+                f.write_str("an answer is larger than the client takes (MQTT-3.1.2-24)")
+            }
             Self::Kicked(reason) => write!(f, "ended by the session's home: {reason}"),
             Self::Drained => f.write_str("the server shuts down"),
         }

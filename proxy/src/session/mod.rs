@@ -34,6 +34,7 @@ use protocol::{Decoded, Packet, Version, decode, decode_first};
 use std::collections::VecDeque;
 
 /// One connection's session.
+#[derive(Debug)]
 pub struct Session {
     handle: Handle,
     actor: Actor,
@@ -59,7 +60,7 @@ pub struct Session {
 }
 
 /// What only a connection at work has. It goes when it is empty at the connection's visit.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Busy {
     answers: Answers,
     /// Deliveries that wait for the client's receive maximum. Bounded by the group's window.
@@ -102,7 +103,10 @@ impl Session {
     pub fn new(handle: Handle) -> Self {
         Self {
             handle,
-            actor: Actor { client: ClientNo(0), epoch: Epoch(0) },
+            actor: Actor {
+                client: ClientNo(0),
+                epoch: Epoch(0),
+            },
             client_id: Box::default(),
             busy: None,
             state: State::AwaitConnect,
@@ -125,7 +129,12 @@ impl Session {
             let decoded = if self.state == State::AwaitConnect {
                 decode_first(chunk, at, cx.limits().connect_bytes_max as usize)
             } else {
-                decode(chunk, at, self.version, cx.limits().packet_bytes_max as usize)
+                decode(
+                    chunk,
+                    at,
+                    self.version,
+                    cx.limits().packet_bytes_max as usize,
+                )
             };
             match decoded {
                 Ok(Decoded::Packet { packet, len }) => {
@@ -137,7 +146,10 @@ impl Session {
                 Err(violation) => self.violate(violation, chunk, at, cx),
             }
         }
-        Received { consumed: at, need: None }
+        Received {
+            consumed: at,
+            need: None,
+        }
     }
 
     /// Whether bytes of the client are wanted now. `false` while CONNECT or too many requests wait for the group.
@@ -156,9 +168,14 @@ impl Session {
             None => (0, 0),
         };
         // A 5.0 client is ended when it exceeds what it was told, so that much must be read.
-        let told = if self.version.has_properties() { OTHER_REQUESTS_MAX } else { 0 };
+        let told = if self.version.has_properties() {
+            OTHER_REQUESTS_MAX
+        } else {
+            0
+        };
         let requests_max = usize::from(rules.limits.receive_maximum) + usize::from(told);
-        answers + usize::from(self.requests) >= requests_max || open_bytes >= rules.limits.unanswered_bytes_max
+        answers + usize::from(self.requests) >= requests_max
+            || open_bytes >= rules.limits.unanswered_bytes_max
     }
 
     /// Handles one packet of `len` bytes on the wire.
@@ -198,13 +215,26 @@ impl Session {
             FromGroup::Kick { reason, .. } => self.kick(reason, cx),
             FromGroup::Deliver(_) => unreachable!("a delivery has receivers, not one connection"),
             _ if self.state != State::Connected => cx.counters().answers_stale.increment(),
-            FromGroup::Published { packet_id, qos, reason, .. } => {
+            FromGroup::Published {
+                packet_id,
+                qos,
+                reason,
+                ..
+            } => {
                 self.published(packet_id, qos, reason, cx);
             }
-            FromGroup::Released { packet_id, reason, .. } => self.released(packet_id, reason, cx),
-            FromGroup::Release { packet_id, reason, .. } => self.release(packet_id, reason, cx),
-            FromGroup::Subscribed { packet_id, reasons, .. } => self.subscribed(packet_id, &reasons, cx),
-            FromGroup::Unsubscribed { packet_id, reasons, .. } => {
+            FromGroup::Released {
+                packet_id, reason, ..
+            } => self.released(packet_id, reason, cx),
+            FromGroup::Release {
+                packet_id, reason, ..
+            } => self.release(packet_id, reason, cx),
+            FromGroup::Subscribed {
+                packet_id, reasons, ..
+            } => self.subscribed(packet_id, &reasons, cx),
+            FromGroup::Unsubscribed {
+                packet_id, reasons, ..
+            } => {
                 self.unsubscribed(packet_id, &reasons, cx);
             }
         }
@@ -213,7 +243,12 @@ impl Session {
     /// The group ends this connection: from here on nothing of it reaches the group (promise P5).
     fn kick(&mut self, reason: protocol::ReasonCode, cx: &mut Context<'_>) {
         if matches!(self.state, State::Over(_)) {
-            cx.frames.push(ToGroup::Kicked { handle: self.handle }, 0);
+            cx.frames.push(
+                ToGroup::Kicked {
+                    handle: self.handle,
+                },
+                0,
+            );
         } else {
             self.end(End::Kicked(reason), cx);
         }
@@ -222,7 +257,9 @@ impl Session {
     /// What the session waits for now, if nothing comes.
     pub fn patience(&self, rules: &Rules) -> Patience {
         match self.state {
-            State::AwaitConnect | State::Claiming => Patience::Seconds(rules.limits.connect_timeout_s),
+            State::AwaitConnect | State::Claiming => {
+                Patience::Seconds(rules.limits.connect_timeout_s)
+            }
             // Nothing is read from a full session, so nothing can be missed: the clock stands still.
             State::Connected if self.keep_alive_s == 0 || self.is_full(rules) => Patience::Endless,
             // One more, since both ends of the interval are rounded down to seconds.

@@ -44,7 +44,10 @@ impl Session {
         if !publish.subscription_ids.is_empty() {
             return Err(Rule::SubscriptionIdFromClient);
         }
-        if publish.topic_alias.is_some_and(|alias| alias.get() > limits.topic_alias_max) {
+        if publish
+            .topic_alias
+            .is_some_and(|alias| alias.get() > limits.topic_alias_max)
+        {
             return Err(Rule::TopicAliasTooLarge);
         }
         let counts = self.version == Version::V5 && publish.packet_id.is_some();
@@ -82,8 +85,17 @@ impl Session {
     }
 
     /// The group has stored the publish, or nobody needed it stored: PUBACK or PUBREC is due (promise P1).
-    pub(super) fn published(&mut self, packet_id: PacketId, qos: QoS, reason: ReasonCode, cx: &mut Context<'_>) {
-        let settled = self.busy.as_mut().is_some_and(|busy| busy.answers.settle(packet_id, qos, reason));
+    pub(super) fn published(
+        &mut self,
+        packet_id: PacketId,
+        qos: QoS,
+        reason: ReasonCode,
+        cx: &mut Context<'_>,
+    ) {
+        let settled = self
+            .busy
+            .as_mut()
+            .is_some_and(|busy| busy.answers.settle(packet_id, qos, reason));
         if settled {
             self.write_answers(cx);
         } else {
@@ -111,16 +123,33 @@ impl Session {
     /// PUBREL: the group forgets the packet id before PUBCOMP leaves.
     pub(super) fn pubrel(&mut self, ack: Ack, cx: &mut Context<'_>) {
         self.requests += 1;
-        cx.frames.push(ToGroup::Release { actor: self.actor, packet_id: ack.packet_id }, 0);
+        cx.frames.push(
+            ToGroup::Release {
+                actor: self.actor,
+                packet_id: ack.packet_id,
+            },
+            0,
+        );
     }
 
-    pub(super) fn released(&mut self, packet_id: PacketId, reason: ReasonCode, cx: &mut Context<'_>) {
+    pub(super) fn released(
+        &mut self,
+        packet_id: PacketId,
+        reason: ReasonCode,
+        cx: &mut Context<'_>,
+    ) {
         self.requests = self.requests.saturating_sub(1);
         self.publishes_in = self.publishes_in.saturating_sub(1);
         self.write_ack(AckKind::PubComp, packet_id, reason, cx);
     }
 
-    pub(super) fn write_ack(&self, kind: AckKind, packet_id: PacketId, reason: ReasonCode, cx: &mut Context<'_>) {
+    pub(super) fn write_ack(
+        &self,
+        kind: AckKind,
+        packet_id: PacketId,
+        reason: ReasonCode,
+        cx: &mut Context<'_>,
+    ) {
         encode_ack(cx.bytes, self.version, kind, packet_id, reason);
         cx.counters().packets_out.increment();
     }

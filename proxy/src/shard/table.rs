@@ -21,7 +21,11 @@ struct Slot<T> {
 
 impl<T> Table<T> {
     pub(crate) fn new() -> Self {
-        Self { chunks: Vec::new(), free: Vec::new(), len: 0 }
+        Self {
+            chunks: Vec::new(),
+            free: Vec::new(),
+            len: 0,
+        }
     }
 
     /// Values in the table.
@@ -39,9 +43,15 @@ impl<T> Table<T> {
         match self.free.last() {
             Some(&index) => {
                 let slot = &self.chunks[index as usize / CHUNK][index as usize % CHUNK];
-                Handle { index, generation: slot.generation }
+                Handle {
+                    index,
+                    generation: slot.generation,
+                }
             }
-            None => Handle { index: self.slots(), generation: 0 },
+            None => Handle {
+                index: self.slots(),
+                generation: 0,
+            },
         }
     }
 
@@ -57,7 +67,10 @@ impl<T> Table<T> {
             self.chunks.push(Vec::with_capacity(CHUNK));
         }
         let chunk = self.chunks.last_mut().expect("one was just made");
-        chunk.push(Slot { generation: 0, value: Some(value) });
+        chunk.push(Slot {
+            generation: 0,
+            value: Some(value),
+        });
         handle
     }
 
@@ -84,7 +97,11 @@ impl<T> Table<T> {
     pub(crate) fn get(&mut self, handle: Handle) -> Option<&mut T> {
         let chunk = self.chunks.get_mut(handle.index as usize / CHUNK)?;
         let slot = chunk.get_mut(handle.index as usize % CHUNK)?;
-        if slot.generation == handle.generation { slot.value.as_mut() } else { None }
+        if slot.generation == handle.generation {
+            slot.value.as_mut()
+        } else {
+            None
+        }
     }
 
     fn slot_mut(&mut self, index: u32) -> &mut Slot<T> {
@@ -115,7 +132,13 @@ mod tests {
     fn chunks_follow_each_other() {
         let mut table = Table::new();
         for n in 0..3 * CHUNK as u32 {
-            assert_eq!(table.insert(n), Handle { index: n, generation: 0 });
+            assert_eq!(
+                table.insert(n),
+                Handle {
+                    index: n,
+                    generation: 0
+                }
+            );
         }
         assert_eq!(table.slots(), 3 * CHUNK as u32);
         assert_eq!(table.at(2 * CHUNK as u32), Some(&mut (2 * CHUNK as u32)));

@@ -25,14 +25,21 @@ pub(crate) struct Wheel {
 
 impl Wheel {
     pub(crate) fn new(now_s: u32) -> Self {
-        Self { buckets: (0..WHEEL_SECONDS).map(|_| Vec::new()).collect(), next_s: now_s }
+        Self {
+            buckets: (0..WHEEL_SECONDS).map(|_| Vec::new()).collect(),
+            next_s: now_s,
+        }
     }
 
     /// Enters a connection for a visit at `due_s`, or a round from `now_s`, whichever is first. Answers when.
     pub(crate) fn enter(&mut self, index: u32, generation: u32, due_s: u32, now_s: u32) -> u32 {
         let at_s = due_s.clamp(self.next_s, now_s.max(self.next_s) + WHEEL_SECONDS - 1);
         let at_s = at_s.min(self.next_s + WHEEL_SECONDS - 1);
-        self.buckets[(at_s % WHEEL_SECONDS) as usize].push(Visit { index, generation, at_s });
+        self.buckets[(at_s % WHEEL_SECONDS) as usize].push(Visit {
+            index,
+            generation,
+            at_s,
+        });
         at_s
     }
 
@@ -61,7 +68,11 @@ mod tests {
         let mut wheel = Wheel::new(10);
         assert_eq!(wheel.enter(1, 0, 12, 10), 12);
         assert_eq!(wheel.enter(2, 0, 100_000, 10), 10 + WHEEL_SECONDS - 1);
-        assert_eq!(wheel.enter(3, 0, 5, 10), 10, "what is overdue comes at once");
+        assert_eq!(
+            wheel.enter(3, 0, 5, 10),
+            10,
+            "what is overdue comes at once"
+        );
         let mut visits = Vec::new();
         let mut seen = Vec::new();
         for now_s in 10..200 {
@@ -84,6 +95,10 @@ mod tests {
             count += visits.len();
         }
         assert_eq!(count, WHEEL_SECONDS as usize);
-        assert_eq!(wheel.enter(7, 0, 1_000, 1_000), 1_001, "that second has been visited");
+        assert_eq!(
+            wheel.enter(7, 0, 1_000, 1_000),
+            1_001,
+            "that second has been visited"
+        );
     }
 }

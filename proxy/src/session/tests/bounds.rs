@@ -1,0 +1,37 @@
+//! What a session costs in memory.
+
+use super::*;
+
+#[test]
+fn an_idle_session_is_small() {
+    assert!(size_of::<Session>() <= 96, "{} bytes", size_of::<Session>());
+}
+
+#[test]
+fn what_only_work_needs_goes_with_the_work() {
+    let mut wire = Wire::connected(Version::V311);
+    assert!(wire.session.busy.is_none());
+    wire.publish("a", QoS::AtLeastOnce, 1);
+    wire.session.rest();
+    assert!(wire.session.busy.is_some(), "an answer is owed");
+    wire.published(1, QoS::AtLeastOnce, ReasonCode::Success);
+    wire.session.rest();
+    assert!(wire.session.busy.is_none());
+}
+
+/// Refusals that wait for their turn are bounded like publishes.
+#[test]
+fn refusals_behind_an_open_publish_stop_reading() {
+    let limits = ProxyLimits {
+        topic_levels_max: 1,
+        ..ProxyLimits::default()
+    };
+    let mut wire = Wire::connected_with(limits, Connect::new(Version::V5, "client"));
+    wire.publish("a", QoS::AtLeastOnce, 1);
+    for id in 2..=1024 {
+        wire.publish("a/b", QoS::AtLeastOnce, id);
+        assert!(wire.session.is_connected());
+    }
+    wire.publish("a/b", QoS::AtLeastOnce, 1025);
+    assert_eq!(wire.session.ended(), Some(End::Rule(Rule::ReceiveMaximum)));
+}

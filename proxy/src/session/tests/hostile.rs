@@ -1,0 +1,302 @@
+//! Any packets and any frames in any order: no panic, bounded memory, and silence after the end (promise P10).
+
+use super::*;
+use cluster::frame::Receiver;
+use proptest::prelude::*;
+use std::num::{NonZeroU16, NonZeroU32};
+
+#[derive(Clone, Debug)]
+enum Step {
+    Connect {
+        version: u8,
+        keep_alive_s: u16,
+        receive_maximum: u16,
+        packet_max: u32,
+        aliases: u16,
+    },
+    Publish {
+        topic: u8,
+        qos: u8,
+        id: u16,
+        alias: u16,
+    },
+    Ack {
+        kind: u8,
+        id: u16,
+        failed: bool,
+    },
+    Subscribe {
+        id: u16,
+    },
+    Unsubscribe {
+        id: u16,
+    },
+    Disconnect {
+        expiry_s: Option<u32>,
+    },
+    Bytes(Vec<u8>),
+    Claimed,
+    Published {
+        id: u16,
+        qos: u8,
+        failed: bool,
+    },
+    Released {
+        id: u16,
+    },
+    Release {
+        id: u16,
+    },
+    Subscribed {
+        id: u16,
+    },
+    Deliver {
+        topic: u8,
+        qos: u8,
+        id: u16,
+        len: u16,
+        expiry_s: Option<u32>,
+    },
+    Kick,
+    Time(u8),
+    Rest,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let id = 1..6_u16;
+    let small = proptest::option::of(0..5_u32);
+    prop_oneof![
+        2 => (0..3_u8, 0..3_u16, 1..4_u16, 20..80_u32, 0..3_u16).prop_map(
+            |(version, keep_alive_s, receive_maximum, packet_max, aliases)| Step::Connect {
+                version, keep_alive_s, receive_maximum, packet_max, aliases,
+            }
+        ),
+        6 => (0..3_u8, 0..3_u8, id.clone(), 0..4_u16)
+            .prop_map(|(topic, qos, id, alias)| Step::Publish { topic, qos, id, alias }),
+        6 => (0..4_u8, id.clone(), any::<bool>()).prop_map(|(kind, id, failed)| Step::Ack { kind, id, failed }),
+        1 => id.clone().prop_map(|id| Step::Subscribe { id }),
+        1 => id.clone().prop_map(|id| Step::Unsubscribe { id }),
+        1 => small.clone().prop_map(|expiry_s| Step::Disconnect { expiry_s }),
+        1 => proptest::collection::vec(any::<u8>(), 0..20).prop_map(Step::Bytes),
+        3 => Just(Step::Claimed),
+        4 => (id.clone(), 1..3_u8, any::<bool>()).prop_map(|(id, qos, failed)| Step::Published { id, qos, failed }),
+        1 => id.clone().prop_map(|id| Step::Released { id }),
+        1 => id.clone().prop_map(|id| Step::Release { id }),
+        1 => id.clone().prop_map(|id| Step::Subscribed { id }),
+        8 => (0..3_u8, 0..3_u8, id, 0..60_u16, small)
+            .prop_map(|(topic, qos, id, len, expiry_s)| Step::Deliver { topic, qos, id, len, expiry_s }),
+        1 => Just(Step::Kick),
+        1 => (0..4_u8).prop_map(Step::Time),
+        1 => Just(Step::Rest),
+    ]
+}
+
+fn topic(number: u8) -> &'static str {
+    ["a", "b/c", "d/e/f/g"][usize::from(number)]
+}
+
+fn qos(level: u8) -> QoS {
+    QoS::from_u8(level).expect("0 to 2")
+}
+
+fn packet_of(step: &Step) -> Option<Packet> {
+    let ack = |id, failed| Ack {
+        packet_id: packet_id(id),
+        reason: if failed {
+            ReasonCode::UnspecifiedError
+        } else {
+            ReasonCode::Success
+        },
+    };
+    Some(match step {
+        &Step::Connect {
+            version,
+            keep_alive_s,
+            receive_maximum,
+            packet_max,
+            aliases,
+        } => {
+            let version = [Version::V31, Version::V311, Version::V5][usize::from(version)];
+            Packet::Connect(Box::new(Connect {
+                keep_alive_s,
+                receive_maximum: NonZeroU16::new(receive_maximum),
+                maximum_packet_size: NonZeroU32::new(packet_max),
+                topic_alias_maximum: aliases,
+                ..Connect::new(version, "client")
+            }))
+        }
+        &Step::Publish {
+            topic: number,
+            qos: level,
+            id,
+            alias,
+        } => Packet::Publish(Publish {
+            topic_alias: NonZeroU16::new(alias),
+            ..publish_packet(topic(number), qos(level), if level == 0 { 0 } else { id })
+        }),
+        &Step::Ack {
+            kind: 0,
+            id,
+            failed,
+        } => Packet::PubAck(ack(id, failed)),
+        &Step::Ack {
+            kind: 1,
+            id,
+            failed,
+        } => Packet::PubRec(ack(id, failed)),
+        &Step::Ack { kind: 2, id, .. } => Packet::PubRel(ack(id, false)),
+        &Step::Ack { id, .. } => Packet::PubComp(ack(id, false)),
+        &Step::Subscribe { id } => Packet::Subscribe(protocol::Subscribe {
+            packet_id: packet_id(id),
+            subscription_id: None,
+            filters: vec![(
+                protocol::TopicFilter::new("a/#").expect("valid"),
+                Default::default(),
+            )],
+        }),
+        &Step::Unsubscribe { id } => Packet::Unsubscribe(protocol::Unsubscribe {
+            packet_id: packet_id(id),
+            filters: vec![protocol::TopicFilter::new("a/#").expect("valid")],
+        }),
+        &Step::Disconnect { expiry_s } => Packet::Disconnect(protocol::Disconnect {
+            session_expiry_s: expiry_s,
+            ..protocol::Disconnect::new(ReasonCode::Success)
+        }),
+        _ => return None,
+    })
+}
+
+fn frame_of(step: &Step) -> Option<FromGroup> {
+    let handle = HANDLE;
+    let reason = ReasonCode::Success;
+    Some(match step {
+        &Step::Published {
+            id,
+            qos: level,
+            failed,
+        } => FromGroup::Published {
+            handle,
+            packet_id: packet_id(id),
+            qos: qos(level),
+            reason: if failed {
+                ReasonCode::QuotaExceeded
+            } else {
+                reason
+            },
+        },
+        &Step::Released { id } => FromGroup::Released {
+            handle,
+            packet_id: packet_id(id),
+            reason,
+        },
+        &Step::Release { id } => FromGroup::Release {
+            handle,
+            packet_id: packet_id(id),
+            reason,
+        },
+        &Step::Subscribed { id } => FromGroup::Subscribed {
+            handle,
+            packet_id: packet_id(id),
+            reasons: [reason].into(),
+        },
+        Step::Kick => FromGroup::Kick {
+            handle,
+            reason: ReasonCode::SessionTakenOver,
+        },
+        _ => return None,
+    })
+}
+
+fn run(wire: &mut Wire, step: &Step) {
+    if let Some(packet) = packet_of(step) {
+        let mut bytes = Vec::new();
+        if let Packet::Connect(connect) = &packet {
+            // What was written before is of the version before.
+            wire.sent();
+            if wire.session.awaits_connect() {
+                wire.version = connect.version;
+            }
+        }
+        encode(&packet, wire.version, &mut bytes).expect("the test's packet can be written");
+        wire.send_bytes(&bytes);
+    }
+    if let Some(frame) = frame_of(step) {
+        wire.frame(frame);
+    }
+    match step {
+        Step::Bytes(bytes) => {
+            if !wire.session.awaits_connect() {
+                wire.send_bytes(bytes);
+            }
+        }
+        Step::Claimed => wire.claimed(false),
+        &Step::Deliver {
+            topic: number,
+            qos: level,
+            id,
+            len,
+            expiry_s,
+        } => {
+            let receiver = Receiver {
+                handle: HANDLE,
+                packet_id: (level > 0).then(|| packet_id(id)),
+                qos: qos(level),
+                retain: false,
+                dup: false,
+                subscription_ids: None,
+            };
+            wire.deliver(
+                &message(topic(number), &vec![0; len.into()]),
+                expiry_s,
+                &receiver,
+            );
+        }
+        &Step::Time(seconds) => {
+            wire.rules.now_s += u32::from(seconds);
+            if seconds == 3 {
+                wire.with(Session::timed_out);
+            }
+        }
+        Step::Rest => wire.session.rest(),
+        _ => {}
+    }
+}
+
+fn size_of_packet(packet: &Packet) -> usize {
+    let mut bytes = Vec::new();
+    encode(packet, Version::V5, &mut bytes).expect("it was read");
+    bytes.len()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_conversation_keeps_the_rules(steps in proptest::collection::vec(step(), 1..80)) {
+        let limits = ProxyLimits { receive_maximum: 3, topic_alias_max: 2, ..ProxyLimits::default() };
+        let mut wire = Wire::new(limits);
+        for step in &steps {
+            let was_over = wire.session.ended().is_some();
+            run(&mut wire, step);
+            let packets = wire.sent();
+            if was_over {
+                prop_assert!(packets.is_empty(), "{packets:?} after the end");
+            }
+            let session = &wire.session;
+            prop_assert!(session.outstanding <= session.receive_maximum);
+            if let Some(busy) = &session.busy {
+                prop_assert!(busy.answers.len() <= 3 + usize::from(OTHER_REQUESTS_MAX));
+            }
+            if wire.version == Version::V5 && session.packet_bytes_max != u32::MAX {
+                for packet in &packets {
+                    prop_assert!(size_of_packet(packet) <= session.packet_bytes_max as usize);
+                }
+            }
+            // Once the group was told of the end it hears nothing else but repeats of that.
+            for frame in wire.frames() {
+                let of_the_end = matches!(frame, ToGroup::Kicked { .. } | ToGroup::Disconnect(_));
+                prop_assert!(!was_over || of_the_end, "{frame:?} after the end");
+            }
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! One shard: a thread with its own listener, connections, timers and link to the group.
+//!
+//! A turn: wait for the kernel or the group; read from the sockets that have something, at most one block each;
+//! hand the frames over; handle the group's frames; write once to each socket that has bytes; look at the timers.
+//! One system call a read, one a write, one lock a batch in each direction, and none per message.
+
+mod accept;
+mod connection;
+mod incoming;
+mod outgoing;
+mod pool;
+mod reading;
+mod table;
+mod timers;
+mod wheel;
+
+use crate::auth::Authenticator;
+use crate::counters::ProxyCounters;
+use crate::limits::{POLL_EVENTS, ProxyLimits};
+use crate::link::{GroupLink, ShardPoll, ShardWaker, WAKER};
+use crate::session::{AssignedIds, Context, End, Fanout, Frames, Rules, Session};
+use accept::Listener;
+use cluster::frame::FromGroup;
+use connection::Connection;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Token};
+use pool::Pool;
+use reading::ReadBlock;
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use table::Table;
+use wheel::{Visit, Wheel};
+
+const LISTENER: Token = Token(0);
+/// Tokens of connections: their slot and this.
+const FIRST_CONNECTION: usize = WAKER.0 + 1;
+
+/// What a shard is made of.
+pub struct ShardConfig {
+    /// A listening socket of its own (`SO_REUSEPORT` where there are several shards).
+    pub listener: std::net::TcpListener,
+    /// Limits of this shard and its connections.
+    pub limits: ProxyLimits,
+    /// The link to the group, made with the waker of the [`ShardPoll`].
+    pub link: Arc<GroupLink>,
+    /// Who may connect.
+    pub authenticator: Arc<dyn Authenticator>,
+    /// Where the shard counts; read by anyone, written by it alone.
+    pub counters: Arc<ProxyCounters>,
+}
+
+/// A shard, to be run on a thread of its own.
+pub struct Shard {
+    poll: ShardPoll,
+    listener: Option<Listener>,
+    link: Arc<GroupLink>,
+    drain: Arc<AtomicBool>,
+    rules: Rules,
+    started: Instant,
+    table: Table<Connection>,
+    block: ReadBlock,
+    pool: Pool,
+    wheel: Wheel,
+    fanout: Fanout,
+    /// For the group, in order.
+    frames: Frames,
+    /// From the group, in order.
+    inbox: Vec<FromGroup>,
+    /// Slots with something to read. A slot is in it once.
+    ready: Vec<u32>,
+    /// Slots with something to write, or to close. A slot is in it once.
+    dirty: Vec<u32>,
+    /// The group does not keep up: nothing is read until it has taken what is on its way.
+    paused: bool,
+    /// When a drain must be over.
+    drain_until: Option<Instant>,
+    // Kept for their room.
+    reading: Vec<u32>,
+    accepted: Vec<TcpStream>,
+    visits: Vec<Visit>,
+}
+
+/// The other threads' end of a shard.
+#[derive(Clone, Debug)]
+pub struct ShardHandle {
+    waker: ShardWaker,
+    drain: Arc<AtomicBool>,
+}
+
+impl ShardHandle {
+    /// Lets the shard take its leave: no more connections, 0x8B to the 5.0 clients, wills kept back, everything
+    /// written that the sockets take in time; then [`Shard::run`] returns.
+    pub fn drain(&self) {
+        self.drain.store(true, Ordering::Release);
+        self.waker.ring();
+    }
+
+    /// Wakes the shard.
+    pub fn wake(&self) {
+        self.waker.ring();
+    }
+}
+
+impl Shard {
+    /// Takes the listener into the poll. Fails as the kernel does.
+    pub fn new(poll: ShardPoll, config: ShardConfig) -> io::Result<Self> {
+        config.listener.set_nonblocking(true)?;
+        let mut socket = TcpListener::from_std(config.listener);
+        poll.poll
+            .registry()
+            .register(&mut socket, LISTENER, Interest::READABLE)?;
+        // A keyed hasher of the standard library is the randomness at hand; ids must differ, not be secret.
+        let seed = std::hash::RandomState::new().build_hasher().finish();
+        Ok(Self {
+            poll,
+            listener: Some(Listener::new(socket)),
+            link: config.link,
+            drain: Arc::new(AtomicBool::new(false)),
+            rules: Rules {
+                limits: config.limits,
+                counters: config.counters,
+                authenticator: config.authenticator,
+                now_s: 0,
+                ids: AssignedIds::new(seed),
+            },
+            started: Instant::now(),
+            table: Table::new(),
+            block: ReadBlock::new(),
+            pool: Pool::default(),
+            wheel: Wheel::new(0),
+            fanout: Fanout::default(),
+            frames: Frames::default(),
+            inbox: Vec::new(),
+            ready: Vec::new(),
+            dirty: Vec::new(),
+            paused: false,
+            drain_until: None,
+            reading: Vec::new(),
+            accepted: Vec::new(),
+            visits: Vec::new(),
+        })
+    }
+
+    /// What other threads may do with it.
+    pub fn handle(&self) -> ShardHandle {
+        ShardHandle {
+            waker: self.poll.waker().clone(),
+            drain: Arc::clone(&self.drain),
+        }
+    }
+
+    /// Serves until drained. An error is one of the poll itself, after which nothing can be served.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(POLL_EVENTS);
+        while !self.is_drained() {
+            self.wait(&mut events)?;
+            self.tell_time();
+            self.take_events(&events);
+            self.accept();
+            self.read_ready();
+            self.hand_over();
+            self.take_frames();
+            self.write_dirty();
+            self.visit_due();
+            self.begin_drain_if_asked();
+            // Timers and drains end connections; the group and the peers hear of it in the same turn.
+            self.hand_over();
+            self.write_dirty();
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let timeout = if self.has_work() || !self.link.to_shard.prepare_sleep() {
+            Some(Duration::ZERO)
+        } else {
+            self.until_next_second()
+        };
+        match self.poll.poll.poll(events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => result?,
+        }
+        self.link.to_shard.awake();
+        Ok(())
+    }
+
+    fn has_work(&self) -> bool {
+        let accepts = self
+            .listener
+            .as_ref()
+            .is_some_and(|listener| listener.pending && listener.not_before_s <= self.rules.now_s);
+        accepts || (!self.paused && !self.ready.is_empty())
+    }
+
+    /// Until the wheel's next bucket; a shard with nothing that could be due sleeps on.
+    fn until_next_second(&self) -> Option<Duration> {
+        let waits = self.table.len() > 0
+            || self.drain_until.is_some()
+            || self
+                .listener
+                .as_ref()
+                .is_some_and(|listener| listener.pending);
+        waits.then(|| {
+            let next = Duration::from_secs(u64::from(self.rules.now_s) + 1);
+            next.saturating_sub(self.started.elapsed())
+        })
+    }
+
+    /// One look at the clock a turn.
+    fn tell_time(&mut self) {
+        self.rules.now_s = self.started.elapsed().as_secs() as u32;
+    }
+
+    fn take_events(&mut self, events: &Events) {
+        for event in events {
+            match event.token() {
+                LISTENER => {
+                    if let Some(listener) = &mut self.listener {
+                        listener.pending = true;
+                    }
+                }
+                WAKER => {}
+                Token(token) => {
+                    let index = (token - FIRST_CONNECTION) as u32;
+                    let readable = event.is_readable() || event.is_error();
+                    self.take_event(index, readable, event.is_read_closed(), event.is_writable());
+                }
+            }
+        }
+    }
+
+    fn take_event(&mut self, index: u32, readable: bool, closed: bool, writable: bool) {
+        // The slot may have a new connection by now; then the event makes for one needless look at it.
+        let Some(connection) = self.table.at(index) else {
+            return;
+        };
+        connection.peer_closed |= closed;
+        if (readable || closed) && !connection.ready {
+            connection.ready = true;
+            self.ready.push(index);
+        }
+        if writable && connection.blocked {
+            connection.blocked = false;
+            mark(&mut connection.dirty, &mut self.dirty, index);
+        }
+    }
+
+    fn accept(&mut self) {
+        let now_s = self.rules.now_s;
+        let Some(listener) = &mut self.listener else {
+            return;
+        };
+        if !listener.pending || listener.not_before_s > now_s {
+            return;
+        }
+        listener.accept(now_s, &self.rules.counters, &mut self.accepted);
+        let mut accepted = std::mem::take(&mut self.accepted);
+        for socket in accepted.drain(..) {
+            self.admit(socket);
+        }
+        self.accepted = accepted;
+    }
+
+    fn admit(&mut self, mut socket: TcpStream) {
+        let counters = &self.rules.counters;
+        if self.table.len() >= self.rules.limits.connections_max {
+            return counters.refused_connections_max.increment();
+        }
+        let handle = self.table.next_handle();
+        let token = Token(handle.index as usize + FIRST_CONNECTION);
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let prepared = socket
+            .set_nodelay(true)
+            .and_then(|()| self.poll.poll.registry().register(&mut socket, token, both));
+        if let Err(error) = prepared {
+            tracing::debug!(%error, "an accepted connection was gone");
+            return counters.accept_errors.increment();
+        }
+        counters.connections_accepted.increment();
+        counters.connections_open.increment();
+        let connection = Connection::new(socket, Session::new(handle), self.rules.now_s);
+        self.table.insert(connection);
+        self.arm(handle.index);
+    }
+
+    /// Gives the frames to the group, in one piece.
+    fn hand_over(&mut self) {
+        let bytes = std::mem::take(&mut self.frames.bytes);
+        self.link.to_group.send(&mut self.frames.list, bytes);
+    }
+
+    /// Runs a piece of a session and sees to what it left: bytes, or its end.
+    fn with<R>(
+        &mut self,
+        index: u32,
+        run: impl FnOnce(&mut Session, &mut Context<'_>) -> R,
+    ) -> Option<R> {
+        let connection = self.table.at(index)?;
+        self.pool.lend(&mut connection.out);
+        let socket = &connection.socket;
+        let mut context = Context {
+            bytes: &mut connection.out,
+            frames: &mut self.frames,
+            rules: &self.rules,
+            peer: &|| socket.peer_addr().ok(),
+        };
+        let result = run(&mut connection.session, &mut context);
+        if connection.out.is_empty() {
+            self.pool.take_back(&mut connection.out);
+        } else if !connection.blocked {
+            mark(&mut connection.dirty, &mut self.dirty, index);
+        }
+        Some(result)
+    }
+
+    /// Ends a session, if it is not over, and lets the connection go once its last bytes are out.
+    fn end(&mut self, index: u32, end: End) {
+        self.with(index, |session, context| session.end(end, context));
+        self.see_end(index);
+    }
+
+    /// If the session is over: the connection is not read from any more, and closes after its last bytes.
+    fn see_end(&mut self, index: u32) {
+        let Some(connection) = self.table.at(index) else {
+            return;
+        };
+        let Some(end) = connection.session.ended() else {
+            return;
+        };
+        tracing::debug!(client_id = connection.session.client_id(), %end, "connection ends");
+        connection.unread = None;
+        connection.heard_s = self.rules.now_s;
+        mark(&mut connection.dirty, &mut self.dirty, index);
+        self.arm(index);
+    }
+
+    fn close(&mut self, index: u32) {
+        if let Some(mut connection) = self.table.remove(index) {
+            self.pool.take_back(&mut connection.out);
+            self.rules.counters.connections_open.decrement();
+        }
+    }
+
+    fn begin_drain_if_asked(&mut self) {
+        if self.drain_until.is_some() || !self.drain.load(Ordering::Acquire) {
+            return;
+        }
+        self.drain_until = Some(Instant::now() + self.rules.limits.drain);
+        self.listener = None;
+        for index in 0..self.table.slots() {
+            self.end(index, End::Drained);
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.drain_until
+            .is_some_and(|until| self.table.len() == 0 || Instant::now() >= until)
+    }
+}
+
+/// Enters a slot into a list it may be in already.
+fn mark(is_in: &mut bool, list: &mut Vec<u32>, index: u32) {
+    if !*is_in {
+        *is_in = true;
+        list.push(index);
+    }
+}

@@ -1,0 +1,177 @@
+//! From the group to sockets.
+
+use super::connection::Written;
+use super::{Shard, mark};
+use crate::session::{Context, End, Outgoing, leave_late};
+use cluster::frame::{Body, Delivery, FromGroup, Receiver, ToGroup, WillFate};
+use cluster::ids::Handle;
+use std::net::Shutdown;
+
+impl Shard {
+    /// Handles everything the group has sent.
+    pub(super) fn take_frames(&mut self) {
+        let mut inbox = std::mem::take(&mut self.inbox);
+        self.link.to_shard.take(&mut inbox);
+        for frame in inbox.drain(..) {
+            match frame {
+                FromGroup::Deliver(delivery) => self.deliver(&delivery),
+                frame => self.take_frame(frame),
+            }
+        }
+        self.inbox = inbox;
+    }
+
+    fn deliver(&mut self, delivery: &Delivery) {
+        let message = match &delivery.body {
+            Body::Inline(message) => message,
+            Body::Stored(at) => {
+                // The group's driver resolves these before a frame leaves its node. What is lost here stays in the
+                // receiver's mailbox and comes again with its next connection.
+                tracing::error!(?at, "a delivery came without its message");
+                debug_assert!(false, "a delivery came without its message");
+                return;
+            }
+        };
+        let outgoing = Outgoing {
+            message,
+            expiry_s: delivery.expiry_s,
+        };
+        let many = delivery.receivers.len() > 1;
+        self.fanout.begin();
+        for receiver in &delivery.receivers {
+            self.deliver_to(outgoing, receiver, many);
+        }
+    }
+
+    fn deliver_to(&mut self, outgoing: Outgoing<'_>, receiver: &Receiver, many: bool) {
+        let Some(connection) = self.table.get(receiver.handle) else {
+            return self.rules.counters.deliveries_stale.increment();
+        };
+        self.pool.lend(&mut connection.out);
+        let mut context = Context {
+            bytes: &mut connection.out,
+            frames: &mut self.frames,
+            rules: &self.rules,
+            peer: &|| None,
+        };
+        let fanout = many.then_some(&mut self.fanout);
+        connection
+            .session
+            .deliver(outgoing, receiver, fanout, &mut context);
+        if connection.out.is_empty() {
+            self.pool.take_back(&mut connection.out);
+        } else if !connection.blocked {
+            mark(
+                &mut connection.dirty,
+                &mut self.dirty,
+                receiver.handle.index,
+            );
+        }
+    }
+
+    fn take_frame(&mut self, frame: FromGroup) {
+        let handle = handle_of(&frame);
+        if self.table.get(handle).is_none() {
+            return self.answer_for_gone(frame);
+        }
+        let decides = matches!(
+            frame,
+            FromGroup::Claimed(_) | FromGroup::ClaimRefused { .. } | FromGroup::Kick { .. }
+        );
+        let index = handle.index;
+        let was_over = self.with(index, |session, context| {
+            let was_over = session.ended().is_some();
+            session.frame(frame, context);
+            was_over
+        });
+        let Some(connection) = self.table.at(index) else {
+            return;
+        };
+        if connection.session.ended().is_some() {
+            if was_over == Some(false) {
+                self.see_end(index);
+            }
+            return;
+        }
+        if connection.paused && connection.session.reads(&self.rules) {
+            mark(&mut connection.ready, &mut self.ready, index);
+        }
+        if decides {
+            self.arm(index);
+        }
+    }
+
+    /// A frame for a connection that is gone: ownership is given back, a kick is confirmed, the rest is void.
+    fn answer_for_gone(&mut self, frame: FromGroup) {
+        let mut nothing = Vec::new();
+        let mut context = Context {
+            bytes: &mut nothing,
+            frames: &mut self.frames,
+            rules: &self.rules,
+            peer: &|| None,
+        };
+        match frame {
+            FromGroup::Claimed(claimed) => leave_late(&claimed, WillFate::Published, &mut context),
+            FromGroup::Kick { handle, .. } => context.frames.push(ToGroup::Kicked { handle }, 0),
+            _ => self.rules.counters.answers_stale.increment(),
+        }
+    }
+
+    /// Writes to every connection that has bytes, once, and closes those that are over.
+    pub(super) fn write_dirty(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        let mut bytes = 0;
+        for index in dirty.drain(..) {
+            self.write_one(index, &mut bytes);
+        }
+        self.rules.counters.bytes_out.add(bytes);
+        // Failed writes end sessions, which makes them dirty again: they are closed now.
+        std::mem::swap(&mut self.dirty, &mut dirty);
+        for index in dirty.drain(..) {
+            self.close(index);
+        }
+    }
+
+    fn write_one(&mut self, index: u32, bytes: &mut u64) {
+        let Some(connection) = self.table.at(index) else {
+            return;
+        };
+        connection.dirty = false;
+        let written = connection.write(&mut self.pool, bytes);
+        match (connection.session.ended(), written) {
+            (None, Written::All | Written::Blocked) => {}
+            (None, Written::Failed) => self.end(index, End::SocketError),
+            (Some(_), Written::Blocked) => {}
+            (Some(_), Written::Failed) => self.close(index),
+            (Some(end), Written::All) => self.take_leave(index, end),
+        }
+    }
+
+    /// The last bytes of an ended connection are out.
+    fn take_leave(&mut self, index: u32, end: End) {
+        let Some(connection) = self.table.at(index) else {
+            return;
+        };
+        let draining = self.drain_until.is_some();
+        let told = end.is_told() && !draining;
+        if !told || connection.socket.shutdown(Shutdown::Write).is_err() {
+            return self.close(index);
+        }
+        // From here on the peer's end of the connection, or the wheel, closes it.
+        mark(&mut connection.ready, &mut self.ready, index);
+    }
+}
+
+fn handle_of(frame: &FromGroup) -> Handle {
+    match frame {
+        FromGroup::Claimed(claimed) => claimed.handle,
+        FromGroup::ClaimRefused { handle, .. }
+        | FromGroup::Kick { handle, .. }
+        | FromGroup::Published { handle, .. }
+        | FromGroup::Released { handle, .. }
+        | FromGroup::Release { handle, .. }
+        | FromGroup::Subscribed { handle, .. }
+        | FromGroup::Unsubscribed { handle, .. } => *handle,
+        FromGroup::Deliver(_) => unreachable!("a delivery names a connection per receiver"),
+    }
+}
