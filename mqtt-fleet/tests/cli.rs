@@ -1,15 +1,17 @@
 //! The command line keeps its promises: exit codes, one clear sentence for each error, precedence
 //! of the settings.
 
+use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 const USAGE: Option<i32> = Some(2);
 const ADDRESS: Option<i32> = Some(3);
 const DATA: Option<i32> = Some(4);
+const DAMAGED: Option<i32> = Some(5);
 
 /// The binary, with a clean environment and `dir` as its current folder.
 fn mqtt_fleet(dir: &Path) -> Command {
@@ -338,6 +340,44 @@ fn a_data_folder_that_cannot_be_made_is_exit_code_4() {
     let sentences = complaints(&stderr);
     assert_eq!(sentences.len(), 1, "{stderr}");
     assert!(sentences[0].contains("file/data"), "{stderr}");
+}
+
+/// The largest file below `folder`.
+fn largest_file(folder: &Path) -> PathBuf {
+    let mut largest = (0, PathBuf::new());
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("readable") {
+            let path = entry.expect("readable").path();
+            let size = path.metadata().expect("there").len();
+            if path.is_dir() {
+                folders.push(path);
+            } else if size > largest.0 {
+                largest = (size, path);
+            }
+        }
+    }
+    largest.1
+}
+
+#[test]
+fn a_damaged_log_is_refused_by_the_name_of_the_file() {
+    let dir = folder();
+    let mut running = Running::start(mqtt_fleet(dir.path()).args(ANY_PORTS));
+    running.signal("-TERM");
+    assert!(running.child.wait().expect("ends").success());
+    let segment = largest_file(&dir.path().join("data"));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .open(&segment)
+        .expect("the log has a file");
+    file.write_all(b"something else")
+        .expect("written over its beginning");
+    let (output, stdout, stderr) = run(mqtt_fleet(dir.path()).args(ANY_PORTS));
+    assert_eq!(output.status.code(), DAMAGED, "{stderr}");
+    assert_eq!(stdout, "", "no banner");
+    let name = segment.file_name().expect("a file").to_string_lossy();
+    assert!(complaints(&stderr).concat().contains(&*name), "{stderr}");
 }
 
 #[test]
