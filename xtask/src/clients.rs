@@ -48,20 +48,21 @@ fn system_packages() -> Outcome {
     let mut packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
     packages.dedup();
     let programs: Vec<_> = missing.iter().map(|(program, _)| *program).collect();
-    install(&packages).map_err(|why| format!("the tests need {}, and {why}", programs.join(", ")))
+    install(&packages).map_err(|why| format!("the tests need {}; {why}", programs.join(", ")))
 }
 
 /// Installs Debian packages, or says how to.
 fn install(packages: &[&str]) -> Outcome {
     let list = packages.join(" ");
-    let by_hand = format!("install them by hand: sudo apt-get install {list}");
     if !is_installed("apt-get") {
         return Err(format!(
-            "this is no Debian; install the equivalents of: {list}"
+            "this is no Debian, so please install the equivalents of: {list}"
         ));
     }
     if !is_root() {
-        return Err(by_hand);
+        return Err(format!(
+            "only root can install what is missing: sudo apt-get install {list}"
+        ));
     }
     say(format_args!("installing {list} with apt-get"));
     let apt = |args: &[&str]| {
@@ -69,10 +70,10 @@ fn install(packages: &[&str]) -> Outcome {
         command.args(args).env("DEBIAN_FRONTEND", "noninteractive");
         quietly(&mut command)
     };
-    apt(&["update"]).map_err(|error| format!("{error}; {by_hand}"))?;
     let mut args = vec!["install", "-y", "--no-install-recommends"];
     args.extend(packages);
-    apt(&args).map_err(|error| format!("{error}; {by_hand}"))
+    let installed = apt(&["update"]).and_then(|()| apt(&args));
+    installed.map_err(|error| format!("{error}; by hand: apt-get install {list}"))
 }
 
 /// A virtual environment with paho-mqtt; its Python.
@@ -93,8 +94,7 @@ fn paho(folder: &Path) -> Result<PathBuf, String> {
     };
     if create().is_err() {
         // Debian keeps the module for virtual environments in a package of its own.
-        install(&["python3-venv"])
-            .map_err(|why| format!("Python has no module venv, and {why}"))?;
+        install(&["python3-venv"]).map_err(|why| format!("Python has no module venv; {why}"))?;
         create()?;
     }
     quietly(Command::new(&python).args(["-m", "pip", "install", "--quiet", PAHO]))
