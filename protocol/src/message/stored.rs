@@ -5,7 +5,7 @@
 //! u32  payload length                               u32  properties length, with properties
 //! u32  expiry in seconds, with expiry               topic, properties, payload
 //! ```
-//! Integers are little endian. 0x10 is the version of the form.
+//! Integers are little endian. 0x10 is the version of the form. A message has one such form.
 
 use std::fmt;
 
@@ -32,6 +32,8 @@ pub enum CorruptMessage {
     UnknownForm(u8),
     /// They are larger than a message can be.
     TooLarge,
+    /// They announce properties and have none, which is written otherwise.
+    EmptyProperties,
     /// Topic or properties are not valid.
     Invalid(Violation),
 }
@@ -101,6 +103,9 @@ impl Message {
             Some(fields.u32()?)
         };
 
+        if form & WITH_PROPERTIES != 0 && properties_len == 0 {
+            return Err(CorruptMessage::EmptyProperties);
+        }
         let properties_at = usize::from(topic_len);
         let lens = [properties_at, properties_len, payload_len];
         let len = lens
@@ -152,6 +157,7 @@ impl fmt::Display for CorruptMessage {
                 write!(f, "stored message has the unknown form 0x{form:02X}")
             }
             CorruptMessage::TooLarge => f.write_str("stored message is larger than any can be"),
+            CorruptMessage::EmptyProperties => f.write_str("stored message has empty properties"),
             CorruptMessage::Invalid(violation) => write!(f, "stored message: {violation}"),
         }
     }

@@ -81,6 +81,14 @@ fn stored_form_is_checked() {
         read(b"\x10\x01\0\xff\xff\xff\xffa"),
         Err(CorruptMessage::TooLarge)
     );
+    assert_eq!(
+        read(b"\x11\x01\0\0\0\0\0\0\0\0\0a"),
+        Err(CorruptMessage::EmptyProperties)
+    );
+    assert_eq!(
+        read(b"\x10\0\0\0\0\0\0"),
+        Err(CorruptMessage::Invalid(Violation::TopicNameEmpty))
+    );
     let alias = CorruptMessage::Invalid(Violation::PropertyNotAllowed);
     assert_eq!(read(b"\x11\x01\0\0\0\0\0\x03\0\0\0a\x23\0\x01"), Err(alias));
 }

@@ -1,0 +1,6 @@
+//! `decode_v3` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    mqtt_fleet_fuzz::targets::decode_v3(data);
+});

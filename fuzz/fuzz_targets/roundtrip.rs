@@ -1,0 +1,6 @@
+//! `roundtrip` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    mqtt_fleet_fuzz::targets::roundtrip(data);
+});

@@ -1,0 +1,6 @@
+//! `topic_filter` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    mqtt_fleet_fuzz::targets::topic_filter(data);
+});
