@@ -4,7 +4,7 @@
 mod support;
 
 use bytes::Bytes;
-use protocol::{Decoded, Version, Violation, decode, encode};
+use protocol::{Decoded, Version, decode, encode};
 use support::{MAX_PACKET, vectors};
 
 #[test]
@@ -53,69 +53,6 @@ fn accepted_rows_mean_the_same_after_encoding() {
         let mut out = Vec::new();
         encode(&packet, vector.version, &mut out).expect(vector.name);
         assert_eq!(read(&out, vector.version), packet, "{}", vector.name);
-    }
-}
-
-#[test]
-fn violations_have_their_name() {
-    let expect = [
-        ("PUBLISH topic with wildcard", Violation::TopicNameWildcard),
-        ("PUBLISH q1 packet id 0", Violation::ZeroPacketId),
-        ("PUBLISH q0 with DUP", Violation::DupWithQoS0),
-        ("PUBLISH topic alias 0", Violation::TopicAliasZero),
-        (
-            "PUBLISH response topic wildcard",
-            Violation::ResponseTopicWildcard,
-        ),
-        (
-            "PUBLISH prop crosses into payload",
-            Violation::PropertyBeyondLength,
-        ),
-        (
-            "PUBLISH duplicate payload format",
-            Violation::DuplicateProperty,
-        ),
-        (
-            "PUBLISH wrong prop (session expiry)",
-            Violation::PropertyNotAllowed,
-        ),
-        ("CONNECT reserved flag bit0", Violation::ConnectReservedFlag),
-        ("CONNECT receive maximum 0", Violation::PropertyValue),
-        ("CONNECT auth data w/o method", Violation::AuthMethodMissing),
-        (
-            "CONNECT password w/o username",
-            Violation::PasswordWithoutUserName,
-        ),
-        ("SUBSCRIBE $share + No Local", Violation::NoLocalOnShared),
-        (
-            "SUBSCRIBE $share//a (empty group)",
-            Violation::ShareNameEmpty,
-        ),
-        (
-            "SUBSCRIBE retain handling 3",
-            Violation::RetainHandlingInvalid,
-        ),
-        ("SUBSCRIBE no filters", Violation::NoTopicFilter),
-        ("PUBREL flags 0", Violation::ReservedFlags),
-        ("size 256MB declared, limit 1MB", Violation::PacketTooLarge),
-        (
-            "overlong prop length 80 00",
-            Violation::VariableIntegerOverlong,
-        ),
-        ("DISCONNECT reason 0x05", Violation::ReasonCodeNotAllowed),
-    ];
-    let vectors = vectors();
-    for (name, violation) in expect {
-        let vector = vectors
-            .iter()
-            .rfind(|vector| vector.name == name)
-            .expect(name);
-        let chunk = Bytes::copy_from_slice(&vector.bytes);
-        assert_eq!(
-            decode(&chunk, 0, vector.version, MAX_PACKET),
-            Err(violation),
-            "{name}"
-        );
     }
 }
 
