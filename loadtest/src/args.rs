@@ -79,7 +79,7 @@ pub struct LoadtestArgs {
     /// Seconds of the keepalive
     #[arg(long, default_value_t = 60)]
     pub keepalive: u16,
-    /// Connections that may be on their way at once [default: 80; storm: 1000]
+    /// Connections that may be on their way at once [default: 80; after a storm: 1000]
     #[arg(long)]
     pub outstanding: Option<usize>,
     /// Threads of the generator [default: 2, or 1 where one is enough]
@@ -115,14 +115,14 @@ impl LoadtestArgs {
         Duration::from_secs_f64(self.warmup)
     }
 
-    /// Connections on their way at once.
+    /// Connections on their way at once while all goes well.
     pub(crate) fn outstanding(&self) -> usize {
-        let usual = if self.scenario == Scenario::Storm {
-            STORM_OUTSTANDING
-        } else {
-            OUTSTANDING
-        };
-        self.outstanding.unwrap_or(usual)
+        self.outstanding.unwrap_or(OUTSTANDING)
+    }
+
+    /// Connections on their way at once after a storm.
+    pub(crate) fn storm_outstanding(&self) -> usize {
+        self.outstanding.unwrap_or(STORM_OUTSTANDING)
     }
 
     /// Connections open at once.

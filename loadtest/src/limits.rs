@@ -47,8 +47,9 @@ pub(crate) const STORM_OUTSTANDING: usize = 1_000;
 /// Descriptors the process needs beside its connections.
 pub(crate) const SPARE_DESCRIPTORS: u64 = 64;
 
-/// Connections from one source address: the ephemeral ports are about 28,000.
-pub(crate) const PER_SOURCE_MAX: usize = 20_000;
+/// Connections from one source address. There are about 28,000 ephemeral ports, but Linux searches
+/// one half of them first, in line, and gets slow long before that half is full.
+pub(crate) const PER_SOURCE_MAX: usize = 6_000;
 
 /// Loopback source addresses to rotate through, 127.0.0.2 and up.
 pub(crate) const SOURCES_MAX: usize = 250;

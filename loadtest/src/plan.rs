@@ -48,6 +48,7 @@ pub(crate) struct Plan {
     pub(crate) qos: u8,
     pub(crate) keep_alive_s: u16,
     pub(crate) outstanding: usize,
+    pub(crate) storm_outstanding: usize,
     /// Number of this thread: each takes source addresses of its own.
     pub(crate) thread: usize,
     /// True where one source address has too few ports.
@@ -156,6 +157,7 @@ fn plan(
         qos: args.qos(),
         keep_alive_s: args.keepalive,
         outstanding: args.outstanding().div_ceil(threads),
+        storm_outstanding: args.storm_outstanding().div_ceil(threads),
         thread,
         many_sources: mode != Mode::Hold || args.connections() > PER_SOURCE_MAX,
     }
@@ -286,7 +288,7 @@ mod tests {
 
     #[test]
     fn many_connections_take_many_source_addresses_on_loopback_only() {
-        let plans = planned("x idle --conns 60000 --threads 2");
+        let plans = planned("x idle --conns 24000 --threads 2");
         let addr = plans[0].devices[0].addr;
         let mut sources = HashSet::new();
         for plan in &plans {

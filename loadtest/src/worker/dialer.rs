@@ -133,9 +133,9 @@ impl Worker {
         self.storm_began = Some(Instant::now());
         self.links.iter_mut().for_each(crate::link::Link::close);
         self.live = 0;
-        self.dialer.outstanding = 0;
-        self.dialer.failed.clear();
-        self.dialer.waiting = (0..self.links.len() as u32).collect();
+        let dialed = self.dialer.dialed;
+        self.dialer = Dialer::new(self.links.len(), self.plan.storm_outstanding);
+        self.dialer.dialed = dialed; // The ports of the old sockets rest a while.
     }
 
     fn setup_error(&self, index: usize, stage: Stage, why: Why) -> Error {
