@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use log_common::{append, body, open, options};
-use mqtt_fleet_broker::log::{Appends, Durability, Log, LogError, STORE_STREAM};
+use mqtt_fleet_broker::log::{Appends, Durability, Log, LogError, LogHandle, STORE_STREAM};
 
 #[test]
 fn records_come_back_in_order_after_a_restart() {
@@ -255,5 +255,28 @@ fn an_idle_log_gives_its_memory_back() {
             "the quiet time has long passed"
         );
         std::thread::yield_now();
+    }
+}
+
+#[test]
+fn who_waits_for_the_disk_is_told() {
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    std::thread::spawn(move || {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (log, _) = open(dir.path(), Durability::Os);
+        let other = log.clone();
+        let thread = std::thread::spawn(move || append_and_wait(&other, 1));
+        append_and_wait(&log, 0);
+        thread.join().expect("healthy");
+        tell.send(log.durable()).expect("the test waits");
+    });
+    let durable = told.recv_timeout(std::time::Duration::from_secs(120));
+    assert_eq!(durable, Ok(20_000), "nobody waits in vain");
+}
+
+fn append_and_wait(log: &LogHandle, stream: u16) {
+    for index in 0..10_000 {
+        append(log, stream, index..index + 1, 10);
+        log.sync().expect("healthy");
     }
 }

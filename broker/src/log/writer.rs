@@ -103,8 +103,10 @@ impl Writer {
             self.sync()?;
         }
         self.prepare_next(last_end);
-        locked(&self.shared.tail).wrote(take.end, durable);
         self.shared.publish(take.sequence, take.bytes);
+        // Who waits in `sync` looks at the durable mark with the tail locked: after this lock either
+        // the mark was seen, or the waiter is there to be told.
+        locked(&self.shared.tail).wrote(take.end, durable);
         self.shared.progress.notify_all();
         Ok(())
     }
