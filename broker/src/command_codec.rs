@@ -102,7 +102,11 @@ pub fn encode_entry(
 fn write_command(command: &Command, out: &mut Vec<u8>) -> Option<usize> {
     match command {
         Command::Publish(publish, _) => return Some(write_publish(tag::PUBLISH, publish, out)),
-        Command::Ack(Ack { actor, packet_id, kind }) => {
+        Command::Ack(Ack {
+            actor,
+            packet_id,
+            kind,
+        }) => {
             write_for(tag::ACK, *actor, out);
             out.extend_from_slice(&packet_id.get().to_le_bytes());
             out.push(*kind as u8);
@@ -151,8 +155,20 @@ fn write_command(command: &Command, out: &mut Vec<u8>) -> Option<usize> {
             out.push(tag::LINK_DOWN);
             out.extend_from_slice(&link.0.to_le_bytes());
         }
-        Command::WillPublish { client, epoch, publish, .. } => {
-            write_for(tag::WILL_PUBLISH, Actor { client: *client, epoch: *epoch }, out);
+        Command::WillPublish {
+            client,
+            epoch,
+            publish,
+            ..
+        } => {
+            write_for(
+                tag::WILL_PUBLISH,
+                Actor {
+                    client: *client,
+                    epoch: *epoch,
+                },
+                out,
+            );
             return Some(write_publish(tag::PUBLISH, publish, out));
         }
         Command::Relocate { message, copy, .. } => {
@@ -251,7 +267,11 @@ pub fn decode_entry(index: u64, body: &Bytes, at: Location) -> Result<Entry, Cod
         commands.push(read_command(&mut reader, at)?);
     }
     match body.len() - reader.next {
-        0 => Ok(Entry { index, time_ms, commands }),
+        0 => Ok(Entry {
+            index,
+            time_ms,
+            commands,
+        }),
         rest => Err(CodecError::TrailingBytes(rest)),
     }
 }
@@ -267,34 +287,57 @@ fn read_command(reader: &mut Reader<'_>, at: Location) -> Result<Command, CodecE
             packet_id: reader.packet_id()?,
             kind: read_ack_kind(reader.u8()?)?,
         }),
-        tag::FROM => Command::From { link: reader.link()?, first: reader.u64()? },
-        tag::RELEASE => {
-            Command::Release { actor: reader.actor()?, packet_id: reader.packet_id()? }
-        }
+        tag::FROM => Command::From {
+            link: reader.link()?,
+            first: reader.u64()?,
+        },
+        tag::RELEASE => Command::Release {
+            actor: reader.actor()?,
+            packet_id: reader.packet_id()?,
+        },
         tag::CLAIM => Command::Claim(Box::new(read_claim(reader)?)),
         tag::ATTACH => {
             let if_free = reader.flag()?;
-            let actor = if reader.flag()? { Some(reader.actor()?) } else { None };
+            let actor = if reader.flag()? {
+                Some(reader.actor()?)
+            } else {
+                None
+            };
             Command::Attach { actor, if_free }
         }
         tag::SUBSCRIBE => Command::Subscribe(Box::new(read_subscribe(reader)?)),
         tag::UNSUBSCRIBE => Command::Unsubscribe(Box::new(read_unsubscribe(reader)?)),
         tag::DISCONNECT => Command::Disconnect(Box::new(read_disconnect(reader)?)),
-        tag::PAGE => Command::Page { actor: reader.actor()? },
+        tag::PAGE => Command::Page {
+            actor: reader.actor()?,
+        },
         tag::TICK => Command::Tick,
         tag::LEADER_START => Command::LeaderStart,
-        tag::LINK_UP => Command::LinkUp { link: reader.link()?, producer: read_producer(reader)? },
-        tag::LINK_DOWN => Command::LinkDown { link: reader.link()? },
+        tag::LINK_UP => Command::LinkUp {
+            link: reader.link()?,
+            producer: read_producer(reader)?,
+        },
+        tag::LINK_DOWN => Command::LinkDown {
+            link: reader.link()?,
+        },
         tag::WILL_PUBLISH => {
             let Actor { client, epoch } = reader.actor()?;
             if reader.u8()? != tag::PUBLISH {
                 return Err(CodecError::Invalid("will"));
             }
             let (publish, at) = read_publish(reader, at)?;
-            Command::WillPublish { client, epoch, publish, at }
+            Command::WillPublish {
+                client,
+                epoch,
+                publish,
+                at,
+            }
         }
         tag::RELOCATE => {
-            let message = MessageRef { place: reader.u32()?, seq: reader.u64()? };
+            let message = MessageRef {
+                place: reader.u32()?,
+                seq: reader.u64()?,
+            };
             let (copy, at) = reader.message(at)?;
             Command::Relocate { message, copy, at }
         }
@@ -307,11 +350,23 @@ fn read_publish(reader: &mut Reader<'_>, at: Location) -> Result<(Publish, Store
     let packet_id = PacketId::new(reader.u16()?);
     let (qos, retain) = reader.qos_and_retain()?;
     let (message, stored) = reader.message(at)?;
-    Ok((Publish { actor, packet_id, qos, retain, message }, stored))
+    Ok((
+        Publish {
+            actor,
+            packet_id,
+            qos,
+            retain,
+            message,
+        },
+        stored,
+    ))
 }
 
 fn read_claim(reader: &mut Reader<'_>) -> Result<Claim, CodecError> {
-    let handle = Handle { index: reader.u32()?, generation: reader.u32()? };
+    let handle = Handle {
+        index: reader.u32()?,
+        generation: reader.u32()?,
+    };
     let version = match reader.u8()? {
         0 => Version::V31,
         1 => Version::V311,
@@ -324,20 +379,39 @@ fn read_claim(reader: &mut Reader<'_>) -> Result<Claim, CodecError> {
     }
     let expiry_s = reader.u32()?;
     let client_id = reader.text()?.into();
-    let will = if flags & 0b10 == 0 { None } else { Some(Box::new(read_will(reader)?)) };
+    let will = if flags & 0b10 == 0 {
+        None
+    } else {
+        Some(Box::new(read_will(reader)?))
+    };
     let clean_start = flags & 1 != 0;
-    Ok(Claim { handle, client_id, version, clean_start, expiry_s, will })
+    Ok(Claim {
+        handle,
+        client_id,
+        version,
+        clean_start,
+        expiry_s,
+        will,
+    })
 }
 
 pub(crate) fn read_will(reader: &mut Reader<'_>) -> Result<Will, CodecError> {
     let (qos, retain) = reader.qos_and_retain()?;
     let delay_s = reader.u32()?;
     let (message, _) = reader.message(NOWHERE)?;
-    Ok(Will { message: message.to_compact(), qos, retain, delay_s })
+    Ok(Will {
+        message: message.to_compact(),
+        qos,
+        retain,
+        delay_s,
+    })
 }
 
 /// For a message whose place nobody asks for.
-const NOWHERE: Location = Location { segment: 0, offset: 0 };
+const NOWHERE: Location = Location {
+    segment: 0,
+    offset: 0,
+};
 
 fn read_subscribe(reader: &mut Reader<'_>) -> Result<Subscribe, CodecError> {
     let actor = reader.actor()?;
@@ -350,7 +424,12 @@ fn read_subscribe(reader: &mut Reader<'_>) -> Result<Subscribe, CodecError> {
         let options = options.ok_or(CodecError::Invalid("subscription options"))?;
         filters.push((reader.filter()?, options));
     }
-    Ok(Subscribe { actor, packet_id, subscription_id, filters })
+    Ok(Subscribe {
+        actor,
+        packet_id,
+        subscription_id,
+        filters,
+    })
 }
 
 fn read_unsubscribe(reader: &mut Reader<'_>) -> Result<Unsubscribe, CodecError> {
@@ -361,23 +440,39 @@ fn read_unsubscribe(reader: &mut Reader<'_>) -> Result<Unsubscribe, CodecError> 
     for _ in 0..count {
         filters.push(reader.filter()?);
     }
-    Ok(Unsubscribe { actor, packet_id, filters })
+    Ok(Unsubscribe {
+        actor,
+        packet_id,
+        filters,
+    })
 }
 
 fn read_disconnect(reader: &mut Reader<'_>) -> Result<Disconnect, CodecError> {
     let actor = reader.actor()?;
-    let expiry_s = if reader.flag()? { Some(reader.u32()?) } else { None };
+    let expiry_s = if reader.flag()? {
+        Some(reader.u32()?)
+    } else {
+        None
+    };
     let will = match reader.u8()? {
         0 => WillFate::Dropped,
         1 => WillFate::Published,
         2 => WillFate::Kept,
         _ => return Err(CodecError::Invalid("fate of a will")),
     };
-    Ok(Disconnect { actor, expiry_s, will })
+    Ok(Disconnect {
+        actor,
+        expiry_s,
+        will,
+    })
 }
 
 fn read_producer(reader: &mut Reader<'_>) -> Result<Producer, CodecError> {
-    Ok(Producer { node: reader.u32()?, shard: reader.u32()?, incarnation: reader.u64()? })
+    Ok(Producer {
+        node: reader.u32()?,
+        shard: reader.u32()?,
+        incarnation: reader.u64()?,
+    })
 }
 
 fn read_ack_kind(kind: u8) -> Result<AckKind, CodecError> {
@@ -437,7 +532,11 @@ impl Reader<'_> {
     fn count(&mut self, bytes_min: usize) -> Result<usize, CodecError> {
         let count = self.u32()? as usize;
         let left = self.body.len() - self.next;
-        if count > left / bytes_min { Err(CodecError::Truncated) } else { Ok(count) }
+        if count > left / bytes_min {
+            Err(CodecError::Truncated)
+        } else {
+            Ok(count)
+        }
     }
 
     fn text(&mut self) -> Result<&str, CodecError> {
@@ -450,12 +549,19 @@ impl Reader<'_> {
     }
 
     fn actor(&mut self) -> Result<Actor, CodecError> {
-        Ok(Actor { client: ClientNo(self.u32()?), epoch: Epoch(self.u64()?) })
+        Ok(Actor {
+            client: ClientNo(self.u32()?),
+            epoch: Epoch(self.u64()?),
+        })
     }
 
     fn link(&mut self) -> Result<LinkNo, CodecError> {
         let link = self.u16()?;
-        if link < LinkNo::MAX { Ok(LinkNo(link)) } else { Err(CodecError::Invalid("link")) }
+        if link < LinkNo::MAX {
+            Ok(LinkNo(link))
+        } else {
+            Err(CodecError::Invalid("link"))
+        }
     }
 
     fn packet_id(&mut self) -> Result<PacketId, CodecError> {
@@ -470,11 +576,21 @@ impl Reader<'_> {
 
     /// A message, and where the log has it if the bytes are at `at`.
     fn message(&mut self, at: Location) -> Result<(Message, StoredAt), CodecError> {
-        let (message, len) =
-            Message::read_at(self.body, self.next).map_err(CodecError::Message)?;
+        let (message, len) = Message::read_at(self.body, self.next).map_err(CodecError::Message)?;
         let offset = self.next as u32;
         self.next += len;
-        let Location { segment, offset: record } = at;
-        Ok((message, StoredAt { segment, record, offset, len: len as u32 }))
+        let Location {
+            segment,
+            offset: record,
+        } = at;
+        Ok((
+            message,
+            StoredAt {
+                segment,
+                record,
+                offset,
+                len: len as u32,
+            },
+        ))
     }
 }

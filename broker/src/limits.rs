@@ -118,6 +118,9 @@ impl Default for MachineLimits {
 }
 
 const _: () = {
-    assert!(PACKET_IDS as usize * 64 <= 65_535, "64 groups share the packet ids of a session");
+    assert!(
+        PACKET_IDS as usize * 64 <= 65_535,
+        "64 groups share the packet ids of a session"
+    );
     assert!(RETAINED_PAGE <= RETAINED_STEPS);
 };

@@ -12,13 +12,17 @@ use smallvec::{SmallVec, smallvec};
 impl State {
     /// PUBACK, PUBREC or PUBCOMP.
     pub(super) fn ack(&mut self, ack: Ack, out: &mut Effects) {
-        let Some(session) = self.fenced(ack.actor) else { return };
+        let Some(session) = self.fenced(ack.actor) else {
+            return;
+        };
         let connection = session.owner.connection();
         let found = session.mailbox.as_mut().and_then(|mailbox| {
             let place = mailbox.place_of(ack.packet_id)?;
             Some((place, &mut mailbox.entries[usize::from(place)]))
         });
-        let next = found.as_ref().and_then(|(_, entry)| next_progress(entry, ack.kind));
+        let next = found
+            .as_ref()
+            .and_then(|(_, entry)| next_progress(entry, ack.kind));
         if next.is_none() {
             self.counters.acks_unknown += 1;
         } else if let (Some((place, entry)), Some(next)) = (found, next) {
@@ -33,16 +37,32 @@ impl State {
                 Some(_) => ReasonCode::Success,
                 None => ReasonCode::PacketIdentifierNotFound,
             };
-            out.send(link, FromGroup::Release { handle, packet_id, reason });
+            out.send(
+                link,
+                FromGroup::Release {
+                    handle,
+                    packet_id,
+                    reason,
+                },
+            );
         }
     }
 
     /// The oldest entry of the window is complete.
     fn window_moves(&mut self, client: ClientNo, out: &mut Effects) {
-        let Self { clients, messages, counters, .. } = self;
-        let Some(session) = clients.get_mut(client) else { return };
+        let Self {
+            clients,
+            messages,
+            counters,
+            ..
+        } = self;
+        let Some(session) = clients.get_mut(client) else {
+            return;
+        };
         let attached = session.attached().is_some();
-        let Some(mailbox) = &mut session.mailbox else { return };
+        let Some(mailbox) = &mut session.mailbox else {
+            return;
+        };
         counters.entries -= mailbox.pop_done(messages, out);
         mailbox.shrink(attached);
         if mailbox.waiting() > 0 || session.rare.is_some() {
@@ -54,7 +74,9 @@ impl State {
     /// queues, then retained messages.
     pub(super) fn pump(&mut self, client: ClientNo, out: &mut Effects) {
         self.pump_waiting(client, out);
-        let Some(session) = self.clients.get(client) else { return };
+        let Some(session) = self.clients.get(client) else {
+            return;
+        };
         let queues: SmallVec<[u32; 8]> = SmallVec::from_slice(session.shared());
         let has_cursors = !session.cursors().is_empty();
         for queue in queues {
@@ -68,14 +90,29 @@ impl State {
     }
 
     fn pump_waiting(&mut self, client: ClientNo, out: &mut Effects) {
-        let Self { clients, messages, limits, counters, time_ms, .. } = self;
-        let Some(session) = clients.get_mut(client) else { return };
-        let Some((link, handle)) = session.attached() else { return };
-        let Some(mailbox) = &mut session.mailbox else { return };
+        let Self {
+            clients,
+            messages,
+            limits,
+            counters,
+            time_ms,
+            ..
+        } = self;
+        let Some(session) = clients.get_mut(client) else {
+            return;
+        };
+        let Some((link, handle)) = session.attached() else {
+            return;
+        };
+        let Some(mailbox) = &mut session.mailbox else {
+            return;
+        };
         while let Some(entry) = mailbox.next_waiting() {
             let kept = *messages.get(entry.message);
             if kept.is_expired(*time_ms) {
-                let expired = mailbox.drop_oldest_waiting(messages).expect("there is a next one");
+                let expired = mailbox
+                    .drop_oldest_waiting(messages)
+                    .expect("there is a next one");
                 messages.release(expired.message, out);
                 counters.dropped_expired += 1;
                 counters.entries -= 1;
@@ -95,8 +132,16 @@ impl State {
     /// Sends the window again, in order: what was sent with DUP, and PUBREL where the PUBREC is stored
     /// (MQTT-4.4.0-1).
     pub(super) fn send_again(&mut self, client: ClientNo, out: &mut Effects) {
-        let Self { clients, messages, counters, time_ms, .. } = self;
-        let Some(session) = clients.get(client) else { return };
+        let Self {
+            clients,
+            messages,
+            counters,
+            time_ms,
+            ..
+        } = self;
+        let Some(session) = clients.get(client) else {
+            return;
+        };
         let (Some((link, handle)), Some(mailbox)) = (session.attached(), &session.mailbox) else {
             return;
         };
@@ -109,12 +154,22 @@ impl State {
                     let mut receiver = receiver_of(entry, handle, true);
                     receiver.packet_id = Some(packet_id);
                     counters.redelivered += 1;
-                    out.send(link, stored(messages.get(entry.message), *time_ms, receiver));
+                    out.send(
+                        link,
+                        stored(messages.get(entry.message), *time_ms, receiver),
+                    );
                     out.stored = true;
                 }
                 Progress::Received => {
                     let reason = ReasonCode::Success;
-                    out.send(link, FromGroup::Release { handle, packet_id, reason });
+                    out.send(
+                        link,
+                        FromGroup::Release {
+                            handle,
+                            packet_id,
+                            reason,
+                        },
+                    );
                 }
                 Progress::Done => {}
             }
@@ -136,7 +191,14 @@ fn next_progress(entry: &Entry, kind: AckKind) -> Option<Progress> {
 fn receiver_of(entry: &Entry, handle: Handle, dup: bool) -> Receiver {
     let subscription_ids = entry.subscription_ids();
     let packet_id: Option<PacketId> = None;
-    Receiver { handle, packet_id, qos: entry.qos, retain: entry.retain, dup, subscription_ids }
+    Receiver {
+        handle,
+        packet_id,
+        qos: entry.qos,
+        retain: entry.retain,
+        dup,
+        subscription_ids,
+    }
 }
 
 /// A delivery whose bytes have to be read from the log. What was sent before may have expired since; it still has

@@ -25,10 +25,17 @@ impl State {
         }
         self.epoch = self.epoch.next();
         let Some(client) = found else {
-            let owner = Owner::Claimed { link, handle, contested: false };
+            let owner = Owner::Claimed {
+                link,
+                handle,
+                contested: false,
+            };
             let client = self.clients.insert(self.new_session(&claim, owner));
             self.set_will(client, claim.will);
-            self.context.set_claimed(Actor { client, epoch: self.epoch });
+            self.context.set_claimed(Actor {
+                client,
+                epoch: self.epoch,
+            });
             return;
         };
         self.claim_again(client, claim, out);
@@ -75,7 +82,11 @@ impl State {
         let session = self.clients.get_mut(client).expect("only emptied");
         let expires_at_ms = std::mem::take(&mut session.expires_at_ms);
         session.epoch = epoch;
-        session.owner = Owner::Claimed { link, handle, contested: old.is_some() };
+        session.owner = Owner::Claimed {
+            link,
+            handle,
+            contested: old.is_some(),
+        };
         session.expiry_s = claim.expiry_s;
         session.resumed = resumed;
         self.timers.cancel(expires_at_ms, client, TimerKind::Expiry);
@@ -96,7 +107,9 @@ impl State {
             self.drop_qos0_cursors(client);
             self.take_back(client, out);
         }
-        if let Some(will) = will.filter(|will| was_attached && !(session_goes_on && will.delay_s > 0)) {
+        if let Some(will) =
+            will.filter(|will| was_attached && !(session_goes_on && will.delay_s > 0))
+        {
             self.will_is_due(client, epoch, will, out);
         }
     }
@@ -117,9 +130,20 @@ impl State {
     /// Deliveries to the owner may start.
     pub(super) fn attach(&mut self, actor: Option<Actor>, if_free: bool, out: &mut Effects) {
         let claimed = self.context.take_claimed();
-        let Some(actor) = actor.or(claimed) else { return };
-        let Some(session) = self.fenced(actor) else { return };
-        let Owner::Claimed { link, handle, contested } = session.owner else { return };
+        let Some(actor) = actor.or(claimed) else {
+            return;
+        };
+        let Some(session) = self.fenced(actor) else {
+            return;
+        };
+        let Owner::Claimed {
+            link,
+            handle,
+            contested,
+        } = session.owner
+        else {
+            return;
+        };
         if contested && if_free {
             return;
         }
@@ -134,5 +158,10 @@ impl State {
 }
 
 fn claimed_frame(actor: Actor, handle: Handle, session_present: bool) -> Claimed {
-    Claimed { handle, client: actor.client, epoch: actor.epoch, session_present }
+    Claimed {
+        handle,
+        client: actor.client,
+        epoch: actor.epoch,
+        session_present,
+    }
 }

@@ -16,7 +16,10 @@ impl Context {
     /// The next command is one of entry `index`.
     pub(super) fn enter(&mut self, index: u64) {
         if self.index != index {
-            *self = Self { index, ..Self::default() };
+            *self = Self {
+                index,
+                ..Self::default()
+            };
         }
     }
 
@@ -38,7 +41,8 @@ impl Context {
 
     /// The link that the command at hand came from.
     pub(super) fn link(&self) -> LinkNo {
-        self.link.expect("asked while a numbered command is applied")
+        self.link
+            .expect("asked while a numbered command is applied")
     }
 
     pub(super) fn set_claimed(&mut self, actor: Actor) {

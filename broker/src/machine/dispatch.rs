@@ -32,15 +32,24 @@ impl Pass<'_> {
 
     /// Whether the member could take the item at once.
     fn is_ready(&self, member: &Member) -> bool {
-        let Some(session) = self.clients.get(member.client) else { return false };
-        let room = || session.mailbox.as_ref().is_none_or(|m| m.takes_now(self.len, self.limits));
+        let Some(session) = self.clients.get(member.client) else {
+            return false;
+        };
+        let room = || {
+            session
+                .mailbox
+                .as_ref()
+                .is_none_or(|m| m.takes_now(self.len, self.limits))
+        };
         session.attached().is_some()
             && (effective(self.qos, member.options) == QoS::AtMostOnce || room())
     }
 
     fn in_flight(&self, member: &Member) -> u16 {
         let session = self.clients.get(member.client);
-        session.and_then(|s| s.mailbox.as_ref()).map_or(0, |mailbox| mailbox.sent)
+        session
+            .and_then(|s| s.mailbox.as_ref())
+            .map_or(0, |mailbox| mailbox.sent)
     }
 
     /// Whose turn it is with strategies that go by nothing in the message.
@@ -54,9 +63,10 @@ impl Pass<'_> {
                 let same = last.and_then(|last| queue.member(last)).filter(ready);
                 same.or_else(|| queue.turns_after(last).find(ready))
             }
-            ShareStrategy::LeastInFlight => {
-                queue.turns_after(last).filter(ready).min_by_key(|member| self.in_flight(member))
-            }
+            ShareStrategy::LeastInFlight => queue
+                .turns_after(last)
+                .filter(ready)
+                .min_by_key(|member| self.in_flight(member)),
         };
         picked.map(|member| member.client)
     }
@@ -64,7 +74,10 @@ impl Pass<'_> {
     /// Who a key belongs to, whether there is room or not.
     fn by_hash(&self, queue: &Queue, key: u64) -> Option<ClientNo> {
         let attached = queue.members.iter().map(|member| member.client);
-        rendezvous(key, attached.filter(|client| self.connection(*client).is_some()))
+        rendezvous(
+            key,
+            attached.filter(|client| self.connection(*client).is_some()),
+        )
     }
 }
 
@@ -104,7 +117,11 @@ impl State {
         self.messages.hold(in_hand.key);
         self.counters.entries += 1;
         let queue = self.shared.get_mut(number);
-        queue.items.push_back(Item { message: in_hand.key, key, retain: in_hand.retain });
+        queue.items.push_back(Item {
+            message: in_hand.key,
+            key,
+            retain: in_hand.retain,
+        });
         queue.bytes += in_hand.len;
         self.dispatch(number, Some((in_hand.key, in_hand.message)), out);
     }
@@ -127,13 +144,26 @@ impl State {
     /// Who gets a message at QoS 0.
     fn pick(&mut self, number: u32, key: u64, unlogged: bool) -> Option<ClientNo> {
         let queue = self.shared.get(number);
-        let pass =
-            Pass { clients: &self.clients, limits: &self.limits, qos: QoS::AtMostOnce, len: 0 };
+        let pass = Pass {
+            clients: &self.clients,
+            limits: &self.limits,
+            qos: QoS::AtMostOnce,
+            len: 0,
+        };
         let picked = if goes_by_key(queue, &self.limits) {
-            let owner = queue.bucket_owner(key).filter(|c| pass.connection(*c).is_some());
+            let owner = queue
+                .bucket_owner(key)
+                .filter(|c| pass.connection(*c).is_some());
             owner.or_else(|| pass.by_hash(queue, key))
         } else {
-            pass.by_turn(queue, if unlogged { queue.last_unlogged } else { queue.last })
+            pass.by_turn(
+                queue,
+                if unlogged {
+                    queue.last_unlogged
+                } else {
+                    queue.last
+                },
+            )
         };
         if picked.is_none() {
             self.counters.dropped_shared_qos0 += 1;
@@ -142,18 +172,32 @@ impl State {
     }
 
     fn send_shared_qos0(&mut self, number: u32, client: ClientNo, retain: bool) {
-        let member = *self.shared.get(number).member(client).expect("members are picked");
+        let member = *self
+            .shared
+            .get(number)
+            .member(client)
+            .expect("members are picked");
         let session = self.clients.get(client).expect("members are sessions");
         let (link, handle) = session.attached().expect("attached members are picked");
         self.counters.delivered += 1;
-        self.volatile.fan_out.add(link, receiver(handle, None, QoS::AtMostOnce, retain, &member));
+        self.volatile.fan_out.add(
+            link,
+            receiver(handle, None, QoS::AtMostOnce, retain, &member),
+        );
     }
 
     /// Room for one more item, by the rule for a full queue; `false`: the new one goes.
     fn make_room(&mut self, number: u32, len: u64, out: &mut Effects) -> bool {
-        let Self { shared, messages, limits, counters, .. } = self;
+        let Self {
+            shared,
+            messages,
+            limits,
+            counters,
+            ..
+        } = self;
         let queue = shared.get_mut(number);
-        while queue.items.len() >= limits.shared_messages || queue.bytes + len > limits.shared_bytes {
+        while queue.items.len() >= limits.shared_messages || queue.bytes + len > limits.shared_bytes
+        {
             counters.dropped_shared_full += 1;
             let oldest = match limits.queue_full {
                 QueueFull::DropOldest => queue.take(0, messages),
@@ -204,7 +248,12 @@ impl State {
     fn choose(&mut self, number: u32, item: &Item, full: &mut Full) -> Option<ClientNo> {
         let kept = self.messages.get(item.message);
         let (qos, len) = (kept.qos, kept.len());
-        let pass = Pass { clients: &self.clients, limits: &self.limits, qos, len };
+        let pass = Pass {
+            clients: &self.clients,
+            limits: &self.limits,
+            qos,
+            len,
+        };
         let queue = self.shared.get(number);
         if !goes_by_key(queue, &self.limits) {
             let client = pass.by_turn(queue, queue.last)?;
@@ -229,7 +278,12 @@ impl State {
                 }
             }
         };
-        let pass = Pass { clients: &self.clients, limits: &self.limits, qos, len };
+        let pass = Pass {
+            clients: &self.clients,
+            limits: &self.limits,
+            qos,
+            len,
+        };
         let member = self.shared.get(number).member(client)?;
         if full.contains(&client) {
             return None;
@@ -249,19 +303,36 @@ impl State {
         in_hand: Option<(MessageKey, &Message)>,
         out: &mut Effects,
     ) {
-        let Self { clients, messages, shared, counters, volatile, .. } = self;
+        let Self {
+            clients,
+            messages,
+            shared,
+            counters,
+            volatile,
+            ..
+        } = self;
         let kept = *messages.get(item.message);
-        let member = *shared.get(number).member(client).expect("members are chosen");
+        let member = *shared
+            .get(number)
+            .member(client)
+            .expect("members are chosen");
         let session = clients.get_mut(client).expect("members are sessions");
         let (link, handle) = session.attached().expect("attached members are chosen");
         let qos = effective(kept.qos, member.options);
         let retain = item.retain && member.options.retain_as_published();
         counters.delivered += 1;
         let packet_id = (qos > QoS::AtMostOnce).then(|| {
-            let origin = SharedOrigin { queue: number, key: item.key, retain: item.retain };
+            let origin = SharedOrigin {
+                queue: number,
+                key: item.key,
+                retain: item.retain,
+            };
             let mut entry = Entry::new(item.message, qos, retain, None);
             let subscription_ids = ids(&member);
-            entry.extra = Some(Box::new(Extra { subscription_ids, shared: Some(origin) }));
+            entry.extra = Some(Box::new(Extra {
+                subscription_ids,
+                shared: Some(origin),
+            }));
             session.mailbox_mut().push_sent(entry, kept.len())
         });
         let receiver = receiver(handle, packet_id, qos, item.retain, &member);
@@ -271,7 +342,14 @@ impl State {
                 let expiry_s = kept.seconds_left(self.time_ms);
                 let body = Body::Stored(kept.at);
                 let receivers = smallvec![receiver];
-                out.send(link, FromGroup::Deliver(Delivery { body, expiry_s, receivers }));
+                out.send(
+                    link,
+                    FromGroup::Deliver(Delivery {
+                        body,
+                        expiry_s,
+                        receivers,
+                    }),
+                );
                 out.stored = true;
             }
         }
@@ -285,8 +363,16 @@ impl State {
     /// A member is detached or gone: its unacknowledged QoS 1 entries go back to their places in their queues, and
     /// others get them. QoS 2 entries stay with it (MQTT5 4.8.2).
     pub(super) fn take_back(&mut self, client: ClientNo, out: &mut Effects) {
-        let Self { clients, messages, shared, counters, .. } = self;
-        let Some(session) = clients.get_mut(client) else { return };
+        let Self {
+            clients,
+            messages,
+            shared,
+            counters,
+            ..
+        } = self;
+        let Some(session) = clients.get_mut(client) else {
+            return;
+        };
         let queues: SmallVec<[u32; 8]> = SmallVec::from_slice(session.shared());
         if queues.is_empty() {
             return;
@@ -301,7 +387,11 @@ impl State {
                 let message = std::mem::replace(&mut entry.message, TAKEN);
                 entry.progress = Progress::Done;
                 mailbox.window_bytes -= messages.get(message).len();
-                let item = Item { message, key: origin.key, retain: origin.retain };
+                let item = Item {
+                    message,
+                    key: origin.key,
+                    retain: origin.retain,
+                };
                 shared.get_mut(origin.queue).put_back(item, messages);
             }
             counters.entries -= mailbox.pop_done(messages, out);
@@ -325,5 +415,12 @@ fn receiver(
     member: &Member,
 ) -> Receiver {
     let retain = retain && member.options.retain_as_published();
-    Receiver { handle, packet_id, qos, retain, dup: false, subscription_ids: ids(member) }
+    Receiver {
+        handle,
+        packet_id,
+        qos,
+        retain,
+        dup: false,
+        subscription_ids: ids(member),
+    }
 }

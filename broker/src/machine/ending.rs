@@ -22,7 +22,9 @@ enum When {
 impl State {
     /// One connection ended.
     pub(super) fn disconnect(&mut self, gone: &Disconnect, out: &mut Effects) {
-        let Some(session) = self.fenced(gone.actor) else { return };
+        let Some(session) = self.fenced(gone.actor) else {
+            return;
+        };
         if let Some(expiry_s) = gone.expiry_s {
             session.expiry_s = expiry_s;
         }
@@ -39,8 +41,12 @@ impl State {
 
     fn lose_all(&mut self, is_lost: impl Fn(LinkNo) -> bool, out: &mut Effects) {
         let on_link = |owner: Owner| owner.connection().is_some_and(|(link, _)| is_lost(link));
-        let lost: Vec<_> =
-            self.clients.iter().filter(|(_, s)| on_link(s.owner)).map(|(c, _)| c).collect();
+        let lost: Vec<_> = self
+            .clients
+            .iter()
+            .filter(|(_, s)| on_link(s.owner))
+            .map(|(c, _)| c)
+            .collect();
         // First all, so that no shared message goes from one lost connection to another.
         for client in &lost {
             self.lose_owner(*client);
@@ -111,7 +117,8 @@ impl State {
         if expires_at_ms != u64::MAX {
             self.timers.set(expires_at_ms, client, TimerKind::Expiry);
         }
-        if when == When::Now && due_ms.is_some_and(|due_ms| due_ms <= now_ms)
+        if when == When::Now
+            && due_ms.is_some_and(|due_ms| due_ms <= now_ms)
             && let Some(will) = self.stop_will_delay(client)
         {
             self.will_is_due(client, epoch, will, out);
@@ -142,7 +149,11 @@ impl State {
     /// Takes everything from a session: what it still has to publish is due, what it was owed is dropped.
     pub(super) fn empty_session(&mut self, client: ClientNo, out: &mut Effects) {
         if let Some(will) = self.stop_will_delay(client) {
-            let epoch = self.clients.get(client).expect("a session is emptied").epoch;
+            let epoch = self
+                .clients
+                .get(client)
+                .expect("a session is emptied")
+                .epoch;
             self.will_is_due(client, epoch, will, out);
         }
         self.leave_all_queues(client, out);
@@ -153,7 +164,8 @@ impl State {
         let expires_at_ms = std::mem::take(&mut session.expires_at_ms);
         self.timers.cancel(expires_at_ms, client, TimerKind::Expiry);
         for filter in filters.iter().filter(|filter| !filter.is_shared()) {
-            self.subscriptions.remove(filter.text, SubscriberKey::Client(client));
+            self.subscriptions
+                .remove(filter.text, SubscriberKey::Client(client));
             self.counters.subscriptions -= 1;
         }
         for entry in mailbox.into_iter().flat_map(|mailbox| mailbox.entries) {

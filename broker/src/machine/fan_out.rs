@@ -28,7 +28,9 @@ impl FanOut {
 
     /// One delivery for each link that has receivers.
     pub(super) fn send(&mut self, message: Message, out: &mut Effects) {
-        let Some(last) = self.touched.pop() else { return };
+        let Some(last) = self.touched.pop() else {
+            return;
+        };
         for link in self.touched.drain(..) {
             let receivers = std::mem::take(&mut self.links[usize::from(link.0)]);
             out.send(link, deliver(message.clone(), receivers));
@@ -40,5 +42,9 @@ impl FanOut {
 
 fn deliver(message: Message, receivers: SmallVec<[Receiver; 1]>) -> FromGroup {
     let expiry_s = message.expiry_s();
-    FromGroup::Deliver(Delivery { body: Body::Inline(message), expiry_s, receivers })
+    FromGroup::Deliver(Delivery {
+        body: Body::Inline(message),
+        expiry_s,
+        receivers,
+    })
 }

@@ -61,8 +61,12 @@ impl FilterList {
 
     /// Removes a filter; whether it was there.
     pub(super) fn remove(&mut self, text: &str) -> bool {
-        let Some((at, len)) = self.position(text) else { return false };
-        self.0 = [&self.0[..at], &self.0[at + len..]].concat().into_boxed_slice();
+        let Some((at, len)) = self.position(text) else {
+            return false;
+        };
+        self.0 = [&self.0[..at], &self.0[at + len..]]
+            .concat()
+            .into_boxed_slice();
         true
     }
 
@@ -90,5 +94,12 @@ fn read(bytes: &[u8]) -> Option<(HeldFilter<'_>, usize)> {
     let text = std::str::from_utf8(&rest[..len]).expect("written from a str");
     let subscription_id = u32::from_le_bytes([i0, i1, i2, i3]);
     let options = SubscribeOptions::from_u8(options).expect("written by as_u8");
-    Some((HeldFilter { text, options, subscription_id }, HEAD + len))
+    Some((
+        HeldFilter {
+            text,
+            options,
+            subscription_id,
+        },
+        HEAD + len,
+    ))
 }

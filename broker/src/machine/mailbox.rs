@@ -59,14 +59,25 @@ pub(super) struct SharedOrigin {
 
 impl Entry {
     pub(super) fn new(message: MessageKey, qos: QoS, retain: bool, ids: SubscriptionIds) -> Self {
-        let extra = ids
-            .is_some()
-            .then(|| Box::new(Extra { subscription_ids: ids, shared: None }));
-        Self { message, qos, retain, progress: Progress::Open, extra }
+        let extra = ids.is_some().then(|| {
+            Box::new(Extra {
+                subscription_ids: ids,
+                shared: None,
+            })
+        });
+        Self {
+            message,
+            qos,
+            retain,
+            progress: Progress::Open,
+            extra,
+        }
     }
 
     pub(super) fn subscription_ids(&self) -> SubscriptionIds {
-        self.extra.as_ref().and_then(|extra| extra.subscription_ids.clone())
+        self.extra
+            .as_ref()
+            .and_then(|extra| extra.subscription_ids.clone())
     }
 }
 
@@ -118,7 +129,11 @@ impl Mailbox {
 
     /// Appends an entry to the window and gives it its packet id. No entry may be waiting.
     pub(super) fn push_sent(&mut self, entry: Entry, len: u64) -> PacketId {
-        debug_assert_eq!(self.waiting(), 0, "the window never overtakes waiting entries");
+        debug_assert_eq!(
+            self.waiting(),
+            0,
+            "the window never overtakes waiting entries"
+        );
         let packet_id = self.packet_id(self.sent);
         self.entries.push_back(entry);
         self.window_bytes += len;

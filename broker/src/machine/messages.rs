@@ -52,7 +52,7 @@ pub(super) struct Messages {
 }
 
 impl Messages {
-    /// Takes a message in, with no reference to it yet.
+    /// Takes a message in, with one reference: the caller's, which it has to release.
     pub(super) fn insert(
         &mut self,
         at: StoredAt,
@@ -62,7 +62,13 @@ impl Messages {
         out: &mut Effects,
     ) -> MessageKey {
         self.enter(at, out);
-        let kept = Kept { at, refs: 0, expires_at_ms, seq, qos };
+        let kept = Kept {
+            at,
+            refs: 1,
+            expires_at_ms,
+            seq,
+            qos,
+        };
         let place = self.free.pop().unwrap_or_else(|| {
             self.places.push(kept);
             (self.places.len() - 1) as u32
@@ -82,7 +88,10 @@ impl Messages {
 
     fn leave(&mut self, at: StoredAt, out: &mut Effects) {
         self.bytes -= u64::from(at.len);
-        let living = self.segments.get_mut(&at.segment).expect("counted at insert");
+        let living = self
+            .segments
+            .get_mut(&at.segment)
+            .expect("counted at insert");
         *living -= 1;
         if *living == 0 && Some(at.segment) != self.newest_segment {
             self.segments.remove(&at.segment);
@@ -93,7 +102,9 @@ impl Messages {
     /// The log holds a copy at another place now; nothing happens if the message is gone.
     /// The copy has the same length.
     pub(super) fn relocate(&mut self, message: MessageRef, at: StoredAt, out: &mut Effects) {
-        let Some(kept) = self.places.get_mut(message.place as usize) else { return };
+        let Some(kept) = self.places.get_mut(message.place as usize) else {
+            return;
+        };
         if kept.refs == 0 || kept.seq != message.seq || kept.at.len != at.len {
             return;
         }
@@ -104,7 +115,9 @@ impl Messages {
 
     /// The newest segment stops being that: from now on its last message's end frees it.
     fn leave_segment(&mut self, out: &mut Effects) {
-        let Some(newest) = self.newest_segment else { return };
+        let Some(newest) = self.newest_segment else {
+            return;
+        };
         if self.segments.get(&newest) == Some(&0) {
             self.segments.remove(&newest);
             out.leader.push(LeaderEffect::SegmentFree(newest));
@@ -131,14 +144,6 @@ impl Messages {
         }
     }
 
-    /// Gives a message back that got no reference.
-    pub(super) fn release_unheld(&mut self, key: MessageKey, out: &mut Effects) {
-        let kept = *self.get(key);
-        if kept.refs == 0 {
-            self.remove(key, kept.at, out);
-        }
-    }
-
     fn remove(&mut self, key: MessageKey, at: StoredAt, out: &mut Effects) {
         self.free.push(key.0);
         self.leave(at, out);
@@ -151,13 +156,24 @@ impl Messages {
         from: u32,
         places_max: u32,
     ) -> (Vec<(MessageRef, StoredAt)>, Option<u32>) {
-        let end = from.saturating_add(places_max).min(self.places.len() as u32);
+        let end = from
+            .saturating_add(places_max)
+            .min(self.places.len() as u32);
         let is_there = |kept: &Kept| kept.refs > 0 && kept.at.segment == segment;
         let found = (from..end).filter_map(|place| {
             let kept = &self.places[place as usize];
-            is_there(kept).then_some((MessageRef { place, seq: kept.seq }, kept.at))
+            is_there(kept).then_some((
+                MessageRef {
+                    place,
+                    seq: kept.seq,
+                },
+                kept.at,
+            ))
         });
-        (found.collect(), ((end as usize) < self.places.len()).then_some(end))
+        (
+            found.collect(),
+            ((end as usize) < self.places.len()).then_some(end),
+        )
     }
 
     /// Messages kept.
@@ -172,7 +188,10 @@ impl Messages {
 
     /// Segments that hold living messages, with how many, in order.
     pub(super) fn live_segments(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
-        self.segments.iter().filter(|(_, n)| **n > 0).map(|(segment, n)| (*segment, *n))
+        self.segments
+            .iter()
+            .filter(|(_, n)| **n > 0)
+            .map(|(segment, n)| (*segment, *n))
     }
 
     /// All places in order, free ones with 0 references, and the free ones in the order of their reuse.
@@ -199,7 +218,15 @@ impl Messages {
         let mut seen = vec![false; places.len()];
         let is_free = |n: &u32| places.get(*n as usize).is_some_and(|kept| kept.refs == 0);
         let fits = free.len() == unused
-            && free.iter().all(|n| is_free(n) && !std::mem::replace(&mut seen[*n as usize], true));
-        fits.then_some(Self { places, free, segments, newest_segment, bytes })
+            && free
+                .iter()
+                .all(|n| is_free(n) && !std::mem::replace(&mut seen[*n as usize], true));
+        fits.then_some(Self {
+            places,
+            free,
+            segments,
+            newest_segment,
+            bytes,
+        })
     }
 }

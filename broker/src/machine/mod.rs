@@ -25,6 +25,8 @@ mod state;
 mod subscribe;
 mod subscriber_list;
 pub mod subscriptions;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod trie;
 mod wills;

@@ -37,29 +37,53 @@ impl Producers {
             self.links.resize(at + 1, None);
         }
         debug_assert!(self.links[at].is_none(), "the link was taken down before");
-        let high_water = self.unlinked.remove(&producer).map_or(0, |known| known.high_water);
-        let first = Producer { incarnation: 0, ..producer };
-        let last = Producer { incarnation: u64::MAX, ..producer };
+        let high_water = self
+            .unlinked
+            .remove(&producer)
+            .map_or(0, |known| known.high_water);
+        let first = Producer {
+            incarnation: 0,
+            ..producer
+        };
+        let last = Producer {
+            incarnation: u64::MAX,
+            ..producer
+        };
         let earlier: Vec<_> = self.unlinked.range(first..=last).map(|(p, _)| *p).collect();
         for dead in earlier {
             self.unlinked.remove(&dead);
         }
-        self.links[at] = Some(Linked { producer, high_water });
+        self.links[at] = Some(Linked {
+            producer,
+            high_water,
+        });
     }
 
     /// Takes the link from its producer; whether it had one.
     pub(super) fn down(&mut self, link: LinkNo, now_ms: u64) -> bool {
-        let Some(linked) = self.links.get_mut(usize::from(link.0)).and_then(Option::take) else {
+        let Some(linked) = self
+            .links
+            .get_mut(usize::from(link.0))
+            .and_then(Option::take)
+        else {
             return false;
         };
         let forget_at_ms = now_ms + PRODUCER_MEMORY_MS;
-        self.unlinked.insert(linked.producer, Unlinked { high_water: linked.high_water, forget_at_ms });
+        self.unlinked.insert(
+            linked.producer,
+            Unlinked {
+                high_water: linked.high_water,
+                forget_at_ms,
+            },
+        );
         true
     }
 
     /// Takes a number; whether it is new. Numbers of a link that is not up are never new.
     pub(super) fn take(&mut self, link: LinkNo, number: u64) -> bool {
-        let Some(Some(linked)) = self.links.get_mut(usize::from(link.0)) else { return false };
+        let Some(Some(linked)) = self.links.get_mut(usize::from(link.0)) else {
+            return false;
+        };
         let new = number > linked.high_water;
         if new {
             linked.high_water = number;
@@ -69,7 +93,11 @@ impl Producers {
 
     /// Links that are up.
     pub(super) fn linked(&self) -> Vec<LinkNo> {
-        let up = self.links.iter().enumerate().filter(|(_, link)| link.is_some());
+        let up = self
+            .links
+            .iter()
+            .enumerate()
+            .filter(|(_, link)| link.is_some());
         up.map(|(n, _)| LinkNo(n as u16)).collect()
     }
 

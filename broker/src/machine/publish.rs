@@ -41,10 +41,13 @@ impl State {
         let topic = publish.message.topic_bytes();
         match publish.qos {
             QoS::AtMostOnce => false,
-            QoS::AtLeastOnce => self.subscriptions.any_match(topic, |subscriber| match subscriber {
-                Subscriber::Client { options, .. } => options.qos() > QoS::AtMostOnce,
-                Subscriber::Shared(queue) => self.shared.get(queue.0).stores(),
-            }),
+            QoS::AtLeastOnce => {
+                self.subscriptions
+                    .any_match(topic, |subscriber| match subscriber {
+                        Subscriber::Client { options, .. } => options.qos() > QoS::AtMostOnce,
+                        Subscriber::Shared(queue) => self.shared.get(queue.0).stores(),
+                    })
+            }
             QoS::ExactlyOnce => {
                 self.volatile.unlogged_ids.len() >= UNLOGGED_IDS
                     || self.subscriptions.any_match(topic, |_| true)
@@ -56,9 +59,20 @@ impl State {
     ///
     /// Changes nothing that a replica must agree on.
     pub fn deliver_unlogged(&mut self, now_ms: u64, publish: Publish, out: &mut Effects) {
-        debug_assert!(now_ms >= self.time_ms, "the leader's time is at least that of its last entry");
-        let Publish { actor, packet_id, qos, retain, message } = publish;
-        let Some(session) = self.fenced(actor) else { return };
+        debug_assert!(
+            now_ms >= self.time_ms,
+            "the leader's time is at least that of its last entry"
+        );
+        let Publish {
+            actor,
+            packet_id,
+            qos,
+            retain,
+            message,
+        } = publish;
+        let Some(session) = self.fenced(actor) else {
+            return;
+        };
         let publisher = session.attached();
         self.counters.published_unlogged += 1;
         let mut hits = std::mem::take(&mut self.volatile.hits);
@@ -79,16 +93,28 @@ impl State {
         self.volatile.fan_out.send(message, out);
         if let (Some(packet_id), Some((link, handle))) = (packet_id, publisher) {
             if qos == QoS::ExactlyOnce {
-                self.volatile.unlogged_ids.insert((actor.client, actor.epoch, packet_id));
+                self.volatile
+                    .unlogged_ids
+                    .insert((actor.client, actor.epoch, packet_id));
             }
             let reason = success(matched);
-            out.send(link, FromGroup::Published { handle, packet_id, qos, reason });
+            out.send(
+                link,
+                FromGroup::Published {
+                    handle,
+                    packet_id,
+                    qos,
+                    reason,
+                },
+            );
         }
     }
 
     /// A logged publish.
     pub(super) fn publish(&mut self, publish: Publish, at: StoredAt, out: &mut Effects) {
-        let Some(session) = self.fenced(publish.actor) else { return };
+        let Some(session) = self.fenced(publish.actor) else {
+            return;
+        };
         let connection = session.owner.connection();
         let (actor, packet_id, qos) = (publish.actor, publish.packet_id, publish.qos);
         self.counters.published_logged += 1;
@@ -97,7 +123,15 @@ impl State {
             _ => self.store_and_deliver(Some(actor.client), publish, at, out),
         };
         if let (Some(packet_id), Some((link, handle))) = (packet_id, connection) {
-            out.send(link, FromGroup::Published { handle, packet_id, qos, reason });
+            out.send(
+                link,
+                FromGroup::Published {
+                    handle,
+                    packet_id,
+                    qos,
+                    reason,
+                },
+            );
         }
     }
 
@@ -111,7 +145,10 @@ impl State {
     ) -> ReasonCode {
         let client = publish.actor.client;
         let ids_max = self.limits.qos2_ids;
-        let open = self.clients.get(client).and_then(|session| session.rare.as_ref());
+        let open = self
+            .clients
+            .get(client)
+            .and_then(|session| session.rare.as_ref());
         let open: &[u16] = open.map_or(&[], |rare| &rare.qos2_ids);
         if open.binary_search(&packet_id.get()).is_ok() {
             self.counters.qos2_duplicates += 1;
@@ -135,7 +172,9 @@ impl State {
 
     /// PUBREL: the packet id is free again.
     pub(super) fn release(&mut self, actor: Actor, packet_id: PacketId, out: &mut Effects) {
-        let Some(session) = self.fenced(actor) else { return };
+        let Some(session) = self.fenced(actor) else {
+            return;
+        };
         let connection = session.owner.connection();
         let ids = session.rare.as_mut().map(|rare| &mut rare.qos2_ids);
         let held = ids.is_some_and(|ids| match ids.binary_search(&packet_id.get()) {
@@ -146,13 +185,23 @@ impl State {
             Err(_) => false,
         });
         // Whether the publish was stored makes no difference to the client.
-        let unlogged = self.volatile.unlogged_ids.remove(&(actor.client, actor.epoch, packet_id));
+        let unlogged = self
+            .volatile
+            .unlogged_ids
+            .remove(&(actor.client, actor.epoch, packet_id));
         let reason = match held || unlogged {
             true => ReasonCode::Success,
             false => ReasonCode::PacketIdentifierNotFound,
         };
         if let Some((link, handle)) = connection {
-            out.send(link, FromGroup::Released { handle, packet_id, reason });
+            out.send(
+                link,
+                FromGroup::Released {
+                    handle,
+                    packet_id,
+                    reason,
+                },
+            );
         }
     }
 
@@ -164,7 +213,12 @@ impl State {
         at: StoredAt,
         out: &mut Effects,
     ) -> ReasonCode {
-        let Publish { qos, retain, message, .. } = publish;
+        let Publish {
+            qos,
+            retain,
+            message,
+            ..
+        } = publish;
         let mut hits = std::mem::take(&mut self.volatile.hits);
         self.subscriptions.collect(message.topic_bytes(), &mut hits);
         let refused = self.refuses(publisher, qos, retain, &message, at, &hits);
@@ -174,17 +228,28 @@ impl State {
                 .map_or(u64::MAX, |seconds| self.time_ms + u64::from(seconds) * 1000);
             let key = self.messages.insert(at, expires_at_ms, self.seq, qos, out);
             let len = u64::from(at.len);
-            let in_hand = InHand { publisher, qos, retain, message: &message, key, len };
+            let in_hand = InHand {
+                publisher,
+                qos,
+                retain,
+                message: &message,
+                key,
+                len,
+            };
             if retain {
                 self.retain(&in_hand, out);
             }
             self.deposit_all(&hits, &in_hand, out);
-            self.messages.release_unheld(key, out);
+            self.messages.release(key, out);
             self.volatile.fan_out.send(message, out);
         }
         let matched = !hits.is_empty();
         self.volatile.hits = hits;
-        if refused { ReasonCode::QuotaExceeded } else { success(matched) }
+        if refused {
+            ReasonCode::QuotaExceeded
+        } else {
+            success(matched)
+        }
     }
 
     fn deposit_all(&mut self, hits: &[Subscriber], in_hand: &InHand<'_>, out: &mut Effects) {
@@ -208,11 +273,21 @@ impl State {
         }
         let retain = in_hand.retain && target.retain_as_published;
         let entry = Entry::new(in_hand.key, qos, retain, target.subscription_ids);
-        let Self { clients, messages, limits, counters, volatile, .. } = self;
-        let session = clients.get_mut(target.client).expect("subscribers are sessions");
+        let Self {
+            clients,
+            messages,
+            limits,
+            counters,
+            volatile,
+            ..
+        } = self;
+        let session = clients
+            .get_mut(target.client)
+            .expect("subscribers are sessions");
         let attached = session.attached();
         let mailbox = session.mailbox_mut();
-        let Some((link, handle)) = attached.filter(|_| mailbox.takes_now(in_hand.len, limits)) else {
+        let Some((link, handle)) = attached.filter(|_| mailbox.takes_now(in_hand.len, limits))
+        else {
             self.put_waiting(target.client, entry, in_hand.len, out);
             return;
         };
@@ -221,9 +296,17 @@ impl State {
         counters.delivered += 1;
         let subscription_ids = entry.subscription_ids();
         let packet_id = Some(mailbox.push_sent(entry, in_hand.len));
-        volatile
-            .fan_out
-            .add(link, Receiver { handle, packet_id, qos, retain, dup: false, subscription_ids });
+        volatile.fan_out.add(
+            link,
+            Receiver {
+                handle,
+                packet_id,
+                qos,
+                retain,
+                dup: false,
+                subscription_ids,
+            },
+        );
     }
 
     /// Puts an entry behind the window, by the rule for a full queue.
@@ -234,7 +317,13 @@ impl State {
         len: u64,
         out: &mut Effects,
     ) {
-        let Self { clients, messages, limits, counters, .. } = self;
+        let Self {
+            clients,
+            messages,
+            limits,
+            counters,
+            ..
+        } = self;
         let session = clients.get_mut(client).expect("subscribers are sessions");
         let mailbox = session.mailbox_mut();
         while mailbox.is_full(len, limits) {
@@ -256,8 +345,13 @@ impl State {
     }
 
     fn send_qos0(&mut self, target: Target, retain: bool) {
-        let session = self.clients.get(target.client).expect("subscribers are sessions");
-        let Some((link, handle)) = session.attached() else { return };
+        let session = self
+            .clients
+            .get(target.client)
+            .expect("subscribers are sessions");
+        let Some((link, handle)) = session.attached() else {
+            return;
+        };
         self.counters.delivered += 1;
         let receiver = Receiver {
             handle,
@@ -318,7 +412,9 @@ impl State {
                     && (queue.items.len() >= self.limits.shared_messages
                         || queue.bytes + len > self.limits.shared_bytes)
             }
-            Subscriber::Client { client, options, .. } => {
+            Subscriber::Client {
+                client, options, ..
+            } => {
                 let own = options.no_local() && Some(*client) == publisher;
                 if own || effective(qos, *options) == QoS::AtMostOnce {
                     return false;
@@ -336,7 +432,11 @@ impl State {
 }
 
 fn success(matched: bool) -> ReasonCode {
-    if matched { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers }
+    if matched {
+        ReasonCode::Success
+    } else {
+        ReasonCode::NoMatchingSubscribers
+    }
 }
 
 /// Takes the adjacent hits of one client off `rest` and merges them (MQTT-3.3.4-3): the highest QoS, all
@@ -345,7 +445,12 @@ fn success(matched: bool) -> ReasonCode {
 fn next_target(rest: &mut &[Subscriber], publisher: Option<ClientNo>) -> Option<Target> {
     let mut merged: Option<Target> = None;
     let mut of: Option<ClientNo> = None;
-    while let Some(Subscriber::Client { client, options, subscription_id }) = rest.first().copied() {
+    while let Some(Subscriber::Client {
+        client,
+        options,
+        subscription_id,
+    }) = rest.first().copied()
+    {
         if *of.get_or_insert(client) != client {
             break;
         }

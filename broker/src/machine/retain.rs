@@ -43,7 +43,10 @@ impl PendingRetained {
     }
 }
 
-const PAGE: PageLimits = PageLimits { matches_max: RETAINED_PAGE, steps_max: RETAINED_STEPS };
+const PAGE: PageLimits = PageLimits {
+    matches_max: RETAINED_PAGE,
+    steps_max: RETAINED_STEPS,
+};
 
 impl State {
     /// Whether the message may be retained, beside what is there.
@@ -67,9 +70,16 @@ impl State {
             self.counters.retained_bytes += in_hand.len;
             let kept = *self.messages.get(in_hand.key);
             if kept.expires_at_ms != u64::MAX {
-                self.retained_expiry.insert((kept.expires_at_ms, kept.seq), topic.into());
+                self.retained_expiry
+                    .insert((kept.expires_at_ms, kept.seq), topic.into());
             }
-            self.retained.set(topic, RetainedEntry { message: in_hand.key.0, index: self.seq })
+            self.retained.set(
+                topic,
+                RetainedEntry {
+                    message: in_hand.key.0,
+                    index: self.seq,
+                },
+            )
         };
         if let Some(old) = old {
             self.release_retained(old, out);
@@ -87,7 +97,9 @@ impl State {
     /// Removes retained messages that have expired, at most `budget`.
     pub(super) fn expire_retained(&mut self, budget: usize, out: &mut Effects) {
         for _ in 0..budget {
-            let Some(first) = self.retained_expiry.first_entry() else { return };
+            let Some(first) = self.retained_expiry.first_entry() else {
+                return;
+            };
             if first.key().0 > self.time_ms {
                 return;
             }
@@ -139,7 +151,9 @@ impl State {
 
     /// Sends one page of each subscription that has retained messages left, and room for them in the mailbox.
     pub(super) fn run_cursors(&mut self, client: ClientNo, out: &mut Effects) {
-        let Some(rare) = self.clients.get_mut(client).and_then(|s| s.rare.as_mut()) else { return };
+        let Some(rare) = self.clients.get_mut(client).and_then(|s| s.rare.as_mut()) else {
+            return;
+        };
         let all = std::mem::take(&mut rare.cursors);
         let mut left = Vec::new();
         let mut stopped_by_page = false;
@@ -155,7 +169,10 @@ impl State {
             }
         }
         let session = self.clients.get_mut(client).expect("it was there");
-        let actor = Actor { client, epoch: session.epoch };
+        let actor = Actor {
+            client,
+            epoch: session.epoch,
+        };
         let is_owned = session.owner != Owner::None;
         if let Some(rare) = &mut session.rare {
             rare.cursors = left;
@@ -168,7 +185,10 @@ impl State {
 
     /// A page goes into the mailbox when less than a page waits there.
     fn has_page_room(&self, client: ClientNo) -> bool {
-        let mailbox = self.clients.get(client).and_then(|session| session.mailbox.as_ref());
+        let mailbox = self
+            .clients
+            .get(client)
+            .and_then(|session| session.mailbox.as_ref());
         mailbox.is_none_or(|mailbox| mailbox.waiting() < RETAINED_PAGE)
     }
 
@@ -181,7 +201,9 @@ impl State {
     ) -> Option<Cursor> {
         let mut page = std::mem::take(&mut self.volatile.page);
         page.clear();
-        let next = self.retained.page(&pending.filter, pending.from.as_ref(), PAGE, &mut page);
+        let next = self
+            .retained
+            .page(&pending.filter, pending.from.as_ref(), PAGE, &mut page);
         for entry in page.iter().filter(|entry| entry.index <= pending.seq) {
             self.send_retained(client, pending, MessageKey(entry.message), out);
         }
@@ -235,7 +257,14 @@ impl State {
         let expiry_s = kept.seconds_left(self.time_ms);
         let body = Body::Stored(kept.at);
         let receivers = smallvec![receiver];
-        out.send(link, FromGroup::Deliver(Delivery { body, expiry_s, receivers }));
+        out.send(
+            link,
+            FromGroup::Deliver(Delivery {
+                body,
+                expiry_s,
+                receivers,
+            }),
+        );
         out.stored = true;
     }
 }

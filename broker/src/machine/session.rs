@@ -15,7 +15,11 @@ pub(super) enum Owner {
     /// Nobody is connected.
     None,
     /// Claimed, and not attached yet. `contested`: an earlier owner has to go first.
-    Claimed { link: LinkNo, handle: Handle, contested: bool },
+    Claimed {
+        link: LinkNo,
+        handle: Handle,
+        contested: bool,
+    },
     /// Connected: deliveries go there.
     Attached { link: LinkNo, handle: Handle },
 }
@@ -142,8 +146,14 @@ impl Clients {
     }
 
     pub(super) fn find(&self, id: &str) -> Option<ClientNo> {
-        let is_it = |n: &u32| self.places[*n as usize].as_ref().is_some_and(|s| *s.id == *id);
-        self.names.find(hash_id(&self.hash, id), is_it).map(|n| ClientNo(*n))
+        let is_it = |n: &u32| {
+            self.places[*n as usize]
+                .as_ref()
+                .is_some_and(|s| *s.id == *id)
+        };
+        self.names
+            .find(hash_id(&self.hash, id), is_it)
+            .map(|n| ClientNo(*n))
     }
 
     /// Takes a new session in; its id must not be there.
@@ -159,16 +169,25 @@ impl Clients {
     }
 
     fn name(&mut self, hash: u64, place: u32) {
-        let Self { places, names, hash: state, .. } = self;
+        let Self {
+            places,
+            names,
+            hash: state,
+            ..
+        } = self;
         names.insert_unique(hash, place, |n| {
-            let session = places[*n as usize].as_ref().expect("only sessions are named");
+            let session = places[*n as usize]
+                .as_ref()
+                .expect("only sessions are named");
             hash_id(state, &session.id)
         });
     }
 
     pub(super) fn remove(&mut self, client: ClientNo) {
         let place = client.0;
-        let Some(session) = self.places[place as usize].take() else { return };
+        let Some(session) = self.places[place as usize].take() else {
+            return;
+        };
         let hash = hash_id(&self.hash, &session.id);
         if let Ok(named) = self.names.find_entry(hash, |n| *n == place) {
             named.remove();
@@ -189,8 +208,16 @@ impl Clients {
 
     /// Builds the table from [`Clients::parts`]; `None` if they contradict each other.
     pub(super) fn from_parts(places: Vec<Option<Session>>, free: Vec<u32>) -> Option<Self> {
-        let mut clients = Self { places, free, ..Self::new() };
-        let unused = clients.places.iter().filter(|place| place.is_none()).count();
+        let mut clients = Self {
+            places,
+            free,
+            ..Self::new()
+        };
+        let unused = clients
+            .places
+            .iter()
+            .filter(|place| place.is_none())
+            .count();
         let mut seen = vec![false; clients.places.len()];
         let is_free = |n: &u32| matches!(clients.places.get(*n as usize), Some(None));
         let mut free = clients.free.iter();
@@ -200,7 +227,9 @@ impl Clients {
             return None;
         }
         for place in 0..clients.places.len() {
-            let Some(session) = &clients.places[place] else { continue };
+            let Some(session) = &clients.places[place] else {
+                continue;
+            };
             let hash = hash_id(&clients.hash, &session.id);
             if clients.find(&session.id).is_some() {
                 return None;

@@ -65,11 +65,16 @@ impl Queue {
 
     /// Whether a member takes more than QoS 0, so that messages wait for it.
     pub(super) fn stores(&self) -> bool {
-        self.members.iter().any(|member| member.options.qos() > QoS::AtMostOnce)
+        self.members
+            .iter()
+            .any(|member| member.options.qos() > QoS::AtMostOnce)
     }
 
     pub(super) fn member(&self, client: ClientNo) -> Option<&Member> {
-        let at = self.members.binary_search_by_key(&client, |member| member.client).ok()?;
+        let at = self
+            .members
+            .binary_search_by_key(&client, |member| member.client)
+            .ok()?;
         Some(&self.members[at])
     }
 
@@ -82,7 +87,9 @@ impl Queue {
     /// Puts an item back where its message's position says.
     pub(super) fn put_back(&mut self, item: Item, messages: &Messages) {
         let kept = messages.get(item.message);
-        let place = self.items.partition_point(|other| messages.get(other.message).seq < kept.seq);
+        let place = self
+            .items
+            .partition_point(|other| messages.get(other.message).seq < kept.seq);
         self.bytes += kept.len();
         self.items.insert(place, item);
     }
@@ -134,11 +141,15 @@ impl SharedQueues {
     }
 
     pub(super) fn get(&self, queue: u32) -> &Queue {
-        self.places[queue as usize].as_ref().expect("queue numbers are used while the queue lives")
+        self.places[queue as usize]
+            .as_ref()
+            .expect("queue numbers are used while the queue lives")
     }
 
     pub(super) fn get_mut(&mut self, queue: u32) -> &mut Queue {
-        self.places[queue as usize].as_mut().expect("queue numbers are used while the queue lives")
+        self.places[queue as usize]
+            .as_mut()
+            .expect("queue numbers are used while the queue lives")
     }
 
     pub(super) fn find(&self, filter: &str) -> Option<u32> {
@@ -187,8 +198,14 @@ impl SharedQueues {
         let mut seen = vec![false; places.len()];
         let is_free = |n: &u32| matches!(places.get(*n as usize), Some(None));
         let fits = free.len() == unused
-            && free.iter().all(|n| is_free(n) && !std::mem::replace(&mut seen[*n as usize], true));
-        fits.then_some(Self { places, free, names })
+            && free
+                .iter()
+                .all(|n| is_free(n) && !std::mem::replace(&mut seen[*n as usize], true));
+        fits.then_some(Self {
+            places,
+            free,
+            names,
+        })
     }
 }
 
@@ -204,12 +221,12 @@ pub(super) fn stable_hash(parts: &[&[u8]]) -> u64 {
 
 /// The member with the highest rank for a key: the same as long as the members stay the same, and a member that
 /// comes or goes moves only its own share of the keys.
-pub(super) fn rendezvous(
-    key: u64,
-    members: impl Iterator<Item = ClientNo>,
-) -> Option<ClientNo> {
+pub(super) fn rendezvous(key: u64, members: impl Iterator<Item = ClientNo>) -> Option<ClientNo> {
     let rank = |client: &ClientNo| {
-        (xxhash_rust::xxh3::xxh3_64_with_seed(&client.0.to_le_bytes(), key), client.0)
+        (
+            xxhash_rust::xxh3::xxh3_64_with_seed(&client.0.to_le_bytes(), key),
+            client.0,
+        )
     };
     members.max_by_key(rank)
 }

@@ -108,7 +108,12 @@ impl State {
             Command::Disconnect(gone) => self.disconnect(&gone, out),
             Command::Page { actor } => self.page(actor, out),
             Command::Tick => self.tick(out),
-            Command::WillPublish { client, epoch, publish, at } => {
+            Command::WillPublish {
+                client,
+                epoch,
+                publish,
+                at,
+            } => {
                 self.publish_will(client, epoch, publish, at, out);
             }
             Command::LeaderStart => self.leader_start(out),
@@ -124,7 +129,9 @@ impl State {
     }
 
     fn take_number(&mut self) -> bool {
-        let Some((link, number)) = self.context.next_number() else { return false };
+        let Some((link, number)) = self.context.next_number() else {
+            return false;
+        };
         self.producers.take(link, number)
     }
 
@@ -146,13 +153,22 @@ impl State {
 
     /// When the next `Tick` is due, in group time.
     pub fn next_deadline_ms(&self) -> Option<u64> {
-        let retained = self.retained_expiry.first_key_value().map(|((at, _), _)| *at);
-        [self.timers.next_ms(), self.producers.next_ms(), retained].into_iter().flatten().min()
+        let retained = self
+            .retained_expiry
+            .first_key_value()
+            .map(|((at, _), _)| *at);
+        [self.timers.next_ms(), self.producers.next_ms(), retained]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The connection that owns a client id now, or has claimed it.
     pub fn owner(&self, client_id: &str) -> Option<(LinkNo, Handle)> {
-        self.clients.get(self.clients.find(client_id)?)?.owner.connection()
+        self.clients
+            .get(self.clients.find(client_id)?)?
+            .owner
+            .connection()
     }
 
     /// Whether this ack lets something waiting move, so that it should not wait itself.
@@ -160,18 +176,27 @@ impl State {
         if ack.kind == AckKind::Received {
             return true;
         }
-        let Some(session) = self.clients.get(ack.actor.client) else { return false };
-        let waiting = session.mailbox.as_ref().is_some_and(|mailbox| {
-            mailbox.waiting() > 0 && mailbox.packet_id(0) == ack.packet_id
-        });
+        let Some(session) = self.clients.get(ack.actor.client) else {
+            return false;
+        };
+        let waiting = session
+            .mailbox
+            .as_ref()
+            .is_some_and(|mailbox| mailbox.waiting() > 0 && mailbox.packet_id(0) == ack.packet_id);
         waiting
             || !session.cursors().is_empty()
-            || session.shared().iter().any(|queue| !self.shared.get(*queue).items.is_empty())
+            || session
+                .shared()
+                .iter()
+                .any(|queue| !self.shared.get(*queue).items.is_empty())
     }
 
     /// Segments of the log with living messages, in order.
     pub fn live_segments(&self) -> Vec<u32> {
-        self.messages.live_segments().map(|(segment, _)| segment).collect()
+        self.messages
+            .live_segments()
+            .map(|(segment, _)| segment)
+            .collect()
     }
 
     /// Living messages of each such segment, in order.

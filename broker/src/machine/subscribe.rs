@@ -13,8 +13,15 @@ use protocol::{QoS, ReasonCode, RetainHandling, SubscribeOptions, TopicFilter};
 impl State {
     /// SUBSCRIBE: one code a filter; then the retained messages.
     pub(super) fn subscribe(&mut self, subscribe: Subscribe, out: &mut Effects) {
-        let Subscribe { actor, packet_id, subscription_id, filters } = subscribe;
-        let Some(session) = self.fenced(actor) else { return };
+        let Subscribe {
+            actor,
+            packet_id,
+            subscription_id,
+            filters,
+        } = subscribe;
+        let Some(session) = self.fenced(actor) else {
+            return;
+        };
         let connection = session.owner.connection();
         let reasons: Box<[ReasonCode]> = filters
             .iter()
@@ -23,7 +30,14 @@ impl State {
             })
             .collect();
         if let Some((link, handle)) = connection {
-            out.send(link, FromGroup::Subscribed { handle, packet_id, reasons });
+            out.send(
+                link,
+                FromGroup::Subscribed {
+                    handle,
+                    packet_id,
+                    reasons,
+                },
+            );
         }
         self.pump(actor.client, out);
     }
@@ -41,7 +55,11 @@ impl State {
             self.counters.refused_filters += 1;
             return ReasonCode::QuotaExceeded;
         }
-        let held = HeldFilter { text: filter.as_str(), options, subscription_id };
+        let held = HeldFilter {
+            text: filter.as_str(),
+            options,
+            subscription_id,
+        };
         session.filters.set(held);
         self.counters.subscriptions += u64::from(is_new);
         self.register(client, filter, options, subscription_id);
@@ -71,16 +89,25 @@ impl State {
     ) {
         let options = Options::from(options);
         let Some((kind, _, inner)) = filter.shared() else {
-            let subscriber = Subscriber::Client { client, options, subscription_id };
+            let subscriber = Subscriber::Client {
+                client,
+                options,
+                subscription_id,
+            };
             self.subscriptions.insert(filter.as_str(), subscriber);
             return;
         };
         let number = self.shared.find(filter.as_str()).unwrap_or_else(|| {
             let number = self.shared.create(filter.as_str(), kind);
-            self.subscriptions.insert(inner, Subscriber::Shared(QueueNo(number)));
+            self.subscriptions
+                .insert(inner, Subscriber::Shared(QueueNo(number)));
             number
         });
-        let member = Member { client, options, subscription_id };
+        let member = Member {
+            client,
+            options,
+            subscription_id,
+        };
         let members = &mut self.shared.get_mut(number).members;
         match members.binary_search_by_key(&client, |member| member.client) {
             Ok(at) => members[at] = member,
@@ -96,7 +123,9 @@ impl State {
     /// UNSUBSCRIBE: what the mailbox holds already is still delivered (MQTT-3.10.4-3).
     pub(super) fn unsubscribe(&mut self, unsubscribe: &Unsubscribe, out: &mut Effects) {
         let actor = unsubscribe.actor;
-        let Some(session) = self.fenced(actor) else { return };
+        let Some(session) = self.fenced(actor) else {
+            return;
+        };
         let connection = session.owner.connection();
         let reasons: Box<[ReasonCode]> = unsubscribe
             .filters
@@ -105,7 +134,14 @@ impl State {
             .collect();
         if let Some((link, handle)) = connection {
             let packet_id = unsubscribe.packet_id;
-            out.send(link, FromGroup::Unsubscribed { handle, packet_id, reasons });
+            out.send(
+                link,
+                FromGroup::Unsubscribed {
+                    handle,
+                    packet_id,
+                    reasons,
+                },
+            );
         }
     }
 
@@ -120,11 +156,15 @@ impl State {
             return ReasonCode::NoSubscriptionExisted;
         }
         if filter.shared().is_some() {
-            let queue = self.shared.find(filter.as_str()).expect("it has this member");
+            let queue = self
+                .shared
+                .find(filter.as_str())
+                .expect("it has this member");
             self.keep_as_own(client, queue);
             self.leave_queue(client, queue, out);
         } else {
-            self.subscriptions.remove(filter.as_str(), SubscriberKey::Client(client));
+            self.subscriptions
+                .remove(filter.as_str(), SubscriberKey::Client(client));
             self.counters.subscriptions -= 1;
             self.drop_cursor(client, filter.as_str());
         }
@@ -134,8 +174,13 @@ impl State {
     /// What a leaving member was sent from the queue is its own from now on.
     fn keep_as_own(&mut self, client: ClientNo, queue: u32) {
         let session = self.clients.get_mut(client).expect("checked by the caller");
-        let Some(mailbox) = &mut session.mailbox else { return };
-        let extras = mailbox.entries.iter_mut().filter(|entry| entry.progress != Progress::Done);
+        let Some(mailbox) = &mut session.mailbox else {
+            return;
+        };
+        let extras = mailbox
+            .entries
+            .iter_mut()
+            .filter(|entry| entry.progress != Progress::Done);
         for extra in extras.filter_map(|entry| entry.extra.as_mut()) {
             if extra.shared.is_some_and(|origin| origin.queue == queue) {
                 extra.shared = None;
@@ -167,7 +212,8 @@ impl State {
         }
         let queue = self.shared.remove(number);
         let filter = TopicFilter::new(&queue.filter).expect("it was one when the queue was made");
-        self.subscriptions.remove(filter.inner(), SubscriberKey::Shared(QueueNo(number)));
+        self.subscriptions
+            .remove(filter.inner(), SubscriberKey::Shared(QueueNo(number)));
         for item in queue.items {
             self.messages.release(item.message, out);
             self.counters.entries -= 1;

@@ -28,15 +28,29 @@ impl State {
         will: Box<Will>,
         out: &mut Effects,
     ) {
-        self.wills.insert((client, epoch), DueWill { will: will.clone(), orphan: false });
-        out.leader.push(LeaderEffect::WillDue { client, epoch, will });
+        self.wills.insert(
+            (client, epoch),
+            DueWill {
+                will: will.clone(),
+                orphan: false,
+            },
+        );
+        out.leader.push(LeaderEffect::WillDue {
+            client,
+            epoch,
+            will,
+        });
     }
 
     /// Asks again for all of them: the leader before may not have got to it.
     pub(super) fn wills_again(&self, out: &mut Effects) {
         for ((client, epoch), due) in &self.wills {
             let (client, epoch, will) = (*client, *epoch, due.will.clone());
-            out.leader.push(LeaderEffect::WillDue { client, epoch, will });
+            out.leader.push(LeaderEffect::WillDue {
+                client,
+                epoch,
+                will,
+            });
         }
     }
 
@@ -56,7 +70,9 @@ impl State {
         at: StoredAt,
         out: &mut Effects,
     ) {
-        let Some(due) = self.wills.remove(&(client, epoch)) else { return };
+        let Some(due) = self.wills.remove(&(client, epoch)) else {
+            return;
+        };
         let publisher = (!due.orphan).then_some(client);
         self.counters.wills_published += 1;
         // A full group refuses it like any publish; there is nobody to tell, so the counters have to do.
@@ -65,9 +81,13 @@ impl State {
 
     /// The will delay is over.
     pub(super) fn will_delay_over(&mut self, client: ClientNo, out: &mut Effects) {
-        let Some(session) = self.clients.get_mut(client) else { return };
+        let Some(session) = self.clients.get_mut(client) else {
+            return;
+        };
         let epoch = session.epoch;
-        let Some(rare) = &mut session.rare else { return };
+        let Some(rare) = &mut session.rare else {
+            return;
+        };
         if rare.will_due_ms.take().is_none() {
             return;
         }

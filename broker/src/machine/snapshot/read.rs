@@ -70,7 +70,11 @@ impl Fields<'_> {
 
     pub(super) fn link(&mut self) -> Field<LinkNo> {
         let link = self.u16()?;
-        if link < LinkNo::MAX { Ok(LinkNo(link)) } else { Err(SnapshotError::Damaged("a link number")) }
+        if link < LinkNo::MAX {
+            Ok(LinkNo(link))
+        } else {
+            Err(SnapshotError::Damaged("a link number"))
+        }
     }
 
     /// A client's number or none.
@@ -81,13 +85,23 @@ impl Fields<'_> {
 
     pub(super) fn will(&mut self) -> Field<Box<Will>> {
         let bytes = Bytes::from(self.bytes()?);
-        let mut reader = Reader { body: &bytes, next: 0 };
+        let mut reader = Reader {
+            body: &bytes,
+            next: 0,
+        };
         let will = read_will(&mut reader).map_err(|_| SnapshotError::Damaged("a will is none"))?;
         Ok(Box::new(will))
     }
 
-    pub(super) fn option<T>(&mut self, read: impl FnOnce(&mut Self) -> Field<T>) -> Field<Option<T>> {
-        if self.flag()? { read(self).map(Some) } else { Ok(None) }
+    pub(super) fn option<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Field<T>,
+    ) -> Field<Option<T>> {
+        if self.flag()? {
+            read(self).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     pub(super) fn list<T>(&mut self, read: impl Fn(&mut Self) -> Field<T>) -> Field<Vec<T>> {

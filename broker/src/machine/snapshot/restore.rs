@@ -24,7 +24,12 @@ use std::io::Read;
 type Part<T> = Result<T, SnapshotError>;
 
 const FREE: Kept = Kept {
-    at: StoredAt { segment: 0, record: 0, offset: 0, len: 0 },
+    at: StoredAt {
+        segment: 0,
+        record: 0,
+        offset: 0,
+        len: 0,
+    },
     refs: 0,
     expires_at_ms: 0,
     seq: 0,
@@ -47,10 +52,16 @@ pub(super) fn state(from: &mut dyn Read, limits: MachineLimits) -> Part<State> {
     state.reign = fields.u32()?;
     state.epoch = fields.epoch()?;
     state.messages = messages(fields)?;
-    let (queues, free) = (fields.list(|f| f.option(shared_queue))?, fields.list(Fields::u32)?);
+    let (queues, free) = (
+        fields.list(|f| f.option(shared_queue))?,
+        fields.list(Fields::u32)?,
+    );
     let shared = SharedQueues::from_parts(queues, free);
     state.shared = shared.ok_or(SnapshotError::Damaged("numbers of shared queues"))?;
-    let (sessions, free) = (fields.list(|f| f.option(session))?, fields.list(Fields::u32)?);
+    let (sessions, free) = (
+        fields.list(|f| f.option(session))?,
+        fields.list(Fields::u32)?,
+    );
     let clients = Clients::from_parts(sessions, free);
     state.clients = clients.ok_or(SnapshotError::Damaged("client numbers"))?;
     let retained = fields.list(|f| Ok((f.text()?, f.u32()?, f.u64()?)))?;
@@ -60,7 +71,13 @@ pub(super) fn state(from: &mut dyn Read, limits: MachineLimits) -> Part<State> {
     state.producers = producers(fields)?;
     let wills = fields.list(|f| {
         let key = (ClientNo(f.u32()?), f.epoch()?);
-        Ok((key, DueWill { orphan: f.flag()?, will: f.will()? }))
+        Ok((
+            key,
+            DueWill {
+                orphan: f.flag()?,
+                will: f.will()?,
+            },
+        ))
     })?;
     state.wills = wills.into_iter().collect();
     if fields.0.read(&mut [0])? != 0 {
@@ -77,9 +94,19 @@ fn messages(fields: &mut Fields<'_>) -> Part<Messages> {
         if refs == 0 {
             return Ok(FREE);
         }
-        let at =
-            StoredAt { segment: f.u32()?, record: f.u32()?, offset: f.u32()?, len: f.u32()? };
-        Ok(Kept { at, refs, expires_at_ms: f.u64()?, seq: f.u64()?, qos: qos(f.u8()?)? })
+        let at = StoredAt {
+            segment: f.u32()?,
+            record: f.u32()?,
+            offset: f.u32()?,
+            len: f.u32()?,
+        };
+        Ok(Kept {
+            at,
+            refs,
+            expires_at_ms: f.u64()?,
+            seq: f.u64()?,
+            qos: qos(f.u8()?)?,
+        })
     })?;
     let free = fields.list(Fields::u32)?;
     let newest_segment = fields.option(Fields::u32)?;
@@ -89,7 +116,9 @@ fn messages(fields: &mut Fields<'_>) -> Part<Messages> {
 
 fn shared_queue(fields: &mut Fields<'_>) -> Part<Queue> {
     let filter = fields.filter()?;
-    let (kind, ..) = filter.shared().ok_or(SnapshotError::Damaged("a shared filter"))?;
+    let (kind, ..) = filter
+        .shared()
+        .ok_or(SnapshotError::Damaged("a shared filter"))?;
     let mut queue = Queue::new(filter.as_str(), kind);
     queue.last = fields.client()?;
     queue.buckets = fields.list(Fields::client)?;
@@ -97,7 +126,11 @@ fn shared_queue(fields: &mut Fields<'_>) -> Part<Queue> {
         return Err(SnapshotError::Damaged("parts of an ordered queue"));
     }
     let items = fields.list(|f| {
-        Ok(Item { message: MessageKey(f.u32()?), key: f.u64()?, retain: f.flag()? })
+        Ok(Item {
+            message: MessageKey(f.u32()?),
+            key: f.u64()?,
+            retain: f.flag()?,
+        })
     })?;
     queue.items = items.into();
     Ok(queue)
@@ -114,7 +147,11 @@ fn session(fields: &mut Fields<'_>) -> Part<Session> {
     for (options, subscription_id, filter) in
         fields.list(|f| Ok((options(f.u8()?)?, f.u32()?, f.filter()?)))?
     {
-        filters.set(HeldFilter { text: filter.as_str(), options, subscription_id });
+        filters.set(HeldFilter {
+            text: filter.as_str(),
+            options,
+            subscription_id,
+        });
     }
     let mailbox = fields.option(mailbox)?.map(Box::new);
     let rare = Rare {
@@ -125,7 +162,17 @@ fn session(fields: &mut Fields<'_>) -> Part<Session> {
         shared: Vec::new(),
     };
     let rare = (!rare.is_empty()).then(|| Box::new(rare));
-    Ok(Session { id, epoch, owner, expiry_s, expires_at_ms, resumed, filters, mailbox, rare })
+    Ok(Session {
+        id,
+        epoch,
+        owner,
+        expiry_s,
+        expires_at_ms,
+        resumed,
+        filters,
+        mailbox,
+        rare,
+    })
 }
 
 fn owner(fields: &mut Fields<'_>) -> Part<Owner> {
@@ -134,10 +181,21 @@ fn owner(fields: &mut Fields<'_>) -> Part<Owner> {
         return Ok(Owner::None);
     }
     let link = fields.link()?;
-    let handle = Handle { index: fields.u32()?, generation: fields.u32()? };
+    let handle = Handle {
+        index: fields.u32()?,
+        generation: fields.u32()?,
+    };
     match kind {
-        1 => Ok(Owner::Claimed { link, handle, contested: false }),
-        2 => Ok(Owner::Claimed { link, handle, contested: true }),
+        1 => Ok(Owner::Claimed {
+            link,
+            handle,
+            contested: false,
+        }),
+        2 => Ok(Owner::Claimed {
+            link,
+            handle,
+            contested: true,
+        }),
         3 => Ok(Owner::Attached { link, handle }),
         _ => Err(SnapshotError::Damaged("an owner")),
     }
@@ -149,7 +207,12 @@ fn mailbox(fields: &mut Fields<'_>) -> Part<Mailbox> {
     if first >= PACKET_IDS || sent > PACKET_IDS || usize::from(sent) > entries.len() {
         return Err(SnapshotError::Damaged("a window"));
     }
-    Ok(Mailbox { entries: entries.into(), sent, first, ..Mailbox::default() })
+    Ok(Mailbox {
+        entries: entries.into(),
+        sent,
+        first,
+        ..Mailbox::default()
+    })
 }
 
 fn entry(fields: &mut Fields<'_>) -> Part<Entry> {
@@ -162,16 +225,34 @@ fn entry(fields: &mut Fields<'_>) -> Part<Entry> {
         _ => return Err(SnapshotError::Damaged("the progress of an entry")),
     };
     let has_extra = bits & 0b10_0000 != 0;
-    let extra = if has_extra { Some(Box::new(extra(fields)?)) } else { None };
+    let extra = if has_extra {
+        Some(Box::new(extra(fields)?))
+    } else {
+        None
+    };
     let qos = qos(bits & 0b11)?;
-    Ok(Entry { message, qos, retain: bits & 0b100 != 0, progress, extra })
+    Ok(Entry {
+        message,
+        qos,
+        retain: bits & 0b100 != 0,
+        progress,
+        extra,
+    })
 }
 
 fn extra(fields: &mut Fields<'_>) -> Part<Extra> {
     let ids = fields.list(Fields::u32)?;
-    let shared = fields
-        .option(|f| Ok(SharedOrigin { queue: f.u32()?, key: f.u64()?, retain: f.flag()? }))?;
-    Ok(Extra { subscription_ids: (!ids.is_empty()).then(|| ids.into_boxed_slice()), shared })
+    let shared = fields.option(|f| {
+        Ok(SharedOrigin {
+            queue: f.u32()?,
+            key: f.u64()?,
+            retain: f.flag()?,
+        })
+    })?;
+    Ok(Extra {
+        subscription_ids: (!ids.is_empty()).then(|| ids.into_boxed_slice()),
+        shared,
+    })
 }
 
 fn pending_retained(fields: &mut Fields<'_>) -> Part<PendingRetained> {
@@ -186,17 +267,35 @@ fn pending_retained(fields: &mut Fields<'_>) -> Part<PendingRetained> {
 
 fn producers(fields: &mut Fields<'_>) -> Part<Producers> {
     let links = fields.list(|f| {
-        f.option(|f| Ok(Linked { producer: producer(f)?, high_water: f.u64()? }))
+        f.option(|f| {
+            Ok(Linked {
+                producer: producer(f)?,
+                high_water: f.u64()?,
+            })
+        })
     })?;
     let unlinked = fields.list(|f| {
         let who = producer(f)?;
-        Ok((who, Unlinked { high_water: f.u64()?, forget_at_ms: f.u64()? }))
+        Ok((
+            who,
+            Unlinked {
+                high_water: f.u64()?,
+                forget_at_ms: f.u64()?,
+            },
+        ))
     })?;
-    Ok(Producers { links, unlinked: unlinked.into_iter().collect() })
+    Ok(Producers {
+        links,
+        unlinked: unlinked.into_iter().collect(),
+    })
 }
 
 fn producer(fields: &mut Fields<'_>) -> Part<Producer> {
-    Ok(Producer { node: fields.u32()?, shard: fields.u32()?, incarnation: fields.u64()? })
+    Ok(Producer {
+        node: fields.u32()?,
+        shard: fields.u32()?,
+        incarnation: fields.u64()?,
+    })
 }
 
 fn qos(level: u8) -> Part<QoS> {
@@ -214,10 +313,20 @@ impl State {
         let mut found = vec![0_u32; places.len()];
         let mut refer = |key: MessageKey| {
             let count = found.get_mut(key.0 as usize);
-            count.map(|count| *count += 1).ok_or(SnapshotError::Damaged("a reference to no message"))
+            count
+                .map(|count| *count += 1)
+                .ok_or(SnapshotError::Damaged("a reference to no message"))
         };
-        for mailbox in self.clients.iter().filter_map(|(_, session)| session.mailbox.as_ref()) {
-            for entry in mailbox.entries.iter().filter(|entry| entry.message != TAKEN) {
+        for mailbox in self
+            .clients
+            .iter()
+            .filter_map(|(_, session)| session.mailbox.as_ref())
+        {
+            for entry in mailbox
+                .entries
+                .iter()
+                .filter(|entry| entry.message != TAKEN)
+            {
                 refer(entry.message)?;
             }
         }
@@ -228,8 +337,15 @@ impl State {
         for (_, entry) in self.retained.iter() {
             refer(MessageKey(entry.message))?;
         }
-        let fits = places.iter().zip(&found).all(|(kept, count)| kept.refs == *count);
-        if fits { Ok(()) } else { Err(SnapshotError::Damaged("references to a message")) }
+        let fits = places
+            .iter()
+            .zip(&found)
+            .all(|(kept, count)| kept.refs == *count);
+        if fits {
+            Ok(())
+        } else {
+            Err(SnapshotError::Damaged("references to a message"))
+        }
     }
 
     /// What follows from the parts: subscriptions, members, timers, sums.
@@ -250,7 +366,8 @@ impl State {
             let kept = *self.messages.get(MessageKey(entry.message));
             self.counters.retained_bytes += kept.len();
             if kept.expires_at_ms != u64::MAX {
-                self.retained_expiry.insert((kept.expires_at_ms, kept.seq), topic.into());
+                self.retained_expiry
+                    .insert((kept.expires_at_ms, kept.seq), topic.into());
             }
         }
         Ok(())
@@ -259,7 +376,8 @@ impl State {
     fn index_session(&mut self, client: ClientNo) -> Part<()> {
         let session = self.clients.get_mut(client).expect("listed");
         if session.owner == Owner::None && session.expires_at_ms != u64::MAX {
-            self.timers.set(session.expires_at_ms, client, TimerKind::Expiry);
+            self.timers
+                .set(session.expires_at_ms, client, TimerKind::Expiry);
         }
         if let Some(due_ms) = session.rare.as_ref().and_then(|rare| rare.will_due_ms) {
             self.timers.set(due_ms, client, TimerKind::Will);
@@ -288,14 +406,20 @@ impl State {
             if queue.members.is_empty() {
                 return Err(SnapshotError::Damaged("a shared queue without members"));
             }
-            let lens = queue.items.iter().map(|item| self.messages.get(item.message).len());
+            let lens = queue
+                .items
+                .iter()
+                .map(|item| self.messages.get(item.message).len());
             queue.bytes = lens.sum();
             self.counters.entries += queue.items.len() as u64;
         }
-        let origins = self.clients.iter().filter_map(|(_, session)| {
-            let entries = session.mailbox.as_ref()?.entries.iter();
-            Some(entries.filter_map(move |entry| entry.extra.as_ref()?.shared.map(|o| (session, o, entry))))
-        });
+        let origins =
+            self.clients.iter().filter_map(|(_, session)| {
+                let entries = session.mailbox.as_ref()?.entries.iter();
+                Some(entries.filter_map(move |entry| {
+                    entry.extra.as_ref()?.shared.map(|o| (session, o, entry))
+                }))
+            });
         for (session, origin, entry) in origins.flatten() {
             let is_member = session.shared().contains(&origin.queue);
             if entry.progress != Progress::Done && !is_member {

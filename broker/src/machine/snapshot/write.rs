@@ -25,10 +25,14 @@ pub(super) fn state(state: &State, out: Out<'_>) -> io::Result<()> {
     put_u64(state.epoch.0, out)?;
     messages(&state.messages, out)?;
     let (queues, free) = state.shared.parts();
-    put_list(queues, out, |queue, out| put_option(queue.as_ref(), out, shared_queue))?;
+    put_list(queues, out, |queue, out| {
+        put_option(queue.as_ref(), out, shared_queue)
+    })?;
     put_list(free, out, |n, out| put_u32(*n, out))?;
     let (sessions, free) = state.clients.parts();
-    put_list(sessions, out, |place, out| put_option(place.as_ref(), out, session))?;
+    put_list(sessions, out, |place, out| {
+        put_option(place.as_ref(), out, session)
+    })?;
     put_list(free, out, |n, out| put_u32(*n, out))?;
     put_u32(state.retained.len() as u32, out)?;
     for (topic, entry) in state.retained.iter() {
@@ -62,7 +66,9 @@ fn messages(messages: &Messages, out: Out<'_>) -> io::Result<()> {
         put_u8(kept.qos as u8, out)
     })?;
     put_list(free, out, |n, out| put_u32(*n, out))?;
-    put_option(newest_segment.as_ref(), out, |segment, out| put_u32(*segment, out))
+    put_option(newest_segment.as_ref(), out, |segment, out| {
+        put_u32(*segment, out)
+    })
 }
 
 fn shared_queue(queue: &Queue, out: Out<'_>) -> io::Result<()> {
@@ -83,7 +89,11 @@ fn session(session: &Session, out: Out<'_>) -> io::Result<()> {
     put_u64(session.epoch.0, out)?;
     match session.owner {
         Owner::None => put_u8(0, out)?,
-        Owner::Claimed { link, handle, contested } => {
+        Owner::Claimed {
+            link,
+            handle,
+            contested,
+        } => {
             put_u8(1 + u8::from(contested), out)?;
             connection(link, handle, out)?;
         }
@@ -129,10 +139,14 @@ fn entry(entry: &Entry, out: Out<'_>) -> io::Result<()> {
         | (entry.progress as u8) << 3
         | u8::from(entry.extra.is_some()) << 5;
     put_u8(bits, out)?;
-    let Some(extra) = &entry.extra else { return Ok(()) };
-    put_list(extra.subscription_ids.as_deref().unwrap_or_default(), out, |id, out| {
-        put_u32(*id, out)
-    })?;
+    let Some(extra) = &entry.extra else {
+        return Ok(());
+    };
+    put_list(
+        extra.subscription_ids.as_deref().unwrap_or_default(),
+        out,
+        |id, out| put_u32(*id, out),
+    )?;
     put_option(extra.shared.as_ref(), out, |origin, out| {
         put_u32(origin.queue, out)?;
         put_u64(origin.key, out)?;
@@ -142,17 +156,24 @@ fn entry(entry: &Entry, out: Out<'_>) -> io::Result<()> {
 
 fn rare(rare: &Rare, out: Out<'_>) -> io::Result<()> {
     put_option(rare.will.as_deref(), out, will)?;
-    put_option(rare.will_due_ms.as_ref(), out, |due_ms, out| put_u64(*due_ms, out))?;
+    put_option(rare.will_due_ms.as_ref(), out, |due_ms, out| {
+        put_u64(*due_ms, out)
+    })?;
     put_list(&rare.qos2_ids, out, |id, out| put_u16(*id, out))?;
     put_list(&rare.cursors, out, pending_retained)
 }
 
 fn pending_retained(pending: &PendingRetained, out: Out<'_>) -> io::Result<()> {
     put_text(&pending.filter, out)?;
-    put_u8(protocol::SubscribeOptions::from(pending.options).as_u8(), out)?;
+    put_u8(
+        protocol::SubscribeOptions::from(pending.options).as_u8(),
+        out,
+    )?;
     put_u32(pending.subscription_id, out)?;
     put_u64(pending.seq, out)?;
-    put_option(pending.from.as_ref(), out, |from, out| put_bytes(from.as_bytes(), out))
+    put_option(pending.from.as_ref(), out, |from, out| {
+        put_bytes(from.as_bytes(), out)
+    })
 }
 
 fn producers(producers: &Producers, out: Out<'_>) -> io::Result<()> {

@@ -1,0 +1,11 @@
+//! Tests of the machine through its commands and effects only.
+
+mod determinism;
+mod limits;
+mod model;
+mod publish;
+mod retained;
+mod sessions;
+mod shared;
+mod wills;
+mod world;
