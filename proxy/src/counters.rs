@@ -123,4 +123,6 @@ counters! {
     paused_shard,
     /// Session records not written because the store's queue was full.
     store_writes_dropped,
+    /// Failures of the session store.
+    store_errors,
 }

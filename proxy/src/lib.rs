@@ -7,5 +7,6 @@ pub mod auth;
 pub mod counters;
 pub mod limits;
 pub mod link;
+pub mod records;
 pub mod session;
 pub mod shard;

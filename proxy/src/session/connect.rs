@@ -1,12 +1,21 @@
 //! CONNECT, the claim at the session's home, CONNACK; and the end of a session.
 
-use super::{Context, End, Rule, Session, State};
+use super::{Context, End, Rule, Rules, Session, State};
 use crate::limits::ProxyLimits;
+use crate::records::Connected;
 use bytes::Bytes;
 use cluster::frame::{Claim, Claimed, Disconnect, ToGroup, WillFate};
 use cluster::ids::Actor;
 use protocol::{ConnAck, Connect, Packet, ReasonCode, Version, Violation, connect_version, encode};
+use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
+
+/// What CONNACK and the record will say once the claim is stored.
+#[derive(Debug)]
+pub(super) struct Opening {
+    connack: ConnAck,
+    connected: Option<Connected>,
+}
 
 impl Session {
     pub(super) fn connect(&mut self, connect: Connect, cx: &mut Context<'_>) {
@@ -35,9 +44,25 @@ impl Session {
         }
         self.client_id = self.choose_client_id(&connect, cx)?;
         check_will(&connect, limits)?;
-        if let Some(peer) = (cx.peer)() {
+        let peer = (cx.peer)();
+        if let Some(peer) = peer {
             cx.rules.authenticator.authenticate(&connect, peer)?;
         }
+        self.take_over(&connect, peer, cx.rules);
+        Ok(Claim {
+            handle: self.handle,
+            client_id: self.client_id.clone(),
+            version: connect.version,
+            clean_start: connect.clean_start,
+            expiry_s: self.expiry_s,
+            will: connect.will.map(Box::new),
+        })
+    }
+
+    /// Takes over what CONNECT says of the connection, and prepares what CONNACK will say (of which 3.x clients
+    /// get no more than the answer itself).
+    fn take_over(&mut self, connect: &Connect, address: Option<SocketAddr>, rules: &Rules) {
+        let limits = &rules.limits;
         let v5 = connect.version == Version::V5;
         self.receive_maximum = match connect.receive_maximum {
             Some(maximum) => maximum.get(),
@@ -52,25 +77,26 @@ impl Session {
         };
         self.expiry_s = wanted_expiry_s.min(limits.session_expiry_s_max);
         self.keep_alive_s = bound_keep_alive(connect.keep_alive_s, limits.keep_alive_s_max);
-        if v5 {
-            let mut connack = self.connack(limits);
-            connack.session_expiry_s = (self.expiry_s != wanted_expiry_s).then_some(self.expiry_s);
-            connack.server_keep_alive_s =
-                (self.keep_alive_s != connect.keep_alive_s).then_some(self.keep_alive_s);
-            connack.assigned_client_id = connect
-                .client_id
-                .is_empty()
-                .then(|| (*self.client_id).into());
-            self.busy().connack = Some(Box::new(connack));
-        }
-        Ok(Claim {
-            handle: self.handle,
-            client_id: self.client_id.clone(),
+
+        let other_expiry = self.expiry_s != wanted_expiry_s;
+        let other_keep_alive = self.keep_alive_s != connect.keep_alive_s;
+        let assigned = connect.client_id.is_empty();
+        let mut connack = ConnAck::new(ReasonCode::Success);
+        connack.receive_maximum = NonZeroU16::new(limits.receive_maximum);
+        connack.maximum_packet_size = NonZeroU32::new(limits.packet_bytes_max);
+        connack.topic_alias_maximum = limits.topic_alias_max;
+        connack.session_expiry_s = other_expiry.then_some(self.expiry_s);
+        connack.server_keep_alive_s = other_keep_alive.then_some(self.keep_alive_s);
+        connack.assigned_client_id = assigned.then(|| (*self.client_id).into());
+        let connected = rules.keeps_records.then(|| Connected {
             version: connect.version,
+            user: connect.username.as_ref().map(ToString::to_string),
+            address,
             clean_start: connect.clean_start,
             expiry_s: self.expiry_s,
-            will: connect.will.map(Box::new),
-        })
+            session_present: false,
+        });
+        self.busy().opening = Some(Box::new(Opening { connack, connected }));
     }
 
     /// The client's own id, or an assigned one where the version allows to leave it out (MQTT-3.1.3-6,
@@ -93,15 +119,6 @@ impl Session {
         }
     }
 
-    /// CONNACK with what a 5.0 client is told of the limits.
-    fn connack(&self, limits: &ProxyLimits) -> ConnAck {
-        let mut connack = ConnAck::new(ReasonCode::Success);
-        connack.receive_maximum = NonZeroU16::new(limits.receive_maximum);
-        connack.maximum_packet_size = NonZeroU32::new(limits.packet_bytes_max);
-        connack.topic_alias_maximum = limits.topic_alias_max;
-        connack
-    }
-
     /// The claim is stored: CONNACK leaves (promise P6).
     pub(super) fn claimed(&mut self, claimed: &Claimed, cx: &mut Context<'_>) {
         if self.state != State::Claiming {
@@ -110,12 +127,19 @@ impl Session {
         }
         self.actor.client = claimed.client;
         self.actor.epoch = claimed.epoch;
-        let prepared = self.busy.as_mut().and_then(|busy| busy.connack.take());
-        let mut connack = prepared.unwrap_or_else(|| Box::new(ConnAck::new(ReasonCode::Success)));
+        let opening = self.busy().opening.take().expect("made when the claim was");
+        let Opening {
+            mut connack,
+            mut connected,
+        } = *opening;
+        if let Some(connected) = &mut connected {
+            connected.session_present = claimed.session_present;
+        }
+        self.record_connected(connected, cx);
         // In 3.1 the flag's byte is reserved.
         connack.session_present = claimed.session_present && self.version != Version::V31;
         self.state = State::Connected;
-        self.write(&Packet::ConnAck(connack), cx);
+        self.write(&Packet::ConnAck(Box::new(connack)), cx);
         if self.is_connected() {
             cx.counters().connects_accepted.increment();
         }
@@ -134,7 +158,7 @@ impl Session {
     /// DISCONNECT of the client (MQTT5 3.14).
     pub(super) fn disconnect(&mut self, disconnect: &protocol::Disconnect, cx: &mut Context<'_>) {
         let end = End::ByClient {
-            with_will: disconnect.reason != ReasonCode::Success,
+            reason: disconnect.reason,
         };
         match disconnect.session_expiry_s {
             Some(expiry_s) if expiry_s > 0 && self.expiry_s == 0 => {
@@ -192,6 +216,7 @@ impl Session {
             will: end.will(),
         };
         cx.frames.push(ToGroup::Disconnect(Box::new(gone)), 0);
+        self.record_end(end, expiry_s.unwrap_or(self.expiry_s), cx);
     }
 
     fn finish(&mut self, end: End, cx: &mut Context<'_>) {

@@ -3,6 +3,7 @@
 use crate::auth::Authenticator;
 use crate::counters::ProxyCounters;
 use crate::limits::{ASSIGNED_ID_BYTES, ProxyLimits};
+use crate::records::RecordChange;
 use cluster::frame::ToGroup;
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -18,6 +19,8 @@ pub struct Rules {
     pub authenticator: Arc<dyn Authenticator>,
     /// Seconds since some fixed moment, read once a turn.
     pub now_s: u32,
+    /// Whether somebody takes the changes of session records.
+    pub keeps_records: bool,
     /// Makes client ids.
     pub ids: AssignedIds,
 }
@@ -58,6 +61,8 @@ pub struct Frames {
     pub list: Vec<ToGroup>,
     /// What they take on their way: payloads and a fixed cost each.
     pub bytes: usize,
+    /// Changes of session records, which leave the shard by another way.
+    pub changes: Vec<RecordChange>,
 }
 
 /// What a frame costs beside its message.

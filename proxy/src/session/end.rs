@@ -66,8 +66,8 @@ impl Rule {
 pub enum End {
     /// DISCONNECT came.
     ByClient {
-        /// The client wants its will published, or gave an error.
-        with_will: bool,
+        /// What it said; anything but success publishes the will.
+        reason: ReasonCode,
     },
     /// The peer closed the socket.
     SocketClosed,
@@ -124,7 +124,9 @@ impl End {
     /// What becomes of the will (MQTT-3.1.2-8, MQTT-3.14.4-3).
     pub(crate) fn will(self) -> WillFate {
         match self {
-            Self::ByClient { with_will: false } => WillFate::Dropped,
+            Self::ByClient {
+                reason: ReasonCode::Success,
+            } => WillFate::Dropped,
             Self::Drained => WillFate::Kept,
             _ => WillFate::Published,
         }
@@ -150,10 +152,7 @@ impl End {
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ByClient { with_will: false } => f.write_str("disconnected by the client"),
-            Self::ByClient { with_will: true } => {
-                f.write_str("disconnected by the client, with will")
-            }
+            Self::ByClient { reason } => write!(f, "disconnected by the client: {reason}"),
             Self::SocketClosed => f.write_str("socket closed by the peer"),
             Self::SocketError => f.write_str("socket failed"),
             Self::KeepAlive => f.write_str("keep alive ran out (MQTT-3.1.2-22)"),

@@ -14,6 +14,7 @@ mod context;
 mod deliver;
 mod end;
 mod publish;
+mod recording;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -29,8 +30,10 @@ use answers::Answers;
 use bytes::Bytes;
 use cluster::frame::{FromGroup, ToGroup};
 use cluster::ids::{Actor, ClientNo, Epoch, Handle};
+use connect::Opening;
 use deliver::Waiting;
 use protocol::{Decoded, Packet, Version, decode, decode_first};
+use recording::Asked;
 use std::collections::VecDeque;
 
 /// One connection's session.
@@ -67,8 +70,10 @@ struct Busy {
     waiting: VecDeque<Waiting>,
     aliases_in: AliasesIn,
     aliases_out: AliasesOut,
-    /// CONNACK properties, from CONNECT until then.
-    connack: Option<Box<protocol::ConnAck>>,
+    /// What CONNACK will say, from CONNECT until then.
+    opening: Option<Box<Opening>>,
+    /// For the session's record.
+    asked: Vec<Asked>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -324,6 +329,7 @@ impl Busy {
             && self.waiting.is_empty()
             && self.aliases_in.is_empty()
             && self.aliases_out.is_empty()
-            && self.connack.is_none()
+            && self.opening.is_none()
+            && self.asked.is_empty()
     }
 }

@@ -32,6 +32,7 @@ impl Session {
             subscription_id: subscribe.subscription_id.unwrap_or(0),
             filters: subscribe.filters,
         };
+        self.remember_subscribe(&frame, cx.rules);
         cx.frames
             .push(ToGroup::Subscribe(Box::new(frame)), len as usize);
     }
@@ -44,6 +45,7 @@ impl Session {
         cx: &mut Context<'_>,
     ) {
         self.requests = self.requests.saturating_sub(1);
+        self.record_answer(packet_id, reasons, cx);
         self.write(
             &Packet::SubAck(SubAck {
                 packet_id,
@@ -65,6 +67,7 @@ impl Session {
             packet_id: unsubscribe.packet_id,
             filters: unsubscribe.filters,
         };
+        self.remember_unsubscribe(&frame, cx.rules);
         cx.frames
             .push(ToGroup::Unsubscribe(Box::new(frame)), len as usize);
     }
@@ -77,6 +80,7 @@ impl Session {
         cx: &mut Context<'_>,
     ) {
         self.requests = self.requests.saturating_sub(1);
+        self.record_answer(packet_id, reasons, cx);
         self.write(
             &Packet::UnsubAck(UnsubAck {
                 packet_id,

@@ -93,3 +93,14 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        let bytes = size_of::<Option<Connection>>();
+        assert!(bytes <= 176, "{bytes} bytes");
+    }
+}

@@ -18,6 +18,7 @@ use crate::auth::Authenticator;
 use crate::counters::ProxyCounters;
 use crate::limits::{POLL_EVENTS, ProxyLimits};
 use crate::link::{GroupLink, ShardPoll, ShardWaker, WAKER};
+use crate::records::RecordSink;
 use crate::session::{AssignedIds, Context, End, Fanout, Frames, Rules, Session};
 use accept::Listener;
 use cluster::frame::FromGroup;
@@ -30,7 +31,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use table::Table;
 use wheel::{Visit, Wheel};
 
@@ -48,6 +49,8 @@ pub struct ShardConfig {
     pub link: Arc<GroupLink>,
     /// Who may connect.
     pub authenticator: Arc<dyn Authenticator>,
+    /// Where the changes of session records go; `None`: nowhere.
+    pub records: Option<Box<dyn RecordSink>>,
     /// Where the shard counts; read by anyone, written by it alone.
     pub counters: Arc<ProxyCounters>,
 }
@@ -59,6 +62,7 @@ pub struct Shard {
     link: Arc<GroupLink>,
     drain: Arc<AtomicBool>,
     rules: Rules,
+    records: Option<Box<dyn RecordSink>>,
     started: Instant,
     table: Table<Connection>,
     block: ReadBlock,
@@ -124,8 +128,10 @@ impl Shard {
                 counters: config.counters,
                 authenticator: config.authenticator,
                 now_s: 0,
+                keeps_records: config.records.is_some(),
                 ids: AssignedIds::new(seed),
             },
+            records: config.records,
             started: Instant::now(),
             table: Table::new(),
             block: ReadBlock::new(),
@@ -169,8 +175,30 @@ impl Shard {
             // Timers and drains end connections; the group and the peers hear of it in the same turn.
             self.hand_over();
             self.write_dirty();
+            self.write_records();
+        }
+        if let Some(records) = &mut self.records {
+            records.flush(&self.rules.counters);
         }
         Ok(())
+    }
+
+    /// Hands changes to the session store. The wall clock is for people to read; nothing is decided by it.
+    fn write_records(&mut self) {
+        let Some(records) = &mut self.records else {
+            return;
+        };
+        if self.frames.changes.is_empty() && !records.has_waiting() {
+            return;
+        }
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        let now_ms = now.as_millis() as u64;
+        for change in self.frames.changes.drain(..) {
+            records.take(now_ms, &change, &self.rules.counters);
+        }
+        records.flush_due(now_ms, &self.rules.counters);
     }
 
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
@@ -199,6 +227,10 @@ impl Shard {
     fn until_next_second(&self) -> Option<Duration> {
         let waits = self.table.len() > 0
             || self.drain_until.is_some()
+            || self
+                .records
+                .as_ref()
+                .is_some_and(|records| records.has_waiting())
             || self
                 .listener
                 .as_ref()

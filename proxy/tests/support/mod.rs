@@ -73,11 +73,13 @@ impl Server {
             limits,
             link: Arc::clone(&link),
             authenticator: Arc::new(AcceptAll),
+            records: None,
             counters: Arc::clone(&counters),
         };
         let shard = Shard::new(poll, config).expect("the listener is good");
         let handle = shard.handle();
-        let shard = Some(std::thread::spawn(move || shard.run()));
+        let thread = std::thread::Builder::new().name("shard".to_owned());
+        let shard = Some(thread.spawn(move || shard.run()).expect("threads are left"));
         Self {
             addr,
             counters,

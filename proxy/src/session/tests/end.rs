@@ -72,7 +72,9 @@ fn disconnect_may_change_the_session_expiry_but_not_from_nothing() {
     wire.send(&disconnect(ReasonCode::Success, Some(0)));
     assert!(matches!(
         wire.session.ended(),
-        Some(End::ByClient { with_will: false })
+        Some(End::ByClient {
+            reason: ReasonCode::Success
+        })
     ));
 }
 

@@ -6,6 +6,7 @@ mod deliver;
 mod end;
 mod hostile;
 mod publish;
+mod recording;
 mod subscribe;
 
 use super::*;
@@ -49,6 +50,7 @@ impl Wire {
                 counters,
                 authenticator,
                 now_s: 0,
+                keeps_records: true,
                 ids,
             },
             bytes: Vec::new(),
