@@ -3,8 +3,11 @@
 mod support;
 
 use mqtt_fleet_proxy::limits::ProxyLimits;
+use mqtt_fleet_proxy::records::EmbeddedRecords;
 use protocol::{Connect, Packet, QoS, ReasonCode, Version, encode};
+use session_store::{EmbeddedStore, EventKind};
 use std::io::{Read, Write};
+use std::sync::Arc;
 use support::{PATIENCE, Server, publish};
 
 #[test]
@@ -341,4 +344,34 @@ fn fan_out_reaches_everyone_in_their_version() {
         }
     }
     server.stop();
+}
+
+/// The store has the record a moment later, at the latest when the shard has stopped.
+#[test]
+fn session_records_reach_the_store() {
+    let store = Arc::new(EmbeddedStore::new(()));
+    let records = EmbeddedRecords::new(Arc::clone(&store), "node-1".to_owned());
+    let server = Server::start_with_records(ProxyLimits::default(), Some(Box::new(records)));
+    let mut client = server.connect(Connect {
+        session_expiry_s: Some(60),
+        ..Connect::new(Version::V5, "kept")
+    });
+    client.subscribe("a/#", QoS::AtLeastOnce);
+    server.client("passing").ping();
+    server.stop();
+    let record = store
+        .load_now("kept")
+        .expect("it loads")
+        .expect("it is there");
+    assert_eq!(record.filters[0].filter, "a/#");
+    assert_eq!(record.address, client.socket.local_addr().ok());
+    let last = record.history.last().expect("its end").kind;
+    assert_eq!(
+        last,
+        EventKind::ClosedFor(ReasonCode::ServerShuttingDown.as_u8())
+    );
+    assert!(
+        store.load_now("passing").expect("it loads").is_none(),
+        "its session is over"
+    );
 }

@@ -1,4 +1,4 @@
-//! PUBACK and PUBREC owed to one client, in the order of its PUBLISHes (MQTT-4.6.0-2, MQTT-4.6.0-3).
+//! PUBACK and PUBREC owed to one client, in the order of its publishes (MQTT-4.6.0-2, MQTT-4.6.0-3).
 
 use protocol::{PacketId, QoS, ReasonCode};
 use std::collections::VecDeque;

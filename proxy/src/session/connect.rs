@@ -42,7 +42,7 @@ impl Session {
         if connect.auth_method.is_some() {
             return Err(ReasonCode::BadAuthenticationMethod);
         }
-        self.client_id = self.choose_client_id(&connect, cx)?;
+        self.client_id = choose_client_id(&connect, cx.rules)?;
         check_will(&connect, limits)?;
         let peer = (cx.peer)();
         if let Some(peer) = peer {
@@ -97,26 +97,6 @@ impl Session {
             session_present: false,
         });
         self.busy().opening = Some(Box::new(Opening { connack, connected }));
-    }
-
-    /// The client's own id, or an assigned one where the version allows to leave it out (MQTT-3.1.3-6,
-    /// 3.1.1 MQTT-3.1.3-7 and -8).
-    fn choose_client_id(
-        &self,
-        connect: &Connect,
-        cx: &Context<'_>,
-    ) -> Result<Box<str>, ReasonCode> {
-        if connect.client_id.len() > cx.limits().client_id_bytes_max {
-            return Err(ReasonCode::ClientIdentifierNotValid);
-        }
-        if !connect.client_id.is_empty() {
-            return Ok(connect.client_id.as_str().into());
-        }
-        match connect.version {
-            Version::V5 => Ok(cx.rules.ids.next()),
-            Version::V311 if connect.clean_start => Ok(cx.rules.ids.next()),
-            Version::V311 | Version::V31 => Err(ReasonCode::ClientIdentifierNotValid),
-        }
     }
 
     /// The claim is stored: CONNACK leaves (promise P6).
@@ -195,15 +175,14 @@ impl Session {
     pub fn end(&mut self, end: End, cx: &mut Context<'_>) {
         match (self.state, end) {
             (State::Over(_), _) => return,
-            (State::AwaitConnect, _) => {}
             (State::Claiming | State::Connected, End::Kicked(_)) => cx.frames.push(
                 ToGroup::Kicked {
                     handle: self.handle,
                 },
                 0,
             ),
-            // The group hears of it when its answer comes: see `leave_late`.
-            (State::Claiming, _) => {}
+            // The group knows nothing yet, or hears of it when its answer comes: see `leave_late`.
+            (State::AwaitConnect | State::Claiming, _) => {}
             (State::Connected, _) => self.leave(end, None, cx),
         }
         self.finish(end, cx);
@@ -233,6 +212,8 @@ impl Session {
     fn tell(&self, end: End, reason: ReasonCode, cx: &mut Context<'_>) {
         let v5 = self.version == Version::V5;
         let packet = match self.state {
+            // Nobody answers a CONNECT that has not come.
+            State::AwaitConnect if end == End::Drained => return,
             State::Connected if v5 => {
                 Packet::Disconnect(protocol::Disconnect::new(disconnect_reason(reason)))
             }
@@ -284,6 +265,22 @@ pub fn leave_late(claimed: &Claimed, will: WillFate, cx: &mut Context<'_>) {
         will,
     };
     cx.frames.push(ToGroup::Disconnect(Box::new(gone)), 0);
+}
+
+/// The client's own id, or an assigned one where the version allows to leave it out (MQTT-3.1.3-6,
+/// 3.1.1 MQTT-3.1.3-7 and -8).
+fn choose_client_id(connect: &Connect, rules: &Rules) -> Result<Box<str>, ReasonCode> {
+    if connect.client_id.len() > rules.limits.client_id_bytes_max {
+        return Err(ReasonCode::ClientIdentifierNotValid);
+    }
+    if !connect.client_id.is_empty() {
+        return Ok(connect.client_id.as_str().into());
+    }
+    match connect.version {
+        Version::V5 => Ok(rules.ids.next()),
+        Version::V311 if connect.clean_start => Ok(rules.ids.next()),
+        Version::V311 | Version::V31 => Err(ReasonCode::ClientIdentifierNotValid),
+    }
 }
 
 fn bound_keep_alive(wanted_s: u16, max_s: u16) -> u16 {

@@ -160,5 +160,5 @@ pub(super) fn topic_fits(topic: &[u8], limits: &ProxyLimits) -> bool {
     // A topic has at most one level more than bytes, so that short ones need not be counted.
     topic.len() <= limits.topic_bytes_max
         && (topic.len() < limits.topic_levels_max
-            || topic.iter().filter(|byte| **byte == b'/').count() < limits.topic_levels_max)
+            || topic.split(|byte| *byte == b'/').count() <= limits.topic_levels_max)
 }

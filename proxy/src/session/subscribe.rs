@@ -46,13 +46,9 @@ impl Session {
     ) {
         self.requests = self.requests.saturating_sub(1);
         self.record_answer(packet_id, reasons, cx);
-        self.write(
-            &Packet::SubAck(SubAck {
-                packet_id,
-                reasons: reasons.to_vec(),
-            }),
-            cx,
-        );
+        let reasons = reasons.to_vec();
+        self.write(&Packet::SubAck(SubAck { packet_id, reasons }), cx);
+        self.rest();
     }
 
     pub(super) fn unsubscribe(
@@ -81,12 +77,8 @@ impl Session {
     ) {
         self.requests = self.requests.saturating_sub(1);
         self.record_answer(packet_id, reasons, cx);
-        self.write(
-            &Packet::UnsubAck(UnsubAck {
-                packet_id,
-                reasons: reasons.to_vec(),
-            }),
-            cx,
-        );
+        let reasons = reasons.to_vec();
+        self.write(&Packet::UnsubAck(UnsubAck { packet_id, reasons }), cx);
+        self.rest();
     }
 }

@@ -67,22 +67,27 @@ impl Listener {
         }
     }
 
-    /// Accepts a connection with the spare descriptor and closes it. `false`: try again later.
+    /// Accepts a connection with the spare descriptor and closes it. `false`: that was all for now.
     fn refuse_one(&mut self, now_s: u32, counters: &ProxyCounters, error: &io::Error) -> bool {
-        self.complain(
-            now_s,
-            error,
-            "out of descriptors: refusing connections; raise `ulimit -n`",
-        );
-        let had_spare = self.spare.take().is_some();
-        let refused = had_spare && self.socket.accept().is_ok();
+        self.spare = None;
+        let result = self.socket.accept().map(|_| ());
         self.spare = spare();
-        if refused {
-            counters.refused_descriptors.increment();
-        } else {
-            self.not_before_s = now_s + 1;
+        match result {
+            Ok(()) => {
+                counters.refused_descriptors.increment();
+                self.complain(now_s, error, "refusing connections: raise `ulimit -n`");
+                true
+            }
+            // The kernel looks for a descriptor before it looks for a connection, and there is none.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.pending = false;
+                false
+            }
+            Err(_) => {
+                self.not_before_s = now_s + 1;
+                false
+            }
         }
-        refused
     }
 
     fn complain(&mut self, now_s: u32, error: &io::Error, what: &str) {

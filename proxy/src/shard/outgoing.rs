@@ -94,6 +94,8 @@ impl Shard {
             return;
         }
         if connection.paused && connection.session.reads(&self.rules) {
+            // Its clock stood still while we did not read.
+            connection.heard_s = self.rules.now_s;
             mark(&mut connection.ready, &mut self.ready, index);
         }
         if decides {

@@ -8,6 +8,7 @@ use mqtt_fleet_proxy::auth::AcceptAll;
 use mqtt_fleet_proxy::counters::ProxyCounters;
 use mqtt_fleet_proxy::limits::ProxyLimits;
 use mqtt_fleet_proxy::link::{GroupLink, ShardPoll};
+use mqtt_fleet_proxy::records::RecordSink;
 use mqtt_fleet_proxy::shard::{Shard, ShardConfig, ShardHandle};
 use protocol::{
     Connect, Decoded, Message, Packet, PacketId, QoS, ReasonCode, Version, decode, encode,
@@ -43,6 +44,13 @@ pub(crate) struct GroupControl {
 
 impl Server {
     pub(crate) fn start(limits: ProxyLimits) -> Self {
+        Self::start_with_records(limits, None)
+    }
+
+    pub(crate) fn start_with_records(
+        limits: ProxyLimits,
+        records: Option<Box<dyn RecordSink>>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let addr = listener.local_addr().expect("it is bound");
         let poll = ShardPoll::new().expect("descriptors are left");
@@ -73,7 +81,7 @@ impl Server {
             limits,
             link: Arc::clone(&link),
             authenticator: Arc::new(AcceptAll),
-            records: None,
+            records,
             counters: Arc::clone(&counters),
         };
         let shard = Shard::new(poll, config).expect("the listener is good");

@@ -202,4 +202,15 @@ fn a_drain_tells_v5_clients() {
     let mut wire = Wire::connected(Version::V5);
     wire.with(|session, cx| session.end(End::Drained, cx));
     assert_eq!(wire.disconnect_reason(), ReasonCode::ServerShuttingDown);
+
+    let mut wire = Wire::new(ProxyLimits::default());
+    wire.with(|session, cx| session.end(End::Drained, cx));
+    assert!(wire.bytes.is_empty(), "no CONNACK before CONNECT");
+    let mut wire = Wire::new(ProxyLimits::default());
+    wire.send_connect(Connect::new(Version::V5, "client"));
+    wire.with(|session, cx| session.end(End::Drained, cx));
+    let [Packet::ConnAck(connack)] = &wire.sent()[..] else {
+        panic!("CONNACK")
+    };
+    assert_eq!(connack.reason, ReasonCode::ServerUnavailable);
 }
