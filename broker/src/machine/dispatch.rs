@@ -262,21 +262,7 @@ impl State {
         }
         let client = match queue.kind {
             ShareKind::Share | ShareKind::Queue => pass.by_hash(queue, item.key)?,
-            ShareKind::Ordered => {
-                let owner = queue.bucket_owner(item.key);
-                match owner.filter(|client| pass.connection(*client).is_some()) {
-                    Some(owner) => owner,
-                    None => {
-                        let mut turns = queue.turns_after(queue.last).map(|member| member.client);
-                        let next = turns.find(|client| pass.connection(*client).is_some())?;
-                        drop(turns);
-                        let queue = self.shared.get_mut(number);
-                        queue.last = Some(next);
-                        queue.set_bucket_owner(item.key, next);
-                        next
-                    }
-                }
-            }
+            ShareKind::Ordered => self.ordered_owner(number, item.key)?,
         };
         let pass = Pass {
             clients: &self.clients,
@@ -293,6 +279,24 @@ impl State {
             return None;
         }
         Some(client)
+    }
+
+    /// Who has this key's part of an ordered queue; one that is nobody's goes to the next in turn.
+    fn ordered_owner(&mut self, number: u32, key: u64) -> Option<ClientNo> {
+        let clients = &self.clients;
+        let is_attached =
+            |client: &ClientNo| clients.get(*client).is_some_and(|s| s.attached().is_some());
+        let queue = self.shared.get_mut(number);
+        if let Some(owner) = queue.bucket_owner(key).filter(is_attached) {
+            return Some(owner);
+        }
+        let next = queue
+            .turns_after(queue.last)
+            .map(|member| member.client)
+            .find(is_attached)?;
+        queue.last = Some(next);
+        queue.set_bucket_owner(key, next);
+        Some(next)
     }
 
     fn hand_over(

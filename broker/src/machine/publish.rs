@@ -189,9 +189,10 @@ impl State {
             .volatile
             .unlogged_ids
             .remove(&(actor.client, actor.epoch, packet_id));
-        let reason = match held || unlogged {
-            true => ReasonCode::Success,
-            false => ReasonCode::PacketIdentifierNotFound,
+        let reason = if held || unlogged {
+            ReasonCode::Success
+        } else {
+            ReasonCode::PacketIdentifierNotFound
         };
         if let Some((link, handle)) = connection {
             out.send(

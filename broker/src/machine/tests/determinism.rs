@@ -181,7 +181,7 @@ impl Run {
                 let claim = Claim {
                     clean_start: *clean_start,
                     expiry_s: *expiry_s,
-                    will: will_delay_s.map(|delay_s| will("t/1", delay_s)),
+                    will: will_delay_s.map(|delay_s| Box::new(will("t/1", delay_s))),
                     ..claim(CLIENTS[*client])
                 };
                 let connected = self.world.connect_with(LinkNo(*link), claim);

@@ -106,7 +106,9 @@ fn what_was_sent_is_never_dropped() {
         first.iter().map(|got| &got.payload[..]).collect::<Vec<_>>(),
         ["0", "1", "2"]
     );
-    first.iter().for_each(|got| world.complete(&a, got));
+    for got in &first {
+        world.complete(&a, got);
+    }
     assert_eq!(world.payloads(&a), ["7", "8"]);
 }
 
@@ -254,7 +256,9 @@ fn a_full_group_refuses_what_it_would_have_to_store() {
             Some(0x10)
         );
         let got = world.got(&a);
-        got.iter().for_each(|got| world.complete(&a, got));
+        for got in &got {
+            world.complete(&a, got);
+        }
         assert_eq!(world.publish(&p, "t", "x", Q1), Some(ReasonCode::Success));
     }
 }

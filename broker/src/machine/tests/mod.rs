@@ -1,5 +1,6 @@
 //! Tests of the machine through its commands and effects only.
 
+mod codec;
 mod determinism;
 mod limits;
 mod model;

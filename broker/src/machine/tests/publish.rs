@@ -293,7 +293,9 @@ fn a_segment_is_free_when_its_last_message_goes_and_not_while_it_is_written() {
     let held = world.state.live_segments();
     assert!(held.len() > 3);
     assert!(world.freed.iter().all(|segment| !held.contains(segment)));
-    got.iter().for_each(|got| world.complete(&a, got));
+    for got in &got {
+        world.complete(&a, got);
+    }
     let newest = *held.last().expect("some");
     assert!(
         held[..held.len() - 1]

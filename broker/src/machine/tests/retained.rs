@@ -123,7 +123,9 @@ fn all_pages_come_each_topic_once() {
             world.state.counters().entries <= 10 + 128,
             "pages are read as room appears"
         );
-        got.iter().for_each(|got| world.complete(&b, got));
+        for got in &got {
+            world.complete(&b, got);
+        }
         seen.extend(got.into_iter().map(|got| got.topic));
     }
     assert_eq!(seen.len(), 500);

@@ -239,7 +239,9 @@ fn the_window_is_sent_again_in_order_with_the_same_packet_ids() {
         (first[1].packet_id, ReasonCode::Success)
     );
     world.ack(&a, packet_id, AckKind::Complete);
-    again.iter().for_each(|got| world.complete(&a, got));
+    for got in &again {
+        world.complete(&a, got);
+    }
     assert_eq!(world.state.counters().entries, 0);
     assert_eq!(world.state.counters().messages, 0);
 }

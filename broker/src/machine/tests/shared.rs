@@ -68,7 +68,9 @@ fn two_groups_and_an_ordinary_subscription_each_get_their_own() {
 #[test]
 fn the_queue_keeps_messages_while_no_member_is_there() {
     let (mut world, p, members) = three(MachineLimits::default(), "$share/g/t", Q1);
-    members.iter().for_each(|member| world.disconnect(member));
+    for member in &members {
+        world.disconnect(member);
+    }
     publish_n(&mut world, &p, 4, Q1);
     publish_n(&mut world, &p, 4, Q0);
     assert_eq!(world.state.counters().dropped_shared_qos0, 4);
@@ -114,7 +116,9 @@ fn a_leaving_members_qos_1_goes_to_others_in_order_and_its_qos_2_stays() {
         assert_eq!(again.last().and_then(|got| got.packet_id), got[3].packet_id);
         assert!(again.iter().all(|got| got.dup));
         for (client, got) in [(&a, again), (&b, moved)] {
-            got.iter().for_each(|got| world.complete(client, got));
+            for got in &got {
+                world.complete(client, got);
+            }
         }
         assert_eq!(world.state.counters().entries, 0);
         assert_eq!(world.state.counters().messages, 0);
@@ -140,14 +144,17 @@ fn members_on_one_lost_link_do_not_get_each_others_messages() {
     world.link_up(LinkNo(1), 3);
     let p = world.connect("p");
     let lost = ["a", "b"].map(|id| world.connect_with(LinkNo(1), super::world::claim(id)));
-    lost.iter().for_each(|member| {
+    for member in &lost {
         world.subscribe(member, "$share/g/t", Q1);
-    });
+    }
     publish_n(&mut world, &p, 4, Q1);
-    lost.iter().for_each(|member| drop(world.got(member)));
+    for member in &lost {
+        drop(world.got(member));
+    }
     world.enter(vec![Command::LinkDown { link: LinkNo(1) }]);
-    lost.iter()
-        .for_each(|member| assert!(world.got(member).is_empty()));
+    for member in &lost {
+        assert!(world.got(member).is_empty());
+    }
     let a = world.connect("a");
     assert_eq!(world.payloads(&a), ["0", "1", "2", "3"]);
 }
@@ -176,7 +183,9 @@ fn sticky_stays_with_one_until_it_leaves() {
     publish_n(&mut world, &p, 3, Q1);
     let got = world.got(&a);
     assert_eq!(got.len(), 3);
-    got.iter().for_each(|got| world.complete(&a, got));
+    for got in &got {
+        world.complete(&a, got);
+    }
     world.disconnect(&a);
     publish_n(&mut world, &p, 3, Q1);
     assert_eq!((world.got(&b).len(), world.got(&c).len()), (3, 0));
@@ -187,7 +196,9 @@ fn least_in_flight_goes_to_the_least_loaded() {
     let (mut world, p, [a, b, c]) = three(strategy(ShareStrategy::LeastInFlight), "$share/g/t", Q1);
     publish_n(&mut world, &p, 6, Q1);
     let got = world.got(&b);
-    got.iter().for_each(|got| world.complete(&b, got));
+    for got in &got {
+        world.complete(&b, got);
+    }
     publish_n(&mut world, &p, 2, Q1);
     assert_eq!([&a, &c].map(|member| world.got(member).len()), [2, 2]);
     assert_eq!(world.got(&b).len(), 2);
@@ -245,7 +256,9 @@ fn ordered_keeps_publisher_and_topic_with_one_member_while_it_lives() {
         world.publish(&p, &topic, "x", Q1);
         for (n, member) in members.iter().enumerate().skip(1) {
             let got = world.got(member);
-            got.iter().for_each(|got| world.complete(member, got));
+            for got in &got {
+                world.complete(member, got);
+            }
             assert!(got.is_empty() || was == 0 || was == n);
         }
     }
@@ -277,9 +290,9 @@ fn drain(
 fn the_queue_lives_as_long_as_a_member_session() {
     let (mut world, p, [a, b, c]) = three(MachineLimits::default(), "$share/g/t", Q1);
     assert_eq!(world.state.counters().shared_queues, 1);
-    [&a, &b].iter().for_each(|member| {
-        assert_eq!(world.unsubscribe(member, "$share/g/t"), ReasonCode::Success)
-    });
+    for member in [&a, &b] {
+        assert_eq!(world.unsubscribe(member, "$share/g/t"), ReasonCode::Success);
+    }
     world.disconnect(&c);
     publish_n(&mut world, &p, 2, Q1);
     let c = world.connect_with(
@@ -319,7 +332,9 @@ fn a_full_shared_queue_follows_the_rule() {
             ..MachineLimits::default()
         };
         let (mut world, p, members) = three(limits, "$share/g/t", Q1);
-        members.iter().for_each(|member| world.disconnect(member));
+        for member in &members {
+            world.disconnect(member);
+        }
         publish_n(&mut world, &p, 4, Q1);
         let a = world.connect("a");
         assert_eq!(world.payloads(&a), left, "{queue_full:?}");

@@ -11,7 +11,7 @@ fn watched(delay_s: u32, expiry_s: u32) -> (World, Client, Client) {
     let mut world = World::new();
     let watcher = world.connect("watcher");
     world.subscribe(&watcher, "wills", QoS::AtLeastOnce);
-    let will = Some(will("wills", delay_s));
+    let will = Some(Box::new(will("wills", delay_s)));
     let a = world.connect_with(
         LINK,
         Claim {
@@ -172,7 +172,7 @@ fn a_claim_that_was_never_answered_leaves_no_will() {
     world.claim(
         LINK,
         Claim {
-            will: Some(will("wills", 0)),
+            will: Some(Box::new(will("wills", 0))),
             ..claim("a")
         },
     );
@@ -189,7 +189,7 @@ fn a_will_may_be_retained_and_is_not_for_its_own_client_with_no_local() {
     let a = world.connect_with(
         LINK,
         Claim {
-            will: Some(will),
+            will: Some(Box::new(will)),
             ..claim("a")
         },
     );

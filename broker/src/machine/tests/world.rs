@@ -70,13 +70,13 @@ pub(super) fn message(topic: &str, payload: &str) -> Message {
     Message::new(&topic, &[], payload.as_bytes()).expect("a message")
 }
 
-pub(super) fn will(topic: &str, delay_s: u32) -> Box<Will> {
-    Box::new(Will {
+pub(super) fn will(topic: &str, delay_s: u32) -> Will {
+    Will {
         message: message(topic, "will"),
         qos: QoS::AtLeastOnce,
         retain: false,
         delay_s,
-    })
+    }
 }
 
 pub(super) fn options(qos: QoS) -> SubscribeOptions {

@@ -1,0 +1,233 @@
+//! The bytes of log entries. Round trips are tested with every world; here is what is not bytes of an entry.
+
+use super::world::{World, claim, id, message, will};
+use crate::command::{Command, Entry, MessageRef, Producer};
+use crate::command_codec::{CodecError, PlacedMessage, decode_entry, encode_entry};
+use crate::log::Location;
+use bytes::Bytes;
+use cluster::frame::{
+    Ack, AckKind, Claim, Disconnect, Publish, StoredAt, Subscribe, Unsubscribe, WillFate,
+};
+use cluster::ids::{Actor, ClientNo, Epoch, LinkNo};
+use proptest::prelude::*;
+use protocol::{QoS, SubscribeOptions, TopicFilter};
+
+const AT: Location = Location {
+    segment: 3,
+    offset: 70,
+};
+
+fn actor() -> Actor {
+    Actor {
+        client: ClientNo(7),
+        epoch: Epoch::first_of(3),
+    }
+}
+
+/// Every kind of command, with every optional part there and away.
+fn all() -> Vec<Command> {
+    let actor = actor();
+    let at = StoredAt {
+        segment: 0,
+        record: 0,
+        offset: 0,
+        len: 0,
+    };
+    let publish = |qos: QoS| Publish {
+        actor,
+        packet_id: (qos > QoS::AtMostOnce).then(|| id(0x1234)),
+        qos,
+        retain: qos == QoS::AtLeastOnce,
+        message: message("some/topic", "payload").with_expiry_s(Some(9)),
+    };
+    let filter = |text| TopicFilter::new(text).expect("a filter");
+    let subscribe = Subscribe {
+        actor,
+        packet_id: id(2),
+        subscription_id: 0x0fff_ffff,
+        filters: vec![
+            (filter("a/+"), SubscribeOptions::default()),
+            (
+                filter("$share/g/#"),
+                SubscribeOptions::from_u8(0b10_1010).expect("valid"),
+            ),
+        ],
+    };
+    let unsubscribe = Unsubscribe {
+        actor,
+        packet_id: id(3),
+        filters: vec![filter("a/+")],
+    };
+    let gone = |expiry_s, will| {
+        Command::Disconnect(Box::new(Disconnect {
+            actor,
+            expiry_s,
+            will,
+        }))
+    };
+    let with_will = Claim {
+        will: Some(Box::new(will("w", 5))),
+        clean_start: true,
+        ..claim("ü")
+    };
+    let mut commands = vec![
+        Command::LeaderStart,
+        Command::LinkUp {
+            link: LinkNo(1023),
+            producer: Producer {
+                node: 1,
+                shard: 2,
+                incarnation: u64::MAX,
+            },
+        },
+        Command::LinkDown { link: LinkNo(0) },
+        Command::From {
+            link: LinkNo(5),
+            first: 1 << 60,
+        },
+        Command::Claim(Box::new(claim("a"))),
+        Command::Claim(Box::new(with_will)),
+        Command::Attach {
+            actor: None,
+            if_free: true,
+        },
+        Command::Attach {
+            actor: Some(actor),
+            if_free: false,
+        },
+        Command::Release {
+            actor,
+            packet_id: id(65_535),
+        },
+        Command::Subscribe(Box::new(subscribe)),
+        Command::Unsubscribe(Box::new(unsubscribe)),
+        gone(None, WillFate::Dropped),
+        gone(Some(77), WillFate::Published),
+        gone(Some(0), WillFate::Kept),
+        Command::Page { actor },
+        Command::Tick,
+        Command::WillPublish {
+            client: actor.client,
+            epoch: actor.epoch,
+            publish: publish(QoS::AtLeastOnce),
+            at,
+        },
+        Command::Relocate {
+            message: MessageRef { place: 4, seq: 5 },
+            copy: message("t", "copy"),
+            at,
+        },
+    ];
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        commands.push(Command::Publish(publish(qos), at));
+    }
+    for kind in [
+        AckKind::Ack,
+        AckKind::Received,
+        AckKind::Refused,
+        AckKind::Complete,
+    ] {
+        commands.push(Command::Ack(Ack {
+            actor,
+            packet_id: id(9),
+            kind,
+        }));
+    }
+    commands
+}
+
+fn encoded(commands: &[Command]) -> (Bytes, Vec<PlacedMessage>) {
+    // Other entries may be in the same buffer before it.
+    let (mut bytes, mut placed) = (vec![0xee; 13], Vec::new());
+    encode_entry(42, commands, &mut bytes, &mut placed);
+    (Bytes::from(bytes).slice(13..), placed)
+}
+
+fn decoded(bytes: &Bytes) -> Result<Entry, CodecError> {
+    decode_entry(6, bytes, AT)
+}
+
+#[test]
+fn every_command_comes_back_as_it_was() {
+    let (bytes, placed) = encoded(&all());
+    let entry = decoded(&bytes).expect("just encoded");
+    assert_eq!((entry.index, entry.time_ms), (6, 42));
+    // Places are what the log gave, which differ; all else is in the debug form.
+    let mut commands = entry.commands.clone();
+    for message in placed {
+        let (at, copy) = match &mut commands[message.command as usize] {
+            Command::Publish(publish, at) | Command::WillPublish { publish, at, .. } => {
+                (at, publish.message.clone())
+            }
+            Command::Relocate { copy, at, .. } => (at, copy.clone()),
+            other => panic!("{other:?} has no message"),
+        };
+        let place = StoredAt {
+            segment: AT.segment,
+            record: AT.offset,
+            offset: message.offset,
+            len: message.len,
+        };
+        assert_eq!(*at, place);
+        let (from, to) = (
+            message.offset as usize,
+            (message.offset + message.len) as usize,
+        );
+        assert_eq!(
+            protocol::Message::read_from(&bytes.slice(from..to)),
+            Ok(copy)
+        );
+        *at = StoredAt {
+            segment: 0,
+            record: 0,
+            offset: 0,
+            len: 0,
+        };
+    }
+    assert_eq!(format!("{commands:?}"), format!("{:?}", all()));
+}
+
+#[test]
+fn what_is_cut_or_goes_on_is_refused() {
+    let (bytes, _) = encoded(&all());
+    for len in 0..bytes.len() {
+        assert!(decoded(&bytes.slice(..len)).is_err(), "{len}");
+    }
+    let longer = Bytes::from([&bytes[..], b"xy"].concat());
+    assert_eq!(decoded(&longer).err(), Some(CodecError::TrailingBytes(2)));
+    let other = Bytes::from([&[2], &bytes[1..]].concat());
+    assert_eq!(decoded(&other).err(), Some(CodecError::Version(2)));
+}
+
+proptest! {
+    /// Damage gives an error or another entry; applying that does not panic either.
+    #[test]
+    fn damaged_entries_do_no_harm(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let (bytes, _) = encoded(&all());
+        let mut bytes = bytes.to_vec();
+        for (at, byte) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        let Ok(entry) = decoded(&Bytes::from(bytes)) else { return Ok(()) };
+        let mut world = World::new();
+        let mut out = crate::machine::Effects::default();
+        for command in entry.commands {
+            // A counter that has come to its end is not for a log to say.
+            if !matches!(command, Command::From { .. } | Command::LinkUp { .. }) {
+                world.state.apply(100, entry.time_ms.min(1 << 50), command, &mut out);
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_read_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let mut bytes = bytes;
+        if let Some(first) = bytes.first_mut() {
+            *first = 1;
+        }
+        drop(decoded(&Bytes::from(bytes)));
+    }
+}
