@@ -66,8 +66,8 @@ fn measure(pairs: usize, window: usize, qos: QoS) {
     println!(
         "{pairs} pairs, window {window}, {qos:?}: {:.0} messages/s, shard {} ns user + {} ns kernel per message",
         messages as f64 / elapsed.as_secs_f64(),
-        per_message(after.0 - before.0),
-        per_message(after.1 - before.1),
+        per_message(after.0.saturating_sub(before.0)),
+        per_message(after.1.saturating_sub(before.1)),
     );
     drop(table);
     server.stop();

@@ -204,7 +204,7 @@ fn a_violation_is_answered_before_the_close() {
     // Bytes behind the violation that nobody reads any more must not turn the answer into a reset.
     client
         .socket
-        .write_all(&[&[0x36, 2, 0, 0][..], &[0; 100_000]].concat())
+        .write_all(&[&[0x36, 2, 0, 0][..], &vec![0; 100_000]].concat())
         .expect("the shard reads");
     let Some(Packet::Disconnect(disconnect)) = client.receive_or_end() else {
         panic!("DISCONNECT")

@@ -141,9 +141,8 @@ impl Shard {
         connection.dirty = false;
         let written = connection.write(&mut self.pool, bytes);
         match (connection.session.ended(), written) {
-            (None, Written::All | Written::Blocked) => {}
+            (None, Written::All) | (_, Written::Blocked) => {}
             (None, Written::Failed) => self.end(index, End::SocketError),
-            (Some(_), Written::Blocked) => {}
             (Some(_), Written::Failed) => self.close(index),
             (Some(end), Written::All) => self.take_leave(index, end),
         }

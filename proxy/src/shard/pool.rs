@@ -11,10 +11,10 @@ pub(crate) struct Pool {
 impl Pool {
     /// Gives `buffer` room if it has none.
     pub(crate) fn lend(&mut self, buffer: &mut Vec<u8>) {
-        if buffer.capacity() == 0 {
-            if let Some(spare) = self.spare.pop() {
-                *buffer = spare;
-            }
+        if buffer.capacity() == 0
+            && let Some(spare) = self.spare.pop()
+        {
+            *buffer = spare;
         }
     }
 

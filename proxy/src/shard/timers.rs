@@ -3,7 +3,7 @@
 use super::Shard;
 use super::connection::Connection;
 use crate::limits::WHEEL_SECONDS;
-use crate::session::{Patience, Rules};
+use crate::session::{Patience, Rules, Session};
 use cluster::ids::Handle;
 
 impl Shard {
@@ -53,7 +53,7 @@ impl Shard {
         match due_s(connection, &self.rules) {
             Some(due_s) if due_s <= now_s && is_over => self.close(handle.index),
             Some(due_s) if due_s <= now_s => {
-                self.with(handle.index, |session, context| session.timed_out(context));
+                self.with(handle.index, Session::timed_out);
                 self.see_end(handle.index);
             }
             _ => self.arm(handle.index),

@@ -332,7 +332,7 @@ impl Client {
                 let _ = self.unread.split_to(len);
                 return Some(packet);
             }
-            let mut buf = [0; 65536];
+            let mut buf = vec![0; 65536];
             let len = self
                 .socket
                 .read(&mut buf)

@@ -108,8 +108,8 @@ fn packet_of(step: &Step) -> Option<Packet> {
             ReasonCode::Success
         },
     };
-    Some(match step {
-        &Step::Connect {
+    Some(match *step {
+        Step::Connect {
             version,
             keep_alive_s,
             receive_maximum,
@@ -125,7 +125,7 @@ fn packet_of(step: &Step) -> Option<Packet> {
                 ..Connect::new(version, "client")
             }))
         }
-        &Step::Publish {
+        Step::Publish {
             topic: number,
             qos: level,
             id,
@@ -134,31 +134,31 @@ fn packet_of(step: &Step) -> Option<Packet> {
             topic_alias: NonZeroU16::new(alias),
             ..publish_packet(topic(number), qos(level), if level == 0 { 0 } else { id })
         }),
-        &Step::Ack {
+        Step::Ack {
             kind: 0,
             id,
             failed,
         } => Packet::PubAck(ack(id, failed)),
-        &Step::Ack {
+        Step::Ack {
             kind: 1,
             id,
             failed,
         } => Packet::PubRec(ack(id, failed)),
-        &Step::Ack { kind: 2, id, .. } => Packet::PubRel(ack(id, false)),
-        &Step::Ack { id, .. } => Packet::PubComp(ack(id, false)),
-        &Step::Subscribe { id } => Packet::Subscribe(protocol::Subscribe {
+        Step::Ack { kind: 2, id, .. } => Packet::PubRel(ack(id, false)),
+        Step::Ack { id, .. } => Packet::PubComp(ack(id, false)),
+        Step::Subscribe { id } => Packet::Subscribe(protocol::Subscribe {
             packet_id: packet_id(id),
             subscription_id: None,
             filters: vec![(
                 protocol::TopicFilter::new("a/#").expect("valid"),
-                Default::default(),
+                protocol::SubscribeOptions::default(),
             )],
         }),
-        &Step::Unsubscribe { id } => Packet::Unsubscribe(protocol::Unsubscribe {
+        Step::Unsubscribe { id } => Packet::Unsubscribe(protocol::Unsubscribe {
             packet_id: packet_id(id),
             filters: vec![protocol::TopicFilter::new("a/#").expect("valid")],
         }),
-        &Step::Disconnect { expiry_s } => Packet::Disconnect(protocol::Disconnect {
+        Step::Disconnect { expiry_s } => Packet::Disconnect(protocol::Disconnect {
             session_expiry_s: expiry_s,
             ..protocol::Disconnect::new(ReasonCode::Success)
         }),
@@ -224,10 +224,8 @@ fn run(wire: &mut Wire, step: &Step) {
         wire.frame(frame);
     }
     match step {
-        Step::Bytes(bytes) => {
-            if !wire.session.awaits_connect() {
-                wire.send_bytes(bytes);
-            }
+        Step::Bytes(bytes) if !wire.session.awaits_connect() => {
+            wire.send_bytes(bytes);
         }
         Step::Claimed => wire.claimed(false),
         &Step::Deliver {
