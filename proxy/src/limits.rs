@@ -69,9 +69,10 @@ pub struct ProxyLimits {
     /// Bytes that wait for one socket before QoS 0 messages to it are dropped and counted. QoS 1 and 2 are
     /// bounded by the window of the group instead and never dropped here.
     pub out_bytes_max: usize,
-    /// Bytes for which a 3.x client without a receive maximum of its own is trusted.
+    /// QoS 1 and 2 deliveries a 3.x client gets without completing one; 3.x has no word for it. The group's window
+    /// is usually smaller.
     pub v3_receive_maximum: u16,
-    /// Bytes of an incoming packet the authenticator and the claim may hold: a larger CONNECT is refused with 0x95.
+    /// Largest CONNECT, of someone who is nobody yet. A larger one is refused with 0x95.
     pub connect_bytes_max: u32,
     /// How long a drain waits for sockets to take their last bytes.
     pub drain: Duration,

@@ -2,6 +2,7 @@
 
 use super::aliases::AliasOut;
 use super::{Context, Session};
+use crate::limits::POOL_BUFFER_BYTES_MAX;
 use cluster::frame::{AckKind, Receiver};
 use protocol::{
     Message, PacketId, PublishOptions, PublishTemplate, QoS, Version, encode_publish, publish_len,
@@ -44,6 +45,9 @@ impl Fanout {
     /// Forgets the last message.
     pub fn begin(&mut self) {
         self.used = 0;
+        // Large ones are not kept for the next time.
+        self.templates
+            .retain(|(_, template)| template.packet_len() <= POOL_BUFFER_BYTES_MAX);
     }
 
     fn template(&mut self, shape: Shape, outgoing: Outgoing<'_>) -> &PublishTemplate {

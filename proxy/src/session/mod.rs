@@ -59,7 +59,7 @@ pub struct Session {
     /// QoS 1 and 2 publishes of the client that are not completed (MQTT5 4.9, the other way round).
     publishes_in: u16,
     /// PUBREL, SUBSCRIBE and UNSUBSCRIBE that wait for the group.
-    requests: u16,
+    requests: u32,
 }
 
 /// What only a connection at work has. It goes when it is empty at the connection's visit.
@@ -179,7 +179,7 @@ impl Session {
             0
         };
         let requests_max = usize::from(rules.limits.receive_maximum) + usize::from(told);
-        answers + usize::from(self.requests) >= requests_max
+        answers + self.requests as usize >= requests_max
             || open_bytes >= rules.limits.unanswered_bytes_max
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use std::io;
 
 /// A turn's frames are handed over early when they have so many bytes, so that the group can begin.
-const HAND_OVER_BYTES: usize = 256 * 1024;
+const HAND_OVER_BYTES: usize = 64 * 1024;
 
 impl Shard {
     /// Reads at most one block from each connection that has something, while the group keeps up.

@@ -35,3 +35,19 @@ fn refusals_behind_an_open_publish_stop_reading() {
     wire.publish("a/b", QoS::AtLeastOnce, 1025);
     assert_eq!(wire.session.ended(), Some(End::Rule(Rule::ReceiveMaximum)));
 }
+
+/// The count of open requests cannot run over, whatever the limits.
+#[test]
+fn a_flood_of_pubrel_stops_reading() {
+    let limits = ProxyLimits {
+        receive_maximum: u16::MAX,
+        ..ProxyLimits::default()
+    };
+    let mut wire = Wire::connected_with(limits, Connect::new(Version::V5, "client"));
+    let flood = [0x62, 2, 0, 1].repeat(70_000);
+    let received = wire.send_bytes(&flood);
+    let requests = usize::from(u16::MAX) + usize::from(OTHER_REQUESTS_MAX);
+    assert_eq!(received.consumed, 4 * requests);
+    assert_eq!(wire.frames().len(), requests);
+    assert!(wire.session.is_connected());
+}
