@@ -111,19 +111,25 @@ impl State {
             }
             return;
         }
+        let head = self.shared.get(number).items.front().copied();
         if !self.make_room(number, in_hand.len, out) {
             return;
         }
         self.messages.hold(in_hand.key);
         self.counters.entries += 1;
+        let keyed = goes_by_key(self.shared.get(number), &self.limits);
         let queue = self.shared.get_mut(number);
+        // Without keys the head goes first: where it waits for a member, so does all behind it.
+        let waits = !keyed && head.is_some() && head == queue.items.front().copied();
         queue.items.push_back(Item {
             message: in_hand.key,
             key,
             retain: in_hand.retain,
         });
         queue.bytes += in_hand.len;
-        self.dispatch(number, Some((in_hand.key, in_hand.message)), out);
+        if !waits {
+            self.dispatch(number, Some((in_hand.key, in_hand.message)), out);
+        }
     }
 
     /// A publish that needs no storing matches a shared subscription: one attached member gets it at QoS 0.
