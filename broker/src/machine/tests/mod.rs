@@ -8,5 +8,6 @@ mod publish;
 mod retained;
 mod sessions;
 mod shared;
+mod shared_model;
 mod wills;
 mod world;
