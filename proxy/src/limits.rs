@@ -2,6 +2,8 @@
 //!
 //! Units come last in the names. What matters to an MQTT 5.0 client is said in CONNACK.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Bytes of the block that all connections of a shard are read into.
@@ -39,8 +41,11 @@ pub const OTHER_REQUESTS_MAX: u16 = 64;
 /// Limits of one shard and of its connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyLimits {
-    /// Connections of this shard. At the limit a new one is closed at once and counted.
+    /// Connections of all shards that were given clones of these limits. At the limit a new one is closed at once,
+    /// counted and, now and then, logged. Best below what the process has descriptors for.
     pub connections_max: u32,
+    /// The connections those shards have.
+    pub connections_open: SharedCount,
     /// Time from accept to a complete CONNECT. After it the connection is closed (MQTT5 3.1.4).
     pub connect_timeout_s: u32,
     /// Largest packet a client may send. A larger one ends its connection with 0x95.
@@ -78,10 +83,48 @@ pub struct ProxyLimits {
     pub drain: Duration,
 }
 
+impl ProxyLimits {
+    /// Bytes waiting for one socket from which on no more is read from it: a client that does not take its answers
+    /// gets no further ones. More than deliveries can come to, so that a client that publishes and receives on
+    /// one thread is not kept from either.
+    pub(crate) fn unread_answers_bytes_max(&self) -> usize {
+        self.out_bytes_max
+            .saturating_mul(2)
+            .saturating_add(self.packet_bytes_max as usize)
+    }
+}
+
+/// A figure that clones share. Two are equal whatever they count: it is not a setting.
+#[derive(Clone, Debug, Default)]
+pub struct SharedCount(Arc<AtomicU32>);
+
+impl SharedCount {
+    /// Counts one more, if that is not more than `max`.
+    pub(crate) fn try_increment(&self, max: u32) -> bool {
+        let up = |count| (count < max).then_some(count + 1);
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, up)
+            .is_ok()
+    }
+
+    pub(crate) fn decrement(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl PartialEq for SharedCount {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for SharedCount {}
+
 impl Default for ProxyLimits {
     fn default() -> Self {
         Self {
             connections_max: 1_000_000,
+            connections_open: SharedCount::default(),
             connect_timeout_s: 10,
             packet_bytes_max: 1024 * 1024,
             receive_maximum: 1024,

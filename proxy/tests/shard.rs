@@ -375,3 +375,33 @@ fn session_records_reach_the_store() {
         "its session is over"
     );
 }
+
+/// A client that asks without end and never takes an answer is not read from any more, and goes on when it does.
+#[test]
+fn a_client_that_does_not_take_its_answers_is_bounded() {
+    let limits = ProxyLimits {
+        out_bytes_max: 20_000,
+        packet_bytes_max: 10_000,
+        ..ProxyLimits::default()
+    };
+    let server = Server::start(limits);
+    let mut deaf = server.client("deaf");
+    let mut socket = deaf.socket.try_clone().expect("a socket");
+    const PINGS: usize = 16 * 1024 * 1024;
+    let writer = std::thread::spawn(move || {
+        socket
+            .write_all(&[0xC0, 0].repeat(PINGS))
+            .expect("read in the end")
+    });
+    server.wait_for("the pause", |counters| counters.paused_connection.get() > 0);
+    server.client("other").ping();
+    assert!(server.counters.packets_in.get() < PINGS as u64);
+    let mut left = PINGS * 2;
+    let mut buf = vec![0; 65536];
+    while left > 0 {
+        left -= deaf.socket.read(&mut buf).expect("the answers");
+    }
+    writer.join().expect("all were read");
+    deaf.ping();
+    server.stop();
+}

@@ -130,7 +130,8 @@ impl Session {
     /// Decodes and handles the packets in `chunk`, until one is incomplete or the session wants no more.
     pub fn receive(&mut self, chunk: &Bytes, cx: &mut Context<'_>) -> Received {
         let mut at = 0;
-        while at < chunk.len() && self.reads(cx.rules) {
+        let out_max = cx.limits().unread_answers_bytes_max();
+        while at < chunk.len() && self.reads(cx.rules) && cx.bytes.len() < out_max {
             let decoded = if self.state == State::AwaitConnect {
                 decode_first(chunk, at, cx.limits().connect_bytes_max as usize)
             } else {

@@ -75,7 +75,11 @@ impl Listener {
         match result {
             Ok(()) => {
                 counters.refused_descriptors.increment();
-                self.complain(now_s, error, "refusing connections: raise `ulimit -n`");
+                self.complain(
+                    now_s,
+                    error,
+                    "out of descriptors: refusing connections, raise `ulimit -n`",
+                );
                 true
             }
             // The kernel looks for a descriptor before it looks for a connection, and there is none.
@@ -90,14 +94,30 @@ impl Listener {
         }
     }
 
+    /// Says, now and then, that the configured maximum is reached.
+    pub(crate) fn complain_of_maximum(&mut self, now_s: u32, max: u32) {
+        if self.may_log(now_s) {
+            tracing::warn!(
+                max,
+                "refusing connections: the maximum is reached (the configured one, or what there are descriptors for)"
+            );
+        }
+    }
+
     fn complain(&mut self, now_s: u32, error: &io::Error, what: &str) {
-        if self
-            .logged_s
-            .is_none_or(|logged_s| now_s >= logged_s + LOG_EVERY_S)
-        {
-            self.logged_s = Some(now_s);
+        if self.may_log(now_s) {
             tracing::warn!(%error, "{what}");
         }
+    }
+
+    fn may_log(&mut self, now_s: u32) -> bool {
+        let may = self
+            .logged_s
+            .is_none_or(|logged_s| now_s >= logged_s + LOG_EVERY_S);
+        if may {
+            self.logged_s = Some(now_s);
+        }
+        may
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::pool::Pool;
 use super::reading::Unread;
-use crate::session::Session;
+use crate::session::{Rules, Session};
 use mio::net::TcpStream;
 use std::io::{self, Write};
 
@@ -59,6 +59,16 @@ impl Connection {
             peer_closed: false,
             blocked: false,
         }
+    }
+
+    /// Whether bytes of the client are wanted now: by the session, and by the peer's taking what it is sent.
+    pub(crate) fn reads(&self, rules: &Rules) -> bool {
+        self.takes_answers(rules) && self.session.reads(rules)
+    }
+
+    /// Whether the peer takes what it is sent.
+    pub(crate) fn takes_answers(&self, rules: &Rules) -> bool {
+        self.out.len() < rules.limits.unread_answers_bytes_max()
     }
 
     /// Writes what waits; counts the bytes into `written`.

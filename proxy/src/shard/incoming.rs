@@ -54,7 +54,7 @@ impl Shard {
         if connection.session.ended().is_some() {
             return self.discard(index);
         }
-        if !connection.session.reads(&self.rules) {
+        if !connection.reads(&self.rules) {
             // It becomes ready again when the session wants bytes.
             connection.paused = true;
             return;
@@ -107,7 +107,7 @@ impl Shard {
             return self.see_end(index);
         }
         connection.unread = Unread::keep(&chunk[consumed..], need);
-        if !connection.session.reads(&self.rules) {
+        if !connection.reads(&self.rules) {
             connection.paused = true;
             self.rules.counters.paused_connection.increment();
         }

@@ -297,10 +297,14 @@ impl Shard {
     }
 
     fn admit(&mut self, mut socket: TcpStream) {
-        let counters = &self.rules.counters;
-        if self.table.len() >= self.rules.limits.connections_max {
-            return counters.refused_connections_max.increment();
+        let limits = &self.rules.limits;
+        if !limits
+            .connections_open
+            .try_increment(limits.connections_max)
+        {
+            return self.refuse(limits.connections_max);
         }
+        let counters = &self.rules.counters;
         let handle = self.table.next_handle();
         let token = Token(handle.index as usize + FIRST_CONNECTION);
         let both = Interest::READABLE | Interest::WRITABLE;
@@ -309,6 +313,7 @@ impl Shard {
             .and_then(|()| self.poll.poll.registry().register(&mut socket, token, both));
         if let Err(error) = prepared {
             tracing::debug!(%error, "an accepted connection was gone");
+            limits.connections_open.decrement();
             return counters.accept_errors.increment();
         }
         counters.connections_accepted.increment();
@@ -316,6 +321,13 @@ impl Shard {
         let connection = Connection::new(socket, Session::new(handle), self.rules.now_s);
         self.table.insert(connection);
         self.arm(handle.index);
+    }
+
+    fn refuse(&mut self, max: u32) {
+        self.rules.counters.refused_connections_max.increment();
+        if let Some(listener) = &mut self.listener {
+            listener.complain_of_maximum(self.rules.now_s, max);
+        }
     }
 
     /// Gives the frames to the group, in one piece.
@@ -372,6 +384,7 @@ impl Shard {
     fn close(&mut self, index: u32) {
         if let Some(mut connection) = self.table.remove(index) {
             self.pool.take_back(&mut connection.out);
+            self.rules.limits.connections_open.decrement();
             self.rules.counters.connections_open.decrement();
         }
     }

@@ -93,7 +93,7 @@ impl Shard {
             }
             return;
         }
-        if connection.paused && connection.session.reads(&self.rules) {
+        if connection.paused && connection.reads(&self.rules) {
             // Its clock stood still while we did not read.
             connection.heard_s = self.rules.now_s;
             mark(&mut connection.ready, &mut self.ready, index);
@@ -141,6 +141,10 @@ impl Shard {
         connection.dirty = false;
         let written = connection.write(&mut self.pool, bytes);
         match (connection.session.ended(), written) {
+            // A client that takes its answers again is read from again.
+            (None, Written::All) if connection.paused && connection.reads(&self.rules) => {
+                mark(&mut connection.ready, &mut self.ready, index);
+            }
             (None, Written::All) | (_, Written::Blocked) => {}
             (None, Written::Failed) => self.end(index, End::SocketError),
             (Some(_), Written::Failed) => self.close(index),

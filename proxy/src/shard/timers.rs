@@ -45,8 +45,9 @@ impl Shard {
         }
         connection.visit_s = u32::MAX;
         connection.session.rest();
-        if connection.session.is_connected() && (connection.ready || connection.paused) {
-            // There is something of the client that we have not read: its clock stands still.
+        let unread = connection.ready || connection.paused;
+        if connection.session.is_connected() && unread && connection.takes_answers(&self.rules) {
+            // There is something of the client that we have not read, for reasons of ours: its clock stands still.
             connection.heard_s = now_s;
         }
         let is_over = connection.session.ended().is_some();
