@@ -376,6 +376,8 @@ fn session_records_reach_the_store() {
     );
 }
 
+const PINGS: usize = 16 * 1024 * 1024;
+
 /// A client that asks without end and never takes an answer is not read from any more, and goes on when it does.
 #[test]
 fn a_client_that_does_not_take_its_answers_is_bounded() {
@@ -387,11 +389,10 @@ fn a_client_that_does_not_take_its_answers_is_bounded() {
     let server = Server::start(limits);
     let mut deaf = server.client("deaf");
     let mut socket = deaf.socket.try_clone().expect("a socket");
-    const PINGS: usize = 16 * 1024 * 1024;
     let writer = std::thread::spawn(move || {
         socket
             .write_all(&[0xC0, 0].repeat(PINGS))
-            .expect("read in the end")
+            .expect("read in the end");
     });
     server.wait_for("the pause", |counters| counters.paused_connection.get() > 0);
     server.client("other").ping();
