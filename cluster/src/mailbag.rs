@@ -168,7 +168,12 @@ mod tests {
     /// A wake function with a memory of one, as an eventfd has, and its other end.
     fn bell() -> (Wake, Receiver<()>) {
         let (ring, hear): (SyncSender<()>, _) = sync_channel(1);
-        (Box::new(move || drop(ring.try_send(()))), hear)
+        (
+            Box::new(move || {
+                let _full_is_fine = ring.try_send(());
+            }),
+            hear,
+        )
     }
 
     #[test]
@@ -221,18 +226,14 @@ mod tests {
         let (wake_receiver, receiver_hears) = bell();
         let (wake_sender, sender_hears) = bell();
         let bag = Arc::new(Mailbag::new(64, wake_receiver, wake_sender));
-        let sender = std::thread::spawn({
-            let bag = Arc::clone(&bag);
-            move || {
-                let mut batch = Vec::new();
-                for n in 0..FRAMES {
-                    batch.push(n);
-                    bag.send(&mut batch, 16);
-                    while bag.wait_for_room() {
-                        sender_hears
-                            .recv_timeout(PATIENCE)
-                            .expect("room is announced");
-                    }
+        let sent = Arc::clone(&bag);
+        let sender = std::thread::spawn(move || {
+            for n in 0..FRAMES {
+                sent.send(&mut vec![n], 16);
+                while sent.wait_for_room() {
+                    sender_hears
+                        .recv_timeout(PATIENCE)
+                        .expect("room is announced");
                 }
             }
         });
