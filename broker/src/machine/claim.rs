@@ -100,7 +100,10 @@ impl State {
         let session = self.clients.get_mut(client).expect("it is owned");
         let (epoch, was_attached) = (session.epoch, session.attached().is_some());
         session.owner = Owner::None;
-        let will = session.rare.as_mut().and_then(|rare| rare.will.take());
+        let will = session.rare.as_mut().and_then(|rare| {
+            rare.page_asked = false;
+            rare.will.take()
+        });
         self.forget_unlogged_ids(client);
         if was_attached {
             self.counters.attached -= 1;

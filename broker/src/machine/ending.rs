@@ -81,6 +81,10 @@ impl State {
             // CONNACK never left: the connection that had this will never was.
             rare.will = None;
         }
+        if let Some(rare) = &mut session.rare {
+            // Whoever was asked may be gone, and the next Attach asks anew.
+            rare.page_asked = false;
+        }
         session.owner = Owner::None;
     }
 

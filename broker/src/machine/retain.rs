@@ -144,43 +144,58 @@ impl State {
 
     /// The leader says that it is time for the next page.
     pub(super) fn page(&mut self, actor: Actor, out: &mut Effects) {
-        if self.fenced(actor).is_some() {
-            self.run_cursors(actor.client, out);
-        }
-    }
-
-    /// Sends one page of each subscription that has retained messages left, and room for them in the mailbox.
-    pub(super) fn run_cursors(&mut self, client: ClientNo, out: &mut Effects) {
-        let Some(rare) = self.clients.get_mut(client).and_then(|s| s.rare.as_mut()) else {
+        let Some(session) = self.fenced(actor) else {
             return;
         };
-        let all = std::mem::take(&mut rare.cursors);
-        let mut left = Vec::new();
-        let mut stopped_by_page = false;
-        for mut pending in all {
-            if !pending.is_qos0() && !self.has_page_room(client) {
-                left.push(pending);
-                continue;
-            }
+        if let Some(rare) = &mut session.rare {
+            rare.page_asked = false;
+        }
+        self.run_cursors(actor.client, out);
+    }
+
+    /// Sends one page to a subscription that has retained messages left, and room for them in the mailbox. Where
+    /// another page could follow at once, the leader is asked for it, so that one command stays short.
+    pub(super) fn run_cursors(&mut self, client: ClientNo, out: &mut Effects) {
+        if let Some(mut pending) = self.next_cursor(client) {
             pending.from = self.send_page(client, &pending, out);
             if pending.from.is_some() {
-                stopped_by_page |= pending.is_qos0() || self.has_page_room(client);
-                left.push(pending);
+                let session = self.clients.get_mut(client).expect("it was there");
+                session.rare_mut().cursors.push(pending);
             }
         }
-        let session = self.clients.get_mut(client).expect("it was there");
+        let more = self.runnable_cursor(client).is_some();
+        let Some(session) = self.clients.get_mut(client) else {
+            return;
+        };
         let actor = Actor {
             client,
             epoch: session.epoch,
         };
+        // While nobody is connected the next Attach goes on.
         let is_owned = session.owner != Owner::None;
-        if let Some(rare) = &mut session.rare {
-            rare.cursors = left;
-        }
-        // While nobody is connected the next Attach goes on; a full mailbox's next Ack does.
-        if stopped_by_page && is_owned {
+        if let Some(rare) = &mut session.rare
+            && more
+            && is_owned
+            && !rare.page_asked
+        {
+            rare.page_asked = true;
             out.leader.push(LeaderEffect::PagesLeft { actor });
         }
+    }
+
+    /// The first subscription that could get a page now: the mailbox has room, or it needs none.
+    fn runnable_cursor(&self, client: ClientNo) -> Option<usize> {
+        let cursors = self.clients.get(client)?.cursors();
+        let has_room = self.has_page_room(client);
+        cursors
+            .iter()
+            .position(|pending| pending.is_qos0() || has_room)
+    }
+
+    fn next_cursor(&mut self, client: ClientNo) -> Option<PendingRetained> {
+        let place = self.runnable_cursor(client)?;
+        let rare = self.clients.get_mut(client)?.rare.as_mut()?;
+        Some(rare.cursors.remove(place))
     }
 
     /// A page goes into the mailbox when less than a page waits there.

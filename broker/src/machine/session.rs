@@ -63,6 +63,8 @@ pub(super) struct Rare {
     pub(super) qos2_ids: Vec<u16>,
     /// Retained messages still to send.
     pub(super) cursors: Vec<PendingRetained>,
+    /// Whether the leader was asked for the next page and has not come with it.
+    pub(super) page_asked: bool,
     /// Numbers of the shared queues this session is a member of, sorted.
     pub(super) shared: Vec<u32>,
 }
@@ -108,6 +110,7 @@ impl Rare {
         self.will.is_none()
             && self.qos2_ids.is_empty()
             && self.cursors.is_empty()
+            && !self.page_asked
             && self.shared.is_empty()
     }
 }

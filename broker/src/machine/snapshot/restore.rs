@@ -159,6 +159,7 @@ fn session(fields: &mut Fields<'_>) -> Part<Session> {
         will_due_ms: fields.option(Fields::u64)?,
         qos2_ids: fields.list(Fields::u16)?,
         cursors: fields.list(pending_retained)?,
+        page_asked: fields.flag()?,
         shared: Vec::new(),
     };
     let rare = (!rare.is_empty()).then(|| Box::new(rare));

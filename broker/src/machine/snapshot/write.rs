@@ -160,7 +160,8 @@ fn rare(rare: &Rare, out: Out<'_>) -> io::Result<()> {
         put_u64(*due_ms, out)
     })?;
     put_list(&rare.qos2_ids, out, |id, out| put_u16(*id, out))?;
-    put_list(&rare.cursors, out, pending_retained)
+    put_list(&rare.cursors, out, pending_retained)?;
+    put_u8(u8::from(rare.page_asked), out)
 }
 
 fn pending_retained(pending: &PendingRetained, out: Out<'_>) -> io::Result<()> {

@@ -12,6 +12,13 @@ use cluster::ids::{Actor, ClientNo, Epoch, LinkNo};
 use proptest::prelude::*;
 use protocol::{QoS, SubscribeOptions, TopicFilter};
 
+const NOWHERE: StoredAt = StoredAt {
+    segment: 0,
+    record: 0,
+    offset: 0,
+    len: 0,
+};
+
 const AT: Location = Location {
     segment: 3,
     offset: 70,
@@ -26,37 +33,48 @@ fn actor() -> Actor {
 
 /// Every kind of command, with every optional part there and away.
 fn all() -> Vec<Command> {
+    [of_the_leader(), of_clients(), with_messages()].concat()
+}
+
+fn of_the_leader() -> Vec<Command> {
+    let producer = Producer {
+        node: 1,
+        shard: 2,
+        incarnation: u64::MAX,
+    };
+    let link = LinkNo(1023);
+    let first = 1 << 60;
+    let attach = |actor, if_free| Command::Attach { actor, if_free };
+    vec![
+        Command::LeaderStart,
+        Command::LinkUp { link, producer },
+        Command::LinkDown { link: LinkNo(0) },
+        Command::From { link, first },
+        attach(None, true),
+        attach(Some(actor()), false),
+        Command::Page { actor: actor() },
+        Command::Tick,
+    ]
+}
+
+fn of_clients() -> Vec<Command> {
     let actor = actor();
-    let at = StoredAt {
-        segment: 0,
-        record: 0,
-        offset: 0,
-        len: 0,
-    };
-    let publish = |qos: QoS| Publish {
-        actor,
-        packet_id: (qos > QoS::AtMostOnce).then(|| id(0x1234)),
-        qos,
-        retain: qos == QoS::AtLeastOnce,
-        message: message("some/topic", "payload").with_expiry_s(Some(9)),
-    };
     let filter = |text| TopicFilter::new(text).expect("a filter");
+    let shared_options = SubscribeOptions::from_u8(0b10_1010).expect("valid");
     let subscribe = Subscribe {
         actor,
         packet_id: id(2),
         subscription_id: 0x0fff_ffff,
         filters: vec![
             (filter("a/+"), SubscribeOptions::default()),
-            (
-                filter("$share/g/#"),
-                SubscribeOptions::from_u8(0b10_1010).expect("valid"),
-            ),
+            (filter("$share/g/#"), shared_options),
         ],
     };
+    let (packet_id, filters) = (id(3), vec![filter("a/+")]);
     let unsubscribe = Unsubscribe {
         actor,
-        packet_id: id(3),
-        filters: vec![filter("a/+")],
+        packet_id,
+        filters,
     };
     let gone = |expiry_s, will| {
         Command::Disconnect(Box::new(Disconnect {
@@ -65,36 +83,15 @@ fn all() -> Vec<Command> {
             will,
         }))
     };
+    let (will, clean_start) = (Some(Box::new(will("w", 5))), true);
     let with_will = Claim {
-        will: Some(Box::new(will("w", 5))),
-        clean_start: true,
+        will,
+        clean_start,
         ..claim("ü")
     };
     let mut commands = vec![
-        Command::LeaderStart,
-        Command::LinkUp {
-            link: LinkNo(1023),
-            producer: Producer {
-                node: 1,
-                shard: 2,
-                incarnation: u64::MAX,
-            },
-        },
-        Command::LinkDown { link: LinkNo(0) },
-        Command::From {
-            link: LinkNo(5),
-            first: 1 << 60,
-        },
         Command::Claim(Box::new(claim("a"))),
         Command::Claim(Box::new(with_will)),
-        Command::Attach {
-            actor: None,
-            if_free: true,
-        },
-        Command::Attach {
-            actor: Some(actor),
-            if_free: false,
-        },
         Command::Release {
             actor,
             packet_id: id(65_535),
@@ -104,23 +101,7 @@ fn all() -> Vec<Command> {
         gone(None, WillFate::Dropped),
         gone(Some(77), WillFate::Published),
         gone(Some(0), WillFate::Kept),
-        Command::Page { actor },
-        Command::Tick,
-        Command::WillPublish {
-            client: actor.client,
-            epoch: actor.epoch,
-            publish: publish(QoS::AtLeastOnce),
-            at,
-        },
-        Command::Relocate {
-            message: MessageRef { place: 4, seq: 5 },
-            copy: message("t", "copy"),
-            at,
-        },
     ];
-    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
-        commands.push(Command::Publish(publish(qos), at));
-    }
     for kind in [
         AckKind::Ack,
         AckKind::Received,
@@ -132,6 +113,38 @@ fn all() -> Vec<Command> {
             packet_id: id(9),
             kind,
         }));
+    }
+    commands
+}
+
+fn with_messages() -> Vec<Command> {
+    let actor = actor();
+    let publish = |qos: QoS| Publish {
+        actor,
+        packet_id: (qos > QoS::AtMostOnce).then(|| id(0x1234)),
+        qos,
+        retain: qos == QoS::AtLeastOnce,
+        message: message("some/topic", "payload").with_expiry_s(Some(9)),
+    };
+    let (client, epoch, at) = (actor.client, actor.epoch, NOWHERE);
+    let moved = MessageRef { place: 4, seq: 5 };
+    let copy = message("t", "copy");
+    let will = publish(QoS::AtLeastOnce);
+    let mut commands = vec![
+        Command::WillPublish {
+            client,
+            epoch,
+            publish: will,
+            at,
+        },
+        Command::Relocate {
+            message: moved,
+            copy,
+            at,
+        },
+    ];
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        commands.push(Command::Publish(publish(qos), NOWHERE));
     }
     commands
 }
