@@ -52,7 +52,10 @@ fn message(id: u16) -> Publish {
 
 #[test]
 fn a_publish_sent_again_before_its_pubrel_is_taken_once() {
-    for (loss, version) in [(Loss::Connection, Version::V5), (Loss::Broker, Version::V311)] {
+    for (loss, version) in [
+        (Loss::Connection, Version::V5),
+        (Loss::Broker, Version::V311),
+    ] {
         let mut broker = Broker::start();
         absent(&broker);
         let connect = Connect::v5("pub").version(version).persistent();
@@ -126,9 +129,19 @@ fn a_delivery_without_pubrec_comes_again_as_it_was() {
         let mut sub = lose(loss, &mut broker, sub, &connect);
         let again = sub.recv_publish();
         assert!(again.dup, "[MQTT-3.3.1-1] after loss of the {loss:?}");
-        assert_eq!((again.id, again.text()), (first.id, first.text()), "[MQTT-4.4.0-1]");
+        assert_eq!(
+            (again.id, again.text()),
+            (first.id, first.text()),
+            "[MQTT-4.4.0-1]"
+        );
         sub.send(&wire::ack(wire::PUBREC, again.id));
-        assert_eq!(sub.recv(), Packet::PubRel { id: first.id, code: 0 });
+        assert_eq!(
+            sub.recv(),
+            Packet::PubRel {
+                id: first.id,
+                code: 0
+            }
+        );
     }
 }
 
@@ -144,10 +157,18 @@ fn after_pubrec_only_the_pubrel_comes_again() {
         sub.send(&wire::ack(wire::PUBREC, id));
         assert_eq!(sub.recv(), Packet::PubRel { id, code: 0 });
         let mut sub = lose(loss, &mut broker, sub, &connect);
-        assert_eq!(sub.recv(), Packet::PubRel { id, code: 0 }, "after loss of the {loss:?}");
+        assert_eq!(
+            sub.recv(),
+            Packet::PubRel { id, code: 0 },
+            "after loss of the {loss:?}"
+        );
         sub.send(&wire::ack(wire::PUBCOMP, id));
         sub.ping();
-        assert_eq!(received(&broker), Vec::<String>::new(), "delivered once only");
+        assert_eq!(
+            received(&broker),
+            Vec::<String>::new(),
+            "delivered once only"
+        );
     }
 }
 
@@ -163,5 +184,9 @@ fn a_pubrec_with_an_error_ends_the_delivery() {
     sub.send(&wire::frame(wire::PUBREC, &refuse));
     sub.ping();
     sub.disconnect();
-    assert_eq!(received(&broker), Vec::<String>::new(), "[MQTT 5, 4.3.3]: treated as delivered");
+    assert_eq!(
+        received(&broker),
+        Vec::<String>::new(),
+        "[MQTT 5, 4.3.3]: treated as delivered"
+    );
 }

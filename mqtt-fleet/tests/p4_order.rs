@@ -4,28 +4,38 @@ mod common;
 
 use common::{Broker, Client, Connect, Publish, Version, prop, wire};
 
+/// Publishes numbers, as many at a time as the broker takes unacknowledged.
 fn send_numbers(client: &mut Client, topic: &str, qos: u8, numbers: std::ops::Range<u16>) {
-    let mut bytes = Vec::new();
-    for n in numbers.clone() {
-        let p = Publish::new(topic, qos, n.to_string()).id(n + 1);
-        bytes.extend(wire::publish(client.version, &p));
-    }
-    client.send(&bytes);
-    for n in numbers {
-        match qos {
-            1 => assert!(client.await_puback(n + 1) < 0x80),
-            2 => {
-                assert!(client.await_pubrec(n + 1) < 0x80);
-                client.release(n + 1);
+    let window = client.send_window().min(500);
+    let all: Vec<u16> = numbers.collect();
+    for block in all.chunks(usize::from(window)) {
+        let mut bytes = Vec::new();
+        for n in block {
+            let p = Publish::new(topic, qos, n.to_string()).id(n + 1);
+            bytes.extend(wire::publish(client.version, &p));
+        }
+        client.send(&bytes);
+        for n in block {
+            match qos {
+                1 => assert!(client.await_puback(n + 1) < 0x80),
+                2 => {
+                    assert!(client.await_pubrec(n + 1) < 0x80);
+                    client.release(n + 1);
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
 }
 
 fn assert_numbers(client: &mut Client, numbers: std::ops::Range<u16>) {
     for n in numbers {
-        assert_eq!(client.take().text(), n.to_string(), "order at {}", client.id);
+        assert_eq!(
+            client.take().text(),
+            n.to_string(),
+            "order at {}",
+            client.id
+        );
     }
 }
 
@@ -65,7 +75,11 @@ fn publishers_do_not_disturb_each_others_order() {
     for _ in 0..2000 {
         let got = sub.take();
         let publisher: usize = got.topic[2..].parse().expect("t/<number>");
-        assert_eq!(got.text(), next[publisher].to_string(), "order of publisher {publisher}");
+        assert_eq!(
+            got.text(),
+            next[publisher].to_string(),
+            "order of publisher {publisher}"
+        );
         next[publisher] += 1;
     }
     for publisher in publishers {
@@ -76,29 +90,44 @@ fn publishers_do_not_disturb_each_others_order() {
 #[test]
 fn redelivery_keeps_the_order_and_the_identifiers() {
     let broker = Broker::start();
-    let connect = Connect::v5("sub").persistent().prop_two(prop::RECEIVE_MAXIMUM, 10);
+    let connect = Connect::v5("sub")
+        .persistent()
+        .prop_two(prop::RECEIVE_MAXIMUM, 10);
     let mut sub = connect.open(&broker);
     sub.subscribe("t", 1);
     send_numbers(&mut Connect::v5("pub").open(&broker), "t", 1, 0..50);
-    let mut sent: Vec<(u16, String)> =
-        (0..10).map(|_| sub.recv_publish()).map(|p| (p.id, p.text())).collect();
+    let mut sent: Vec<(u16, String)> = (0..10)
+        .map(|_| sub.recv_publish())
+        .map(|p| (p.id, p.text()))
+        .collect();
     // Acknowledged out of order: the holes must come again, in order, before anything new.
     for at in [7, 2, 5] {
         sub.send(&wire::ack(wire::PUBACK, sent.remove(at).0));
     }
     sub.ping();
-    let more: Vec<_> = (0..3).map(|_| sub.recv_publish()).map(|p| (p.id, p.text())).collect();
+    let more: Vec<_> = (0..3)
+        .map(|_| sub.recv_publish())
+        .map(|p| (p.id, p.text()))
+        .collect();
     sent.extend(more);
     sub.disconnect();
     let mut sub = connect.open(&broker);
     let mut last = None;
     for (i, (id, text)) in sent.iter().enumerate() {
         let again = sub.recv_publish();
-        assert_eq!((again.id, &again.text()), (*id, text), "number {i} of what was not acknowledged");
+        assert_eq!(
+            (again.id, &again.text()),
+            (*id, text),
+            "number {i} of what was not acknowledged"
+        );
         assert!(again.dup);
         last = Some(again);
     }
-    let reached: u16 = last.expect("ten were out").text().parse().expect("a number");
+    let reached: u16 = last
+        .expect("ten were out")
+        .text()
+        .parse()
+        .expect("a number");
     for (id, _) in &sent {
         sub.send(&wire::ack(wire::PUBACK, *id));
     }

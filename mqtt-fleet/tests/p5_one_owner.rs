@@ -5,7 +5,9 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{Broker, Client, Connect, Got, Options, PATIENCE, Packet, Publish, Version, prop, wire};
+use common::{
+    Broker, Client, Connect, Got, Options, PATIENCE, Packet, Publish, Version, prop, wire,
+};
 
 #[test]
 fn the_older_connection_is_told_and_closed() {
@@ -15,7 +17,11 @@ fn the_older_connection_is_told_and_closed() {
         let mut old = connect.open(&broker);
         let mut new = connect.open(&broker);
         let code = old.expect_closed();
-        assert_eq!(code, (version == Version::V5).then_some(0x8e), "session taken over");
+        assert_eq!(
+            code,
+            (version == Version::V5).then_some(0x8e),
+            "session taken over"
+        );
         new.ping();
         new.disconnect();
     }
@@ -37,7 +43,10 @@ fn the_session_moves_with_what_was_not_acknowledged() {
     let mut new = connect.open(&broker);
     assert!(new.present);
     let again = new.take();
-    assert_eq!((again.text(), again.id, again.dup), ("two".to_owned(), second.id, true));
+    assert_eq!(
+        (again.text(), again.id, again.dup),
+        ("two".to_owned(), second.id, true)
+    );
     assert_ne!(first.id, second.id);
     assert_eq!(old.expect_closed(), Some(0x8e));
     new.assert_no_publish();
@@ -65,7 +74,10 @@ fn an_acknowledgement_of_the_old_connection_changes_nothing_any_more() {
 /// after the new CONNACK; none of that may reach the old connection.
 #[test]
 fn nothing_published_after_the_new_connack_reaches_the_old_connection() {
-    let broker = Broker::start_with(Options { shards: Some(2), ..Options::default() });
+    let broker = Broker::start_with(Options {
+        shards: Some(2),
+        ..Options::default()
+    });
     let connect = Connect::v5("same").persistent();
     let mut old = connect.open(&broker);
     old.subscribe("t/#", 1);
@@ -79,7 +91,11 @@ fn nothing_published_after_the_new_connack_reaches_the_old_connection() {
                 let mut publisher = Connect::v5(&format!("pub{qos}")).open_at(addr);
                 let topic = if qos == 1 { "t/x" } else { "u/x" };
                 while !done.load(Ordering::SeqCst) {
-                    let text = if flag.load(Ordering::SeqCst) { "after" } else { "before" };
+                    let text = if flag.load(Ordering::SeqCst) {
+                        "after"
+                    } else {
+                        "before"
+                    };
                     publisher.publish(&Publish::new(topic, qos, text));
                     publisher.ping();
                 }
@@ -124,12 +140,17 @@ fn many_take_over_at_once_and_one_remains() {
     let racers: Vec<_> = (0..20)
         .map(|_| {
             std::thread::spawn(move || {
-                Connect::v5("raced").resume().prop_four(prop::SESSION_EXPIRY, 100).open_at(addr)
+                Connect::v5("raced")
+                    .resume()
+                    .prop_four(prop::SESSION_EXPIRY, 100)
+                    .open_at(addr)
             })
         })
         .collect();
-    let mut clients: Vec<Client> =
-        racers.into_iter().map(|r| r.join().expect("every one gets its CONNACK")).collect();
+    let mut clients: Vec<Client> = racers
+        .into_iter()
+        .map(|r| r.join().expect("every one gets its CONNACK"))
+        .collect();
     // A last one beats them all, whatever their order was.
     let mut last = Connect::v5("raced").persistent().open(&broker);
     for client in &mut clients {

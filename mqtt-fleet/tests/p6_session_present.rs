@@ -10,7 +10,9 @@ const PERSISTENT: [Version; 3] = [Version::V31, Version::V311, Version::V5];
 fn a_new_client_has_none_and_a_known_one_has() {
     let broker = Broker::start();
     for version in PERSISTENT {
-        let connect = Connect::v5(&format!("{version:?}")).version(version).persistent();
+        let connect = Connect::v5(&format!("{version:?}"))
+            .version(version)
+            .persistent();
         let client = connect.open(&broker);
         assert!(!client.present, "{version:?}: nothing to resume yet");
         client.disconnect();
@@ -24,15 +26,31 @@ fn a_new_client_has_none_and_a_known_one_has() {
 fn a_clean_start_never_has_one() {
     let broker = Broker::start();
     Connect::v5("c").persistent().open(&broker).disconnect();
-    assert!(!Connect::v5("c").prop_four(prop::SESSION_EXPIRY, 100).open(&broker).present, "[MQTT-3.2.2-2]");
-    assert!(Connect::v5("c").persistent().open(&broker).present, "the new one is kept");
+    assert!(
+        !Connect::v5("c")
+            .prop_four(prop::SESSION_EXPIRY, 100)
+            .open(&broker)
+            .present,
+        "[MQTT-3.2.2-2]"
+    );
+    assert!(
+        Connect::v5("c").persistent().open(&broker).present,
+        "the new one is kept"
+    );
 }
 
 #[test]
 fn present_means_routable_at_once() {
     let mut broker = Broker::start();
     let mut client = Connect::v5("c").persistent().open(&broker);
-    let filters = ["a", "a/+", "+/b", "#", "$share/g/s/t", "deep/er/and/deeper/#"];
+    let filters = [
+        "a",
+        "a/+",
+        "+/b",
+        "#",
+        "$share/g/s/t",
+        "deep/er/and/deeper/#",
+    ];
     for filter in filters {
         client.subscribe(filter, 1);
     }
@@ -44,12 +62,22 @@ fn present_means_routable_at_once() {
         }
         let mut client = Connect::v5("c").persistent().open(&broker);
         assert!(client.present);
-        for topic in ["a", "a/x", "x/b", "anything/else", "deep/er/and/deeper/still"] {
+        for topic in [
+            "a",
+            "a/x",
+            "x/b",
+            "anything/else",
+            "deep/er/and/deeper/still",
+        ] {
             assert_eq!(client.publish(&Publish::new(topic, 1, topic)), 0);
             assert_eq!(client.take().text(), topic, "after a crash: {crash}");
         }
         client.publish(&Publish::new("s/t", 1, "shared"));
-        assert_eq!(client.take_texts(2), ["shared", "shared"], "by `#` and by the share");
+        assert_eq!(
+            client.take_texts(2),
+            ["shared", "shared"],
+            "by `#` and by the share"
+        );
         client.assert_no_publish();
         client.disconnect();
     }
@@ -83,7 +111,10 @@ fn thousands_of_sessions_are_present_after_a_crash() {
     for i in 0..N {
         let mut client = Connect::v5(&format!("s{i}")).persistent().open(&broker);
         assert!(client.present, "session {i}");
-        assert_eq!(publisher.publish(&Publish::new(&format!("own/{i}"), 1, "x")), 0);
+        assert_eq!(
+            publisher.publish(&Publish::new(&format!("own/{i}"), 1, "x")),
+            0
+        );
         assert_eq!(client.take().topic, format!("own/{i}"));
     }
 }

@@ -318,7 +318,7 @@ fn other_command(program: &Path, data: &Path, addr: SocketAddr) -> Vec<String> {
     writeln!(text, "allow_anonymous true\nuser root\npersistence true").expect("to a string");
     writeln!(text, "autosave_interval 1\nautosave_on_changes true").expect("to a string");
     writeln!(text, "persistence_location {}/", data.display()).expect("to a string");
-    writeln!(text, "max_queued_messages 0\nmax_inflight_messages 20").expect("to a string");
+    writeln!(text, "max_queued_messages 0\nmax_inflight_messages 1000").expect("to a string");
     std::fs::write(&file, text).expect("a writable place");
     vec![
         program.display().to_string(),

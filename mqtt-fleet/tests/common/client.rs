@@ -132,7 +132,11 @@ impl Connect {
         client.id.clone_from(&self.client_id);
         client.try_send(&self.encode())?;
         match client.next(PATIENCE) {
-            Got::Packet(Packet::ConnAck { present, code, props }) => {
+            Got::Packet(Packet::ConnAck {
+                present,
+                code,
+                props,
+            }) => {
                 assert_eq!(code, 0, "CONNACK for {} says {code:#x}", self.client_id);
                 client.present = present;
                 client.connack = props;
@@ -188,7 +192,10 @@ pub(crate) struct Client {
 impl Client {
     /// A TCP connection that has not sent CONNECT.
     pub(crate) fn raw(addr: SocketAddr, version: Version) -> Self {
-        Self::over(TcpStream::connect(addr).expect("the broker accepts connections"), version)
+        Self::over(
+            TcpStream::connect(addr).expect("the broker accepts connections"),
+            version,
+        )
     }
 
     fn over(stream: TcpStream, version: Version) -> Self {
@@ -220,6 +227,13 @@ impl Client {
     pub(crate) fn fresh_id(&mut self) -> u16 {
         self.last_id = self.last_id.checked_add(1).unwrap_or(1);
         self.last_id
+    }
+
+    /// Messages of `QoS` 1 and 2 that may be unacknowledged at the broker.
+    pub(crate) fn send_window(&self) -> u16 {
+        self.connack
+            .number(prop::RECEIVE_MAXIMUM)
+            .map_or(u16::MAX, |n| n as u16)
     }
 
     /// The next packet, oldest first.

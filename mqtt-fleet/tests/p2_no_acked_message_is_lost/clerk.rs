@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::common::{Client, Connect, Dice, Got, PATIENCE, Packet, Props, Publish, Version, prop, wire};
+use crate::common::{
+    Client, Connect, Dice, Got, PATIENCE, Packet, Props, Publish, Version, prop, wire,
+};
 use crate::stage::{Phase, Stage};
 
 const TOPICS: u64 = 40;
@@ -40,8 +42,13 @@ pub(crate) fn run(stage: &Stage, seed: u64) {
     let mut failed = 0;
     while let Some(generation) = stage.await_up(failed) {
         failed = generation;
-        let Some(mut client) = connect.dial(stage.addr) else { continue };
-        assert!(client.present || !clerk.known, "session present is 0 after a CONNACK was seen");
+        let Some(mut client) = connect.dial(stage.addr) else {
+            continue;
+        };
+        assert!(
+            client.present || !clerk.known,
+            "session present is 0 after a CONNACK was seen"
+        );
         clerk.known = true;
         if clerk.shift(stage, &mut client).is_some() {
             return;
@@ -108,9 +115,17 @@ impl Clerk {
     /// A newcomer gets exactly what was acknowledged.
     fn look_at_retained(&self, stage: &Stage) -> Option<()> {
         let mut fresh = Connect::v5("newcomer").keep_alive(0).dial(stage.addr)?;
-        fresh.try_send(&wire::subscribe(Version::V5, 1, &[("kept/#", 1)], &Props::new()))?;
-        let mut expected: BTreeMap<String, u64> =
-            self.kept.iter().filter_map(|(t, k)| Some((t.clone(), k.acked?))).collect();
+        fresh.try_send(&wire::subscribe(
+            Version::V5,
+            1,
+            &[("kept/#", 1)],
+            &Props::new(),
+        ))?;
+        let mut expected: BTreeMap<String, u64> = self
+            .kept
+            .iter()
+            .filter_map(|(t, k)| Some((t.clone(), k.acked?)))
+            .collect();
         let mut acked = false;
         while !acked || !expected.is_empty() {
             match fresh.next(PATIENCE) {
@@ -122,7 +137,10 @@ impl Clerk {
                     fresh.try_send(&wire::ack(wire::PUBACK, p.id))?;
                 }
                 Got::Closed => return None,
-                other => panic!("{} retained messages are missing ({other:?}): {expected:?}", expected.len()),
+                other => panic!(
+                    "{} retained messages are missing ({other:?}): {expected:?}",
+                    expected.len()
+                ),
             }
         }
         Some(())
@@ -137,15 +155,26 @@ impl Clerk {
             let mut client = owner(number).dial(stage.addr)?;
             assert!(client.present, "session {number} is gone");
             client.try_send(&wire::unsubscribe(Version::V5, 1, &private(number)))?;
-            await_packet(&mut client, |p| matches!(p, Packet::UnsubAck { codes, .. } if codes == &[0]))?;
+            await_packet(
+                &mut client,
+                |p| matches!(p, Packet::UnsubAck { codes, .. } if codes == &[0]),
+            )?;
             self.unsubscribed.push(number);
         } else {
             self.next_client += 1;
             let number = self.next_client;
             let mut client = owner(number).dial(stage.addr)?;
             let filter = private(number);
-            client.try_send(&wire::subscribe(Version::V5, 1, &[(&filter, 1)], &Props::new()))?;
-            await_packet(&mut client, |p| matches!(p, Packet::SubAck { codes, .. } if codes == &[1]))?;
+            client.try_send(&wire::subscribe(
+                Version::V5,
+                1,
+                &[(&filter, 1)],
+                &Props::new(),
+            ))?;
+            await_packet(
+                &mut client,
+                |p| matches!(p, Packet::SubAck { codes, .. } if codes == &[1]),
+            )?;
             self.subscribed.push(number);
         }
         Some(())
@@ -164,7 +193,9 @@ impl Clerk {
             // An older one may stand before it: its PUBACK may have died with the broker.
             loop {
                 let packet = await_packet(&mut session, |p| matches!(p, Packet::Publish(_)))?;
-                let Packet::Publish(p) = packet else { panic!("{packet:?} is no PUBLISH") };
+                let Packet::Publish(p) = packet else {
+                    panic!("{packet:?} is no PUBLISH")
+                };
                 session.try_send(&wire::ack(wire::PUBACK, p.id))?;
                 if p.text() == text {
                     break;
@@ -172,7 +203,8 @@ impl Clerk {
             }
         }
         for _ in 0..2.min(self.unsubscribed.len()) {
-            let number = self.unsubscribed[self.dice.below(self.unsubscribed.len() as u64) as usize];
+            let number =
+                self.unsubscribed[self.dice.below(self.unsubscribed.len() as u64) as usize];
             let code = tell(client, number, "unwanted")?;
             assert_eq!(code, 0x10, "session {number} has unsubscribed");
         }
@@ -185,7 +217,10 @@ fn retained(topic: &str, value: Option<u64>) -> Publish {
 }
 
 fn owner(number: u64) -> Connect {
-    Connect::v5(&format!("owner-{number}")).resume().keep_alive(0).prop_four(prop::SESSION_EXPIRY, 3600)
+    Connect::v5(&format!("owner-{number}"))
+        .resume()
+        .keep_alive(0)
+        .prop_four(prop::SESSION_EXPIRY, 3600)
 }
 
 fn private(number: u64) -> String {
@@ -197,7 +232,10 @@ fn tell(client: &mut Client, number: u64, text: &str) -> Option<u8> {
     let id = client.fresh_id();
     let p = Publish::new(&private(number), 1, text).id(id);
     client.try_send(&wire::publish(Version::V5, &p))?;
-    match await_packet(client, |p| matches!(p, Packet::PubAck { id: i, .. } if *i == id))? {
+    match await_packet(
+        client,
+        |p| matches!(p, Packet::PubAck { id: i, .. } if *i == id),
+    )? {
         Packet::PubAck { code, .. } => Some(code),
         other => panic!("{other:?} is no PUBACK"),
     }

@@ -30,13 +30,15 @@ const ACKS_PER_ROUND: u64 = PUBLISHERS as u64 * 2 * BUDGET;
 
 #[test]
 fn kill_9_at_random_moments() {
-    let rounds = std::env::var("MQTT_FLEET_KILL_ROUNDS")
-        .map_or(10, |text| text.parse().expect("MQTT_FLEET_KILL_ROUNDS is a number"));
+    let rounds = std::env::var("MQTT_FLEET_KILL_ROUNDS").map_or(10, |text| {
+        text.parse().expect("MQTT_FLEET_KILL_ROUNDS is a number")
+    });
     let mut dice = Dice::new();
     let mut broker = Broker::start();
     let stage = Arc::new(Stage::new(broker.addr));
-    let streams: Vec<Stream> =
-        (0..PUBLISHERS).flat_map(|p| [1, 2].map(|qos| Stream { publisher: p, qos })).collect();
+    let streams: Vec<Stream> = (0..PUBLISHERS)
+        .flat_map(|p| [1, 2].map(|qos| Stream { publisher: p, qos }))
+        .collect();
 
     // Every subscriber has its SUBACK before the first message is published.
     let subscribers = start_subscribers(&stage, &streams, &mut dice);
@@ -54,10 +56,17 @@ fn kill_9_at_random_moments() {
         killed_in_flight += u64::from(stage.down());
         let since = Instant::now();
         broker.restart();
-        println!("round {round}: {} acknowledged, back after {:?}", stage.acks(), since.elapsed());
+        println!(
+            "round {round}: {} acknowledged, back after {:?}",
+            stage.acks(),
+            since.elapsed()
+        );
         stage.up();
     }
-    assert!(killed_in_flight > rounds / 2, "only {killed_in_flight} of {rounds} kills hit unfinished work");
+    assert!(
+        killed_in_flight > rounds / 2,
+        "only {killed_in_flight} of {rounds} kills hit unfinished work"
+    );
     stage.finish_publishing();
     for publisher in publishers {
         publisher.join().expect("no publisher panics");
@@ -68,7 +77,10 @@ fn kill_9_at_random_moments() {
         subscriber.join().expect("no subscriber panics");
     }
     stage.assert_no_violation();
-    println!("{} acknowledgements over {rounds} kills, none broken", stage.acks());
+    println!(
+        "{} acknowledgements over {rounds} kills, none broken",
+        stage.acks()
+    );
 }
 
 /// A thread whose panic ends the test at once rather than at the next deadline.
@@ -77,16 +89,21 @@ fn actor(stage: &Arc<Stage>, name: &str, work: impl FnOnce() + Send + 'static) -
     let named = thread::Builder::new().name(name.clone());
     let run = move || {
         if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
-            let text = panic
-                .downcast_ref::<String>()
-                .map_or_else(|| panic.downcast_ref::<&str>().unwrap_or(&"").to_string(), Clone::clone);
+            let text = panic.downcast_ref::<String>().map_or_else(
+                || panic.downcast_ref::<&str>().unwrap_or(&"").to_string(),
+                Clone::clone,
+            );
             stage.violation(format!("{name}: {text}"));
         }
     };
     named.spawn(run).expect("threads can be started")
 }
 
-fn start_subscribers(stage: &Arc<Stage>, streams: &[Stream], dice: &mut Dice) -> Vec<JoinHandle<()>> {
+fn start_subscribers(
+    stage: &Arc<Stage>,
+    streams: &[Stream],
+    dice: &mut Dice,
+) -> Vec<JoinHandle<()>> {
     let habits = [
         (Habit::Online, Version::V5),
         (Habit::Online, Version::V311),
@@ -107,7 +124,11 @@ fn start_subscribers(stage: &Arc<Stage>, streams: &[Stream], dice: &mut Dice) ->
 
 fn start_publishers(stage: &Arc<Stage>, dice: &mut Dice) -> Vec<JoinHandle<()>> {
     let start = |p: u8| {
-        let version = if p.is_multiple_of(2) { Version::V5 } else { Version::V311 };
+        let version = if p.is_multiple_of(2) {
+            Version::V5
+        } else {
+            Version::V311
+        };
         let publisher = publisher::Publisher::new(stage, p, version, dice.next());
         actor(stage, &format!("publisher-{p}"), move || publisher.run())
     };

@@ -39,7 +39,10 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     pub(crate) fn new(stage: &Arc<Stage>, number: u8, version: Version, seed: u64) -> Self {
-        let connect = Connect::v5(&format!("publisher-{number}")).version(version).persistent().keep_alive(0);
+        let connect = Connect::v5(&format!("publisher-{number}"))
+            .version(version)
+            .persistent()
+            .keep_alive(0);
         Self {
             stage: Arc::clone(stage),
             number,
@@ -59,7 +62,10 @@ impl Publisher {
                 failed = generation;
                 continue;
             };
-            assert!(client.present || !self.known, "session present is 0 after a CONNACK was seen");
+            assert!(
+                client.present || !self.known,
+                "session present is 0 after a CONNACK was seen"
+            );
             self.known = true;
             match self.work(&mut client, generation) {
                 Some(End::Done) => return,
@@ -82,7 +88,8 @@ impl Publisher {
                 _ => {}
             }
             if self.flights.is_empty() {
-                self.stage.await_work(self.sent[0].min(self.sent[1]), generation);
+                self.stage
+                    .await_work(self.sent[0].min(self.sent[1]), generation);
                 continue;
             }
             match client.next(PATIENCE) {
@@ -116,9 +123,16 @@ impl Publisher {
                 break;
             }
             self.sent[behind] += 1;
-            let stream = Stream { publisher: self.number, qos: behind as u8 + 1 };
-            let flight =
-                Flight { id: self.next_id, stream, seq: self.sent[behind], step: Step::Published };
+            let stream = Stream {
+                publisher: self.number,
+                qos: behind as u8 + 1,
+            };
+            let flight = Flight {
+                id: self.next_id,
+                stream,
+                seq: self.sent[behind],
+                step: Step::Published,
+            };
             // Far more identifiers than the window: one is never in use when it comes round again.
             self.next_id = self.next_id % 1000 + 1;
             out.extend(flight.encode(client.version, false));
@@ -145,7 +159,10 @@ impl Publisher {
                 return client.try_send(&wire::ack(wire::PUBREL, *id));
             }
             Packet::PubComp { id, .. } => {
-                let done = self.flights.iter().position(|f| f.id == *id && f.step == Step::Released);
+                let done = self
+                    .flights
+                    .iter()
+                    .position(|f| f.id == *id && f.step == Step::Released);
                 self.flights.remove(done.expect("PUBCOMP answers a PUBREL"));
             }
             other => panic!("a publisher gets {other:?}"),
@@ -157,9 +174,16 @@ impl Publisher {
     /// [MQTT-4.6.0-2, MQTT-4.6.0-3].
     fn oldest(&self, qos: u8, id: u16) -> usize {
         let waits = |f: &Flight| f.stream.qos == qos && f.step == Step::Published;
-        let at = self.flights.iter().position(waits).expect("something waits for this answer");
+        let at = self
+            .flights
+            .iter()
+            .position(waits)
+            .expect("something waits for this answer");
         let expected = self.flights[at].id;
-        assert_eq!(id, expected, "acknowledgements out of the order of the messages at QoS {qos}");
+        assert_eq!(
+            id, expected,
+            "acknowledgements out of the order of the messages at QoS {qos}"
+        );
         at
     }
 }

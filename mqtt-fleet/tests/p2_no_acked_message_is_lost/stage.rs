@@ -21,9 +21,15 @@ impl Stream {
     }
 
     pub(crate) fn of_topic(topic: &str) -> Self {
-        let mut parts = topic.split('/').skip(1).map(|n| n.parse().expect("a number"));
+        let mut parts = topic
+            .split('/')
+            .skip(1)
+            .map(|n| n.parse().expect("a number"));
         let mut next = || parts.next().expect("load/<publisher>/<qos>");
-        Self { publisher: next(), qos: next() }
+        Self {
+            publisher: next(),
+            qos: next(),
+        }
     }
 }
 
@@ -71,11 +77,17 @@ impl Stage {
             acked: BTreeMap::new(),
             violations: Vec::new(),
         };
-        Self { addr, state: Mutex::new(state), changed: Condvar::new() }
+        Self {
+            addr,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no actor panics while it holds the stage")
+        self.state
+            .lock()
+            .expect("no actor panics while it holds the stage")
     }
 
     /// Waits until `ready`, or the test has failed; `None` at the deadline.
@@ -90,7 +102,11 @@ impl Stage {
             if left.is_zero() {
                 return None;
             }
-            state = self.changed.wait_timeout(state, left).expect("see lock()").0;
+            state = self
+                .changed
+                .wait_timeout(state, left)
+                .expect("see lock()")
+                .0;
         }
     }
 
@@ -113,7 +129,11 @@ impl Stage {
             let done = s.acks >= target || s.phase == Phase::Failed;
             done.then_some(())
         });
-        assert!(reached.is_some(), "{} of {target} acknowledgements in {PATIENCE:?}", self.acks());
+        assert!(
+            reached.is_some(),
+            "{} of {target} acknowledgements in {PATIENCE:?}",
+            self.acks()
+        );
         self.assert_no_violation();
     }
 
@@ -153,7 +173,11 @@ impl Stage {
 
     pub(crate) fn assert_no_violation(&self) {
         let violations = std::mem::take(&mut self.lock().violations);
-        assert!(violations.is_empty(), "broken promises:\n{}", violations.join("\n"));
+        assert!(
+            violations.is_empty(),
+            "broken promises:\n{}",
+            violations.join("\n")
+        );
     }
 
     // ---- the actors' side ----
@@ -196,7 +220,9 @@ impl Stage {
 
     /// Waits until the round, the phase or the broker's start is another one.
     pub(crate) fn await_change(&self, round: u64, phase: Phase) {
-        let _ = self.wait(PATIENCE, |s| (s.round != round || s.phase != phase).then_some(()));
+        let _ = self.wait(PATIENCE, |s| {
+            (s.round != round || s.phase != phase).then_some(())
+        });
     }
 
     pub(crate) fn acked(&self, stream: Stream, seq: u64) {

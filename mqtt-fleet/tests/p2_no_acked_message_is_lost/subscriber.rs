@@ -46,7 +46,10 @@ impl Subscriber {
             stage: Arc::clone(stage),
             name: name.into(),
             habit,
-            connect: Connect::v5(name).version(version).persistent().keep_alive(0),
+            connect: Connect::v5(name)
+                .version(version)
+                .persistent()
+                .keep_alive(0),
             dice: Dice::seeded(seed),
             last: streams.iter().map(|s| (*s, 0)).collect(),
             held: HashMap::new(),
@@ -131,7 +134,9 @@ impl Subscriber {
                 .all_acked()
                 .iter()
                 .filter(|(stream, seq)| self.last[stream] < **seq)
-                .map(|(stream, seq)| format!("{stream:?}: has {}, acknowledged {seq}", self.last[stream]))
+                .map(|(stream, seq)| {
+                    format!("{stream:?}: has {}, acknowledged {seq}", self.last[stream])
+                })
                 .collect();
             panic!("acknowledged messages are lost: {missing:#?}");
         }
@@ -145,7 +150,11 @@ impl Subscriber {
     /// After the last publish: whether all that was acknowledged is here, and nothing more comes.
     fn has_all(&mut self, client: &mut Client) -> Option<bool> {
         let all = self.stage.phase() == Phase::LastDeliveries
-            && self.stage.all_acked().iter().all(|(stream, seq)| self.last[stream] >= *seq)
+            && self
+                .stage
+                .all_acked()
+                .iter()
+                .all(|(stream, seq)| self.last[stream] >= *seq)
             && self.held.is_empty();
         if all {
             self.pay(client)?;
@@ -170,9 +179,16 @@ impl Subscriber {
                 assert_eq!(p.qos, 2, "{p:?} of QoS 1 or 2 was published");
                 if let Some(held) = self.held.get(&p.id) {
                     assert!(p.dup, "{}: {p:?} is sent again without DUP", self.name);
-                    assert_eq!(*held, (stream, seq), "another message under an identifier in use");
+                    assert_eq!(
+                        *held,
+                        (stream, seq),
+                        "another message under an identifier in use"
+                    );
                 } else {
-                    assert!(seq > self.last[&stream], "{stream:?}: QoS 2 message {seq} came twice: {p:?}");
+                    assert!(
+                        seq > self.last[&stream],
+                        "{stream:?}: QoS 2 message {seq} came twice: {p:?}"
+                    );
                     self.in_order(stream, seq, p);
                     self.held.insert(p.id, (stream, seq));
                 }
@@ -190,13 +206,19 @@ impl Subscriber {
     fn in_order(&mut self, stream: Stream, seq: u64, p: &Publish) {
         assert_eq!(p.qos, stream.qos, "{p:?}");
         let last = self.last.get_mut(&stream).expect("a known stream");
-        assert!(seq <= *last + 1, "{stream:?}: {seq} comes after {last}: lost or out of order");
+        assert!(
+            seq <= *last + 1,
+            "{stream:?}: {seq} comes after {last}: lost or out of order"
+        );
         *last = seq.max(*last);
     }
 }
 
 fn read(p: &Publish) -> (Stream, u64) {
-    (Stream::of_topic(&p.topic), p.text().parse().expect("a sequence number"))
+    (
+        Stream::of_topic(&p.topic),
+        p.text().parse().expect("a sequence number"),
+    )
 }
 
 enum End {

@@ -64,8 +64,12 @@ fn an_unknown_protocol_version_is_refused_by_name() {
     bytes[8] = 6;
     v6.send(&bytes);
     let mut answer = Vec::new();
-    v6.stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
-    v6.stream.read_to_end(&mut answer).expect("an answer, then the end of the connection");
+    v6.stream
+        .set_read_timeout(Some(PATIENCE))
+        .expect("a socket option");
+    v6.stream
+        .read_to_end(&mut answer)
+        .expect("an answer, then the end of the connection");
     // CONNACK of MQTT 5 with 0x84 (whatever properties follow), or of 3.1.1 with code 1.
     let refused = match answer[..] {
         [0x20, _, 0, 0x84, ..] => true,
