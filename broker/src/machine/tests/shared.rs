@@ -364,3 +364,22 @@ fn a_qos_0_member_beside_qos_1_members_gets_its_share_at_qos_0() {
     );
     assert_eq!(world.state.counters().messages, 2);
 }
+
+#[test]
+fn a_small_message_does_not_overtake_a_large_one_of_its_topic() {
+    let limits = MachineLimits {
+        window_bytes: 120,
+        ..MachineLimits::default()
+    };
+    let (mut world, p, [a, b, c]) = three(limits, "$oshare/g/t", Q1);
+    world.disconnect(&b);
+    world.disconnect(&c);
+    for payload in ["1".repeat(80), "2".repeat(80), "3".into()] {
+        world.publish(&p, "t", &payload, Q1);
+    }
+    let first = world.got(&a);
+    assert_eq!(first.len(), 1);
+    world.complete(&a, &first[0]);
+    let rest: Vec<_> = world.payloads(&a).iter().map(String::len).collect();
+    assert_eq!(rest, [80, 1]);
+}

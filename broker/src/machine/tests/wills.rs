@@ -206,3 +206,67 @@ fn a_will_may_be_retained_and_is_not_for_its_own_client_with_no_local() {
     world.subscribe(&b, "wills", QoS::AtMostOnce);
     assert_eq!(world.payloads(&b), ["will"]);
 }
+
+#[test]
+fn the_delay_of_an_old_will_says_nothing_of_a_new_one() {
+    let (mut world, watcher, a) = watched(10, u32::MAX);
+    world.disconnect(&a);
+    world.pass_s(5);
+    let will = Some(Box::new(will("wills", 10)));
+    let a = world.connect_with(LINK, Claim { will, ..claim("a") });
+    world.pass_s(100);
+    assert!(world.got(&watcher).is_empty(), "its client is connected");
+    world.disconnect(&a);
+    world.pass_s(10);
+    assert_eq!(world.payloads(&watcher), ["will"]);
+}
+
+#[test]
+fn the_next_client_of_a_number_gets_the_will_of_the_one_before() {
+    let mut world = World::new();
+    let will = Some(Box::new(will("wills", 0)));
+    let a = world.connect_with(
+        LINK,
+        Claim {
+            will,
+            expiry_s: 0,
+            ..claim("a")
+        },
+    );
+    // The session ends before its will is published, and its number goes to another client.
+    let gone = cluster::frame::Disconnect {
+        actor: a.actor,
+        expiry_s: None,
+        will: WillFate::Published,
+    };
+    let index = world.entries.len() as u64 + 1;
+    let mut asked = crate::machine::Effects::default();
+    world.state.apply(
+        index,
+        world.now_ms,
+        Command::From {
+            link: LINK,
+            first: 100,
+        },
+        &mut asked,
+    );
+    world.state.apply(
+        index,
+        world.now_ms,
+        Command::Disconnect(Box::new(gone)),
+        &mut asked,
+    );
+    world.number(LINK, 100);
+    let b = world.connect("b");
+    assert_eq!(b.actor.client, a.actor.client);
+    let no_local = SubscribeOptions {
+        no_local: true,
+        qos: QoS::AtLeastOnce,
+        ..SubscribeOptions::default()
+    };
+    world.subscribe_with(&b, "wills", no_local, 0);
+    world.enter(vec![Command::LeaderStart]);
+    world.link_up(LINK, 2);
+    let b = world.connect("b");
+    assert_eq!(world.payloads(&b), ["will"]);
+}

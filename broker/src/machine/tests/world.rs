@@ -136,6 +136,11 @@ impl World {
         self.enter(vec![Command::LinkUp { link, producer }]);
     }
 
+    /// The last number that a link has used.
+    pub(super) fn number(&mut self, link: LinkNo, number: u64) {
+        self.numbers.insert(link, number);
+    }
+
     /// One entry: encoded, decoded, applied; then what the leader is asked for, until nothing is.
     pub(super) fn enter(&mut self, commands: Vec<Command>) {
         let mut asked = std::mem::take(&mut self.asked);
