@@ -1,9 +1,10 @@
 //! Retained messages (MQTT5 3.3.1.3).
 
 use super::world::{Client, LINK, World, claim, message, options};
+use crate::command::Command;
 use crate::limits::MachineLimits;
-use cluster::frame::Claim;
-use protocol::{QoS, ReasonCode, RetainHandling, SubscribeOptions};
+use cluster::frame::{Claim, Subscribe};
+use protocol::{QoS, ReasonCode, RetainHandling, SubscribeOptions, TopicFilter};
 use std::collections::BTreeSet;
 
 const Q0: QoS = QoS::AtMostOnce;
@@ -241,4 +242,37 @@ fn a_qos_0_message_is_retained_too() {
     world.subscribe(&b, "t", Q1);
     let got = world.got(&b);
     assert_eq!((got.len(), got[0].qos), (1, Q0));
+}
+
+/// However many subscriptions wait for pages, the leader is asked for one page at a time.
+#[test]
+fn pages_are_asked_for_one_by_one() {
+    let mut world = World::new();
+    let p = world.connect("p");
+    for n in 0..640 {
+        retain(&mut world, &p, &format!("t/{n}"), "x");
+    }
+    let a = world.connect("a");
+    let filters = ["t/+", "t/#", "+/+", "#"];
+    let filters = filters.map(|filter| (TopicFilter::new(filter).expect("a filter"), options(Q0)));
+    let subscribe = |filter| {
+        Command::Subscribe(Box::new(Subscribe {
+            actor: a.actor,
+            packet_id: super::world::id(1),
+            subscription_id: 0,
+            filters: vec![filter],
+        }))
+    };
+    let before = world.entries.len();
+    let mut commands = vec![Command::From {
+        link: LINK,
+        first: 10_000,
+    }];
+    commands.extend(filters.map(subscribe));
+    world.enter(commands);
+    assert_eq!(world.got(&a).len(), 4 * 640);
+    let is_page = |command: &&Command| matches!(command, Command::Page { .. });
+    for entry in &world.entries[before..] {
+        assert!(entry.commands.iter().filter(is_page).count() <= 1);
+    }
 }

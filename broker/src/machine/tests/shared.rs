@@ -383,3 +383,24 @@ fn a_small_message_does_not_overtake_a_large_one_of_its_topic() {
     let rest: Vec<_> = world.payloads(&a).iter().map(String::len).collect();
     assert_eq!(rest, [80, 1]);
 }
+
+#[test]
+fn a_full_member_holds_up_its_own_publishers_only() {
+    let limits = MachineLimits {
+        window_entries: 1,
+        ..strategy(ShareStrategy::HashByClient)
+    };
+    let (mut world, _, members) = three(limits, "$share/g/t", Q1);
+    let mut blocked = std::collections::BTreeSet::new();
+    for n in 0..30 {
+        let p = world.connect(&format!("p{n}"));
+        world.publish(&p, "t", "x", Q1);
+        world.publish(&p, "t", "x", Q1);
+        for (n, member) in members.iter().enumerate() {
+            if !world.got(member).is_empty() {
+                assert!(blocked.insert(n), "the window is full");
+            }
+        }
+    }
+    assert_eq!(blocked.len(), 3, "nobody waits behind another's publishers");
+}
