@@ -96,27 +96,50 @@ impl RunningGroup {
             }
             result
         };
-        let thread = std::thread::Builder::new().name("group".into()).spawn(body)?;
-        Ok(Self { shared, waker, thread: Some(thread) })
+        let thread = std::thread::Builder::new()
+            .name("group".into())
+            .spawn(body)?;
+        Ok(Self {
+            shared,
+            waker,
+            thread: Some(thread),
+        })
     }
 
     /// Waits until the group serves: its log is replayed and an entry of its own reign is stored.
     /// `false` if it did not within `limit`.
     pub fn wait_until_serving(&self, limit: Duration) -> bool {
-        let status = self.shared.status.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.shared.serving.wait_timeout_while(status, limit, |s| !s.serving);
+        let status = self
+            .shared
+            .status
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let waited = self
+            .shared
+            .serving
+            .wait_timeout_while(status, limit, |s| !s.serving);
         waited.unwrap_or_else(PoisonError::into_inner).0.serving
     }
 
     /// A copy of the figures, at most a second old.
     pub fn status(&self) -> GroupStatus {
-        self.shared.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared
+            .status
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// A handle that reads the figures.
     pub fn status_reader(&self) -> impl Fn() -> GroupStatus + Send + Sync + 'static {
         let shared = self.shared.clone();
-        move || shared.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        move || {
+            shared
+                .status
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone()
+        }
     }
 
     /// Takes what the links still hold, waits until everything is stored, and ends the thread.
@@ -144,14 +167,26 @@ pub(crate) struct Group {
     reported: Instant,
     /// QoS 0 deliveries dropped at full links.
     dropped: u64,
+    /// Reported to serve.
+    serving: bool,
 }
 
 impl Group {
     /// A group over a replayed leader. Every link is up from the start.
-    pub(crate) fn new(mut leader: Leader, log: LogHandle, links: Vec<LinkEnd>, snapshots: Snapshots, started: Instant) -> Self {
+    pub(crate) fn new(
+        mut leader: Leader,
+        log: LogHandle,
+        links: Vec<LinkEnd>,
+        snapshots: Snapshots,
+        started: Instant,
+    ) -> Self {
         for (at, link) in links.iter().enumerate() {
             let number = leader.link_up(link.producer);
-            assert_eq!(usize::from(number.0), at, "links are numbered as they are listed");
+            assert_eq!(
+                usize::from(number.0),
+                at,
+                "links are numbered as they are listed"
+            );
         }
         Self {
             leader,
@@ -164,13 +199,15 @@ impl Group {
             shared: Arc::default(),
             reported: started,
             dropped: 0,
+            serving: false,
         }
     }
 
     fn run(mut self) -> Result<(), LogError> {
         loop {
             let worked = self.turn()?;
-            if self.reported.elapsed() >= IDLE_WAIT / 4 {
+            if self.reported.elapsed() >= IDLE_WAIT / 4 || self.serving != self.leader.is_serving()
+            {
                 self.report();
             }
             if worked {
@@ -231,7 +268,8 @@ impl Group {
         while let Some(index) = self.leader.due() {
             self.appends.clear();
             let leader = &mut self.leader;
-            self.appends.push_with(GROUP_STREAM, index, |body| leader.seal(body))?;
+            self.appends
+                .push_with(GROUP_STREAM, index, |body| leader.seal(body))?;
             let ticket = self.log.append(&mut self.appends)?;
             let at = self.appends.locations()[0];
             self.leader.placed(at.segment, at.offset, ticket);
@@ -259,7 +297,10 @@ impl Group {
     }
 
     fn sleep(&mut self) {
-        let wait = self.leader.wait_ms().map_or(IDLE_WAIT, |ms| Duration::from_millis(ms).min(IDLE_WAIT));
+        let wait = self
+            .leader
+            .wait_ms()
+            .map_or(IDLE_WAIT, |ms| Duration::from_millis(ms).min(IDLE_WAIT));
         let quiet = self.links.iter().all(|link| link.to_group.prepare_sleep());
         if quiet && !wait.is_zero() {
             // The log wakes this thread whenever it gets further, and a wake-up before the park is kept.
@@ -270,7 +311,12 @@ impl Group {
 
     fn report(&mut self) {
         self.reported = Instant::now();
-        let mut status = self.shared.status.lock().unwrap_or_else(PoisonError::into_inner);
+        self.serving = self.leader.is_serving();
+        let mut status = self
+            .shared
+            .status
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         status.counters = self.leader.state().counters();
         status.qos0_dropped_link_full = self.dropped;
         status.applied = self.leader.applied();
@@ -295,7 +341,10 @@ fn resolve(log: &LogHandle, frames: &mut [FromGroup]) -> Result<(), LogError> {
 }
 
 fn read_message(log: &LogHandle, at: StoredAt) -> Result<Message, LogError> {
-    let record = Location { segment: at.segment, offset: at.record };
+    let record = Location {
+        segment: at.segment,
+        offset: at.record,
+    };
     let bytes = log.read(record, at.offset, at.len)?;
     Message::read_from(&bytes).map_err(|_| LogError::NotFound { at: record })
 }
@@ -304,9 +353,13 @@ fn read_message(log: &LogHandle, at: StoredAt) -> Result<Message, LogError> {
 fn drop_unwindowed(frames: &mut Vec<FromGroup>) -> u64 {
     let mut dropped = 0;
     frames.retain_mut(|frame| {
-        let FromGroup::Deliver(delivery) = frame else { return true };
+        let FromGroup::Deliver(delivery) = frame else {
+            return true;
+        };
         let before = delivery.receivers.len();
-        delivery.receivers.retain(|receiver| receiver.packet_id.is_some());
+        delivery
+            .receivers
+            .retain(|receiver| receiver.packet_id.is_some());
         dropped += (before - delivery.receivers.len()) as u64;
         !delivery.receivers.is_empty()
     });
@@ -326,6 +379,11 @@ fn frame_bytes(frame: &FromGroup) -> usize {
 
 /// What the machine's clocks say.
 pub(crate) fn clocks(started: Instant) -> Clocks {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Clocks { monotonic_ms: started.elapsed().as_millis() as u64, wall_ms: wall.as_millis() as u64 }
+    let wall = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Clocks {
+        monotonic_ms: started.elapsed().as_millis() as u64,
+        wall_ms: wall.as_millis() as u64,
+    }
 }

@@ -1,9 +1,11 @@
 //! Opening a group: the newest snapshots, the log behind them, and a leader over the result.
 
-use crate::group::{Group, GROUP_STREAM, GroupWaker, LinkEnd, RunningGroup, clocks};
+use crate::group::{GROUP_STREAM, Group, GroupWaker, LinkEnd, RunningGroup, clocks};
 use crate::leader::Leader;
 use crate::limits::MachineLimits;
-use crate::log::{Durability, Log, LogError, LogHandle, LogOptions, ReplayStats, STORE_STREAM, SnapshotStore};
+use crate::log::{
+    Durability, Log, LogError, LogHandle, LogOptions, ReplayStats, STORE_STREAM, SnapshotStore,
+};
 use crate::snapshots::{Journalled, Snapshots, replay};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -39,8 +41,11 @@ impl OpenGroup {
         let waker = GroupWaker::default();
         let wake = waker.clone();
         let on_disk = options.log.durability != Durability::Memory;
-        let (log, mut records) = Log::open(&options.data, options.log, Box::new(move || wake.wake()))?;
-        let files = on_disk.then(|| SnapshotStore::open(&options.data)).transpose()?;
+        let (log, mut records) =
+            Log::open(&options.data, options.log, Box::new(move || wake.wake()))?;
+        let files = on_disk
+            .then(|| SnapshotStore::open(&options.data))
+            .transpose()?;
         let template = store.fresh();
         let mut snapshots = Snapshots::new(files, options.limits, template, options.snapshot_bytes);
         let mut restored = snapshots.restore(store)?;
@@ -49,7 +54,15 @@ impl OpenGroup {
         replay(&mut restored, &mut records, u64::MAX)?;
         let stats = records.stats().clone();
         let leader = Leader::new(restored.state, restored.applied, clocks(started));
-        Ok(Self { leader, log, snapshots, started, waker, journalled: restored.journalled, stats })
+        Ok(Self {
+            leader,
+            log,
+            snapshots,
+            started,
+            waker,
+            journalled: restored.journalled,
+            stats,
+        })
     }
 
     /// The log, for the embedded store's journal (stream [`STORE_STREAM`]).

@@ -84,7 +84,10 @@ impl Snapshots {
     /// The state as the newest snapshots have it, with the live `store`; empty where there is none.
     pub(crate) fn restore(&mut self, store: Box<dyn Journalled>) -> Result<Restored, LogError> {
         let restored = restore(self.files.as_deref(), &self.limits, store)?;
-        self.covered = Covered { group: restored.applied, store: restored.journalled };
+        self.covered = Covered {
+            group: restored.applied,
+            store: restored.journalled,
+        };
         Ok(restored)
     }
 
@@ -92,10 +95,15 @@ impl Snapshots {
     pub(crate) fn turn(&mut self, leader: &mut Leader, log: &LogHandle) -> Result<(), LogError> {
         self.review |= !leader.take_freed().is_empty();
         if self.files.is_none() {
-            self.covered = Covered { group: leader.applied(), store: u64::MAX };
+            self.covered = Covered {
+                group: leader.applied(),
+                store: u64::MAX,
+            };
         } else if self.running.as_ref().is_some_and(JoinHandle::is_finished) {
             let thread = self.running.take().expect("checked above");
-            self.covered = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            self.covered = thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
             self.review = true;
         } else if self.running.is_none() {
             self.start_if_due(leader, log)?;
@@ -111,13 +119,18 @@ impl Snapshots {
         if bytes.saturating_sub(self.bytes) < self.bytes_between {
             return Ok(());
         }
-        let Some(files) = self.files.clone() else { return Ok(()) };
+        let Some(files) = self.files.clone() else {
+            return Ok(());
+        };
         self.bytes = bytes;
         let (target, log, limits) = (leader.applied(), log.clone(), self.limits.clone());
         let store = self.template.fresh();
         let body = move || build(&files, &log, &limits, store, target);
-        let thread = std::thread::Builder::new().name("snapshot".into()).spawn(body);
-        self.running = Some(thread.map_err(|error| LogError::snapshot("start the thread of", error))?);
+        let thread = std::thread::Builder::new()
+            .name("snapshot".into())
+            .spawn(body);
+        self.running =
+            Some(thread.map_err(|error| LogError::snapshot("start the thread of", error))?);
         Ok(())
     }
 
@@ -132,7 +145,10 @@ impl Snapshots {
         segments.pop();
         let done = segments.into_iter().filter(|segment| {
             live.binary_search(&segment.id).is_err()
-                && segment.streams.iter().all(|range| covered(range.stream, range.last))
+                && segment
+                    .streams
+                    .iter()
+                    .all(|range| covered(range.stream, range.last))
         });
         let done: Vec<u32> = done.map(|segment| segment.id).collect();
         if !done.is_empty() {
@@ -147,8 +163,15 @@ fn restore(
     store: Box<dyn Journalled>,
 ) -> Result<Restored, LogError> {
     let state = State::new(limits.clone());
-    let mut restored = Restored { state, applied: 0, store, journalled: 0 };
-    let Some(files) = files else { return Ok(restored) };
+    let mut restored = Restored {
+        state,
+        applied: 0,
+        store,
+        journalled: 0,
+    };
+    let Some(files) = files else {
+        return Ok(restored);
+    };
     if let Some(mut snapshot) = files.latest(GROUP_STREAM)? {
         restored.applied = snapshot.index;
         restored.state = State::restore(&mut snapshot.content, limits.clone())
@@ -156,7 +179,10 @@ fn restore(
     }
     if let Some(mut snapshot) = files.latest(STORE_STREAM)? {
         restored.journalled = snapshot.index;
-        restored.store.restore(&mut snapshot.content).map_err(|error| LogError::snapshot("restore", error))?;
+        restored
+            .store
+            .restore(&mut snapshot.content)
+            .map_err(|error| LogError::snapshot("restore", error))?;
     }
     Ok(restored)
 }
@@ -170,13 +196,19 @@ fn build(
     target: u64,
 ) -> Result<Covered, LogError> {
     let mut at = restore(Some(files), limits, store)?;
-    let starts = [(GROUP_STREAM, at.applied + 1), (STORE_STREAM, at.journalled + 1)];
+    let starts = [
+        (GROUP_STREAM, at.applied + 1),
+        (STORE_STREAM, at.journalled + 1),
+    ];
     replay(&mut at, &mut log.replay(&starts)?, target)?;
     files.write(GROUP_STREAM, at.applied, |to| at.state.snapshot(to))?;
     files.write(STORE_STREAM, at.journalled, |to| at.store.snapshot(to))?;
     files.prune(GROUP_STREAM, 1)?;
     files.prune(STORE_STREAM, 1)?;
-    Ok(Covered { group: at.applied, store: at.journalled })
+    Ok(Covered {
+        group: at.applied,
+        store: at.journalled,
+    })
 }
 
 /// Applies records of both streams until the group's entry `target` is in.
@@ -192,15 +224,20 @@ pub(crate) fn replay(
             GROUP_STREAM if record.index > target => break,
             GROUP_STREAM => {
                 let entry = command_codec::decode_entry(record.index, &record.body, record.at)
-                    .map_err(|error| LogError::snapshot("decode an entry of", std::io::Error::other(error)))?;
+                    .map_err(|error| {
+                        LogError::snapshot("decode an entry of", std::io::Error::other(error))
+                    })?;
                 for command in entry.commands {
-                    at.state.apply(entry.index, entry.time_ms, command, &mut effects);
+                    at.state
+                        .apply(entry.index, entry.time_ms, command, &mut effects);
                     effects.clear();
                 }
                 at.applied = record.index;
             }
             STORE_STREAM => {
-                at.store.replay(&record.body).map_err(|error| LogError::snapshot("replay", error))?;
+                at.store
+                    .replay(&record.body)
+                    .map_err(|error| LogError::snapshot("replay", error))?;
                 at.journalled = record.index;
             }
             _ => {}

@@ -5,6 +5,9 @@
 //! | `cli`        | the command line                                                  |
 //! | `config`     | what was typed (flags, environment, file) and what it means       |
 //! | `standalone` | the whole broker in one process: start, run, drain                |
+//! | `engine`     | the running parts: group, log, shards                             |
+//! | `store`      | the embedded session store in the group's log                     |
+//! | `figures`    | where the figures of `/metrics` come from                         |
 //! | `listen`     | the MQTT port: reserved early, opened once the data is there      |
 //! | `admin`      | the admin port: metrics, health, one page for people              |
 //! | `metrics`    | the list of figures that `/metrics` shows                         |
@@ -17,12 +20,15 @@ mod admin;
 mod banner;
 mod cli;
 mod config;
+mod engine;
 mod exit;
+mod figures;
 mod listen;
 mod logging;
 mod metrics;
 mod standalone;
 mod stop;
+mod store;
 
 use std::process::ExitCode;
 

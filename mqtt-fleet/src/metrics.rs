@@ -38,15 +38,12 @@ pub(crate) struct Block {
     read: Box<dyn Fn() -> Vec<Figure> + Send + Sync>,
 }
 
-/// One named figure, or several that differ in one label.
+/// One named figure.
 pub(crate) struct Family {
     name: &'static str,
     help: &'static str,
     kind: MetricType,
-    /// Name of the label; empty for a figure without one.
-    label: &'static str,
-    /// Value of the label and figure; exactly one where there is no label.
-    samples: Vec<(&'static str, Read)>,
+    read: Read,
     /// What the page for people calls it, if it stands there.
     title: Option<&'static str>,
 }
@@ -60,13 +57,7 @@ impl Metrics {
         help: &'static str,
         read: impl Fn() -> u64 + Send + Sync + 'static,
     ) -> &mut Family {
-        self.family(
-            name,
-            help,
-            MetricType::Counter,
-            "",
-            vec![("", Box::new(read))],
-        )
+        self.family(name, help, MetricType::Counter, Box::new(read))
     }
 
     /// Adds a figure that goes up and down.
@@ -76,25 +67,7 @@ impl Metrics {
         help: &'static str,
         read: impl Fn() -> u64 + Send + Sync + 'static,
     ) -> &mut Family {
-        self.family(
-            name,
-            help,
-            MetricType::Gauge,
-            "",
-            vec![("", Box::new(read))],
-        )
-    }
-
-    /// Adds counts that differ in `label`, one per (value of the label, function), for instance
-    /// dropped messages by reason.
-    pub(crate) fn counter_by(
-        &mut self,
-        name: &'static str,
-        help: &'static str,
-        label: &'static str,
-        samples: Vec<(&'static str, Read)>,
-    ) -> &mut Family {
-        self.family(name, help, MetricType::Counter, label, samples)
+        self.family(name, help, MetricType::Gauge, Box::new(read))
     }
 
     /// Adds all figures that `read` lists, each time anew: for parts that name and explain their
@@ -119,8 +92,7 @@ impl Metrics {
         name: &'static str,
         help: &'static str,
         kind: MetricType,
-        label: &'static str,
-        samples: Vec<(&'static str, Read)>,
+        read: Read,
     ) -> &mut Family {
         debug_assert!(
             self.families.iter().all(|family| family.name != name),
@@ -130,8 +102,7 @@ impl Metrics {
             name,
             help,
             kind,
-            label,
-            samples,
+            read,
             title: None,
         });
         self.families.last_mut().expect("pushed in the line above")
@@ -147,24 +118,13 @@ impl Metrics {
 }
 
 impl Family {
-    /// Shows the figure, summed over its label, on the page for people under this title.
+    /// Shows the figure on the page for people under this title.
     pub(crate) fn titled(&mut self, title: &'static str) {
         self.title = Some(title);
     }
 
-    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        if self.label.is_empty() {
-            let (_, read) = &self.samples[0];
-            return encode_one(self.kind, read(), encoder);
-        }
-        for (value, read) in &self.samples {
-            encode_one(
-                self.kind,
-                read(),
-                encoder.encode_family(&[(self.label, *value)])?,
-            )?;
-        }
-        Ok(())
+    fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
+        encode_one(self.kind, (self.read)(), encoder)
     }
 }
 
@@ -192,9 +152,8 @@ impl Exposition {
     /// The figures of the page for people: title and value.
     pub(crate) fn key_figures(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let metrics = &self.figures.0;
-        let sum = |family: &Family| family.samples.iter().map(|(_, read)| read()).sum();
         let families = metrics.families.iter();
-        let single = families.filter_map(move |family| Some((family.title?, sum(family))));
+        let single = families.filter_map(|family| Some((family.title?, (family.read)())));
         single.chain(metrics.blocks.iter().flat_map(Block::key_figures))
     }
 }
@@ -339,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_read_when_asked_and_carry_their_labels() {
+    fn figures_are_read_when_asked() {
         let count = Arc::new(AtomicU64::new(41));
         let read = Arc::clone(&count);
         let mut metrics = Metrics::default();
@@ -348,12 +307,6 @@ mod tests {
                 read.load(Ordering::Relaxed)
             })
             .titled("Publishes");
-        metrics.counter_by(
-            "fleet_dropped",
-            "Dropped messages",
-            "reason",
-            vec![("queue_full", Box::new(|| 3)), ("expired", Box::new(|| 4))],
-        );
         metrics.gauge("fleet_clients", "Connected clients", || 7);
         metrics.block("fleet_", &["open"], &[("open", "Open")], || {
             summed((0..3).map(|thread| vec![("open", "Open now", thread), ("bytes", "Bytes", 5)]))
@@ -365,8 +318,6 @@ mod tests {
             "# HELP fleet_publishes Publishes",
             "# TYPE fleet_publishes counter",
             "fleet_publishes_total 42",
-            "fleet_dropped_total{reason=\"queue_full\"} 3",
-            "fleet_dropped_total{reason=\"expired\"} 4",
             "# TYPE fleet_clients gauge",
             "fleet_clients 7",
             "# TYPE fleet_open gauge",

@@ -5,12 +5,15 @@
 
 use std::sync::Arc;
 
-use broker::log::{Log, LogError, LogOptions};
+use broker::log::LogError;
+use proxy::counters::ProxyCounters;
 
 use crate::admin::{Admin, Health, Phase};
 use crate::banner::Banner;
-use crate::config::{Durability, Settings};
+use crate::config::Settings;
+use crate::engine::Engine;
 use crate::exit::Exit;
+use crate::figures::Figures;
 use crate::listen::{ListenError, Place};
 use crate::logging;
 use crate::metrics::{self, Metrics};
@@ -73,16 +76,15 @@ fn advice(error: &LogError) -> &'static str {
 pub(crate) fn run(settings: &Settings) -> Result<(), RunError> {
     logging::start(settings);
     raise_descriptor_limit();
-    let (_stopper, stopped) = stop::watch()?;
-    let listen = &settings.listen;
+    let (stopper, stopped) = stop::watch()?;
     let admin = Place {
-        address: listen.admin,
+        address: settings.admin,
         key: "listen.admin",
         flag: "--admin",
     }
     .reserve(1)?;
     let mqtt = Place {
-        address: listen.mqtt,
+        address: settings.mqtt,
         key: "listen.mqtt",
         flag: "--listen",
     }
@@ -90,13 +92,16 @@ pub(crate) fn run(settings: &Settings) -> Result<(), RunError> {
     let banner = Banner {
         mqtt: mqtt.address(),
         admin: admin.address(),
-        data: &settings.data.dir,
-        durability: settings.data.durability,
+        data: &settings.data,
+        durability: settings.log.durability,
         shards: settings.shards,
     };
 
+    let counters: Vec<Arc<ProxyCounters>> = (0..settings.shards).map(|_| Arc::default()).collect();
+    let figures = Figures::default();
     let mut metrics = Metrics::default();
     metrics::add_process(&mut metrics);
+    figures.add_to(&mut metrics, &counters);
     let health = Arc::new(Health::starting());
     let admin_listener = admin.open()?.swap_remove(0);
     let _admin = Admin::start(
@@ -106,9 +111,9 @@ pub(crate) fn run(settings: &Settings) -> Result<(), RunError> {
         metrics.publish(),
     )?;
 
-    let (_log, _replay) = Log::open(&settings.data.dir, log_options(settings), Box::new(|| {}))?;
-
-    let listeners = mqtt.open()?;
+    let engine = Engine::open(settings, &stopper)?;
+    figures.read_from(engine.group());
+    let serving = engine.serve(settings, &stopper, mqtt, &counters)?;
     health.enter(Phase::Ready);
     banner.show();
 
@@ -116,26 +121,13 @@ pub(crate) fn run(settings: &Settings) -> Result<(), RunError> {
         .recv()
         .expect("the signal thread holds a sender for as long as we live");
     health.enter(Phase::Draining);
-    drop(listeners);
     match reason {
         Stop::Signal => {
+            serving.stop()?;
             tracing::info!("stopped");
             Ok(())
         }
         Stop::Fault(fault) => Err(fault),
-    }
-}
-
-fn log_options(settings: &Settings) -> LogOptions {
-    LogOptions {
-        durability: match settings.data.durability {
-            Durability::Fsync => broker::log::Durability::Fsync,
-            Durability::Os => broker::log::Durability::Os,
-            Durability::Memory => broker::log::Durability::Memory,
-        },
-        segment_bytes: settings.data.segment_bytes,
-        cache_bytes: settings.data.cache_bytes,
-        ..LogOptions::default()
     }
 }
 

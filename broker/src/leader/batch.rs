@@ -31,7 +31,12 @@ impl Sealed {
     pub(super) fn place(&mut self, segment: u32, record: u32, ticket: u64) {
         self.ticket = ticket;
         for message in self.messages.drain(..) {
-            let at = StoredAt { segment, record, offset: message.offset, len: message.len };
+            let at = StoredAt {
+                segment,
+                record,
+                offset: message.offset,
+                len: message.len,
+            };
             match &mut self.commands[message.command as usize] {
                 Command::Publish(_, place)
                 | Command::WillPublish { at: place, .. }
@@ -93,7 +98,10 @@ impl Batch {
     ) {
         if self.from != Some(link) {
             self.from = Some(link);
-            self.commands.push(Command::From { link, first: number });
+            self.commands.push(Command::From {
+                link,
+                first: number,
+            });
         }
         self.at_once |= at_once;
         if !at_once && self.lazy_since_ms.is_none() {
@@ -133,7 +141,13 @@ impl Batch {
         let (index, commands) = self.closed.pop_front().expect("seal follows due");
         let mut messages = Vec::new();
         command_codec::encode_entry(now_ms, &commands, bytes, &mut messages);
-        Sealed { index, time_ms: now_ms, commands, ticket: u64::MAX, messages }
+        Sealed {
+            index,
+            time_ms: now_ms,
+            commands,
+            ticket: u64::MAX,
+            messages,
+        }
     }
 
     fn close(&mut self) {

@@ -40,7 +40,11 @@ impl GroupClock {
     pub fn new(last_ms: u64, now: Clocks) -> Self {
         let believed = last_ms == 0 || now.wall_ms <= last_ms.saturating_add(STEP_MS_MAX);
         Self {
-            base_ms: if believed { last_ms.max(now.wall_ms) } else { last_ms },
+            base_ms: if believed {
+                last_ms.max(now.wall_ms)
+            } else {
+                last_ms
+            },
             base_monotonic_ms: now.monotonic_ms,
             step: (!believed).then_some(Step { since: now }),
         }
@@ -54,7 +58,8 @@ impl GroupClock {
         let expected = step.since.wall_ms.saturating_add(passed);
         if now.wall_ms.abs_diff(expected) > STEP_DRIFT_MS_MAX {
             // The wall clock was set again: whatever it says now has to prove itself anew.
-            self.step = (now.wall_ms > time.saturating_add(STEP_MS_MAX)).then_some(Step { since: now });
+            self.step =
+                (now.wall_ms > time.saturating_add(STEP_MS_MAX)).then_some(Step { since: now });
         } else if passed >= STEP_PROOF_MS {
             self.step = None;
             self.base_ms = now.wall_ms.max(time);
@@ -77,7 +82,10 @@ mod tests {
     const DAY: u64 = STEP_MS_MAX;
 
     fn at(monotonic_ms: u64, wall_ms: u64) -> Clocks {
-        Clocks { monotonic_ms, wall_ms }
+        Clocks {
+            monotonic_ms,
+            wall_ms,
+        }
     }
 
     #[test]
@@ -113,9 +121,21 @@ mod tests {
     #[test]
     fn a_wall_clock_that_jumps_again_starts_its_proof_anew() {
         let mut clock = GroupClock::new(10 * DAY, at(0, 900 * DAY));
-        assert_eq!(clock.now_ms(at(STEP_PROOF_MS, 12 * DAY)), 10 * DAY + STEP_PROOF_MS);
-        assert!(clock.is_proving_step(), "12 days is again more than a day ahead");
-        assert_eq!(clock.now_ms(at(STEP_PROOF_MS + 1, 10 * DAY)), 10 * DAY + STEP_PROOF_MS + 1);
-        assert!(!clock.is_proving_step(), "back within a day: nothing to prove");
+        assert_eq!(
+            clock.now_ms(at(STEP_PROOF_MS, 12 * DAY)),
+            10 * DAY + STEP_PROOF_MS
+        );
+        assert!(
+            clock.is_proving_step(),
+            "12 days is again more than a day ahead"
+        );
+        assert_eq!(
+            clock.now_ms(at(STEP_PROOF_MS + 1, 10 * DAY)),
+            10 * DAY + STEP_PROOF_MS + 1
+        );
+        assert!(
+            !clock.is_proving_step(),
+            "back within a day: nothing to prove"
+        );
     }
 }

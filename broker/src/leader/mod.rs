@@ -24,7 +24,12 @@ use std::collections::{BTreeMap, VecDeque};
 pub const KICK_WAIT_MS: u64 = 2_000;
 
 /// A message that is not in the log yet.
-const NOWHERE: StoredAt = StoredAt { segment: 0, record: 0, offset: 0, len: 0 };
+const NOWHERE: StoredAt = StoredAt {
+    segment: 0,
+    record: 0,
+    offset: 0,
+    len: 0,
+};
 
 /// A group's leader over its machine.
 pub struct Leader {
@@ -83,11 +88,18 @@ impl Leader {
 
     /// A producer connects; its frames carry the number that this returns.
     pub fn link_up(&mut self, producer: Producer) -> LinkNo {
-        let free = self.links.iter().position(Option::is_none).unwrap_or_else(|| {
-            self.links.push(None);
-            self.links.len() - 1
-        });
-        assert!(free < usize::from(LinkNo::MAX), "the driver takes at most LinkNo::MAX links");
+        let free = self
+            .links
+            .iter()
+            .position(Option::is_none)
+            .unwrap_or_else(|| {
+                self.links.push(None);
+                self.links.len() - 1
+            });
+        assert!(
+            free < usize::from(LinkNo::MAX),
+            "the driver takes at most LinkNo::MAX links"
+        );
         self.links[free] = Some(Link { next_number: 1 });
         let link = LinkNo(free as u16);
         self.batch.push(Command::LinkUp { link, producer });
@@ -96,9 +108,19 @@ impl Leader {
 
     /// A producer is gone for good: its sessions are detached.
     pub fn link_down(&mut self, link: LinkNo) {
-        if self.links.get_mut(usize::from(link.0)).and_then(Option::take).is_some() {
+        if self
+            .links
+            .get_mut(usize::from(link.0))
+            .and_then(Option::take)
+            .is_some()
+        {
             self.batch.push(Command::LinkDown { link });
-            let confirmed: Vec<_> = self.kicks.keys().filter(|(l, _)| *l == link).copied().collect();
+            let confirmed: Vec<_> = self
+                .kicks
+                .keys()
+                .filter(|(l, _)| *l == link)
+                .copied()
+                .collect();
             for (link, handle) in confirmed {
                 self.kick_done(link, handle);
             }
@@ -108,13 +130,21 @@ impl Leader {
     /// Takes the machine's clocks at the start of a turn, and does what is due.
     pub fn advance(&mut self, clocks: Clocks) {
         self.now_ms = self.clock.now_ms(clocks).max(self.now_ms);
-        if !self.tick_in_log && self.state.next_deadline_ms().is_some_and(|due| due <= self.now_ms) {
+        if !self.tick_in_log
+            && self
+                .state
+                .next_deadline_ms()
+                .is_some_and(|due| due <= self.now_ms)
+        {
             self.tick_in_log = true;
             self.batch.push(Command::Tick);
         }
         let now_ms = self.now_ms;
-        while let Some((link, handle)) =
-            self.kicks.iter().find(|(_, kick)| kick.deadline_ms <= now_ms).map(|(at, _)| *at)
+        while let Some((link, handle)) = self
+            .kicks
+            .iter()
+            .find(|(_, kick)| kick.deadline_ms <= now_ms)
+            .map(|(at, _)| *at)
         {
             self.kick_done(link, handle);
         }
@@ -133,9 +163,14 @@ impl Leader {
             }
             ToGroup::Claim(claim) => {
                 self.propose(link, Command::Claim(claim), true);
-                self.batch.push(Command::Attach { actor: None, if_free: true });
+                self.batch.push(Command::Attach {
+                    actor: None,
+                    if_free: true,
+                });
             }
-            ToGroup::Subscribe(subscribe) => self.propose(link, Command::Subscribe(subscribe), true),
+            ToGroup::Subscribe(subscribe) => {
+                self.propose(link, Command::Subscribe(subscribe), true)
+            }
             ToGroup::Unsubscribe(u) => self.propose(link, Command::Unsubscribe(u), true),
             ToGroup::Disconnect(gone) => self.propose(link, Command::Disconnect(gone), true),
             ToGroup::Kicked { handle } => self.kick_done(link, handle),
@@ -162,7 +197,11 @@ impl Leader {
 
     /// Everything the log has taken up to `ticket` is stored: apply it.
     pub fn committed(&mut self, ticket: u64) {
-        while self.waiting.front().is_some_and(|entry| entry.ticket <= ticket) {
+        while self
+            .waiting
+            .front()
+            .is_some_and(|entry| entry.ticket <= ticket)
+        {
             let entry = self.waiting.pop_front().expect("checked by the loop");
             self.apply(entry);
         }
@@ -185,7 +224,9 @@ impl Leader {
 
     /// When [`Leader::advance`] has to be called next, as milliseconds from now.
     pub fn wait_ms(&self) -> Option<u64> {
-        let timer = (!self.tick_in_log).then(|| self.state.next_deadline_ms()).flatten();
+        let timer = (!self.tick_in_log)
+            .then(|| self.state.next_deadline_ms())
+            .flatten();
         let kick = self.kicks.values().map(|kick| kick.deadline_ms).min();
         let lazy = self.batch.lazy_deadline_ms();
         let next = [timer, kick, lazy].into_iter().flatten().min()?;
@@ -214,10 +255,13 @@ impl Leader {
 
     fn publish(&mut self, link: LinkNo, publish: Publish) {
         let bucket = PublishOrder::bucket(publish.message.topic_bytes());
-        if !self.order.must_follow_log(publish.qos, bucket, self.applied)
+        if !self
+            .order
+            .must_follow_log(publish.qos, bucket, self.applied)
             && !self.state.must_log(&publish)
         {
-            self.state.deliver_unlogged(self.now_ms, publish, &mut self.out);
+            self.state
+                .deliver_unlogged(self.now_ms, publish, &mut self.out);
             return;
         }
         self.order.logged(publish.qos, bucket, self.batch.index());
@@ -230,7 +274,8 @@ impl Leader {
         };
         let number = state.next_number;
         state.next_number += 1;
-        self.batch.push_from(link, number, command, at_once, self.now_ms);
+        self.batch
+            .push_from(link, number, command, at_once, self.now_ms);
     }
 
     fn apply(&mut self, entry: Sealed) {
@@ -239,7 +284,8 @@ impl Leader {
             if matches!(command, Command::Tick) {
                 self.tick_in_log = false;
             }
-            self.state.apply(index, entry.time_ms, command, &mut self.out);
+            self.state
+                .apply(index, entry.time_ms, command, &mut self.out);
         }
         self.applied = index;
         if !self.out.leader.is_empty() {
@@ -251,8 +297,15 @@ impl Leader {
 
     fn effect(&mut self, effect: LeaderEffect) {
         match effect {
-            LeaderEffect::KickThenAttach { actor, old: (link, handle) } => self.kick(actor, link, handle),
-            LeaderEffect::WillDue { client, epoch, will } => {
+            LeaderEffect::KickThenAttach {
+                actor,
+                old: (link, handle),
+            } => self.kick(actor, link, handle),
+            LeaderEffect::WillDue {
+                client,
+                epoch,
+                will,
+            } => {
                 let publish = Publish {
                     actor: Actor { client, epoch },
                     packet_id: None,
@@ -260,7 +313,12 @@ impl Leader {
                     retain: will.retain,
                     message: will.message,
                 };
-                self.batch.push(Command::WillPublish { client, epoch, publish, at: NOWHERE });
+                self.batch.push(Command::WillPublish {
+                    client,
+                    epoch,
+                    publish,
+                    at: NOWHERE,
+                });
             }
             LeaderEffect::PagesLeft { actor } => self.batch.push(Command::Page { actor }),
             LeaderEffect::SegmentFree(segment) => self.freed.push(segment),
@@ -274,12 +332,21 @@ impl Leader {
             let reason = ReasonCode::SessionTakenOver;
             self.out.send(link, FromGroup::Kick { handle, reason });
         }
-        self.kicks.insert((link, handle), Kick { claimant, deadline_ms });
+        self.kicks.insert(
+            (link, handle),
+            Kick {
+                claimant,
+                deadline_ms,
+            },
+        );
     }
 
     fn kick_done(&mut self, link: LinkNo, handle: Handle) {
         if let Some(kick) = self.kicks.remove(&(link, handle)) {
-            self.batch.push(Command::Attach { actor: Some(kick.claimant), if_free: false });
+            self.batch.push(Command::Attach {
+                actor: Some(kick.claimant),
+                if_free: false,
+            });
         }
     }
 }

@@ -17,7 +17,10 @@ pub(super) struct PublishOrder {
 impl Default for PublishOrder {
     fn default() -> Self {
         let table = || vec![0; BUCKETS].into_boxed_slice();
-        Self { last: [table(), table(), table()], newest: [0; 3] }
+        Self {
+            last: [table(), table(), table()],
+            newest: [0; 3],
+        }
     }
 }
 
@@ -54,6 +57,9 @@ mod tests {
         assert!(order.must_follow_log(QoS::AtLeastOnce, a, 6));
         assert!(!order.must_follow_log(QoS::AtLeastOnce, b, 6));
         assert!(!order.must_follow_log(QoS::AtMostOnce, a, 6));
-        assert!(!order.must_follow_log(QoS::AtLeastOnce, a, 7), "applied: nothing to wait for");
+        assert!(
+            !order.must_follow_log(QoS::AtLeastOnce, a, 7),
+            "applied: nothing to wait for"
+        );
     }
 }

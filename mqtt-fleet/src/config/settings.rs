@@ -23,7 +23,7 @@ pub(crate) struct Settings {
     pub(crate) data: PathBuf,
     /// `[data]`, the rest.
     pub(crate) log: LogOptions,
-    /// Limits of **one** shard: `max_connections` is divided among them.
+    /// Limits of the shards; `max_connections` counts all of them together.
     pub(crate) proxy: ProxyLimits,
     /// Limits of the group.
     pub(crate) machine: MachineLimits,
@@ -33,8 +33,6 @@ pub(crate) struct Settings {
     pub(crate) log_level: &'static str,
     /// Form of a log line.
     pub(crate) log_format: LogFormat,
-    /// Time to finish what is under way after a stop signal.
-    pub(crate) drain_deadline: Duration,
 }
 
 /// Form of a log line.
@@ -59,13 +57,13 @@ impl Settings {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             count => count,
         };
-        let drain_deadline = Duration::from_secs(typed.whole("drain", "deadline_s"));
+        let drain = Duration::from_secs(typed.whole("drain", "deadline_s"));
         Ok(Self {
             mqtt: typed.address("listen", "mqtt"),
             admin: typed.address("listen", "admin"),
             data: typed.path("data", "dir"),
             log: log(typed),
-            proxy: proxy(typed, shards, drain_deadline),
+            proxy: proxy(typed, drain),
             machine: machine(typed),
             shards,
             log_level: typed.choice("log", "level"),
@@ -73,7 +71,6 @@ impl Settings {
                 "json" => LogFormat::Json,
                 _ => LogFormat::Text,
             },
-            drain_deadline,
         })
     }
 }
@@ -91,11 +88,9 @@ fn log(typed: &Typed) -> LogOptions {
     }
 }
 
-fn proxy(typed: &Typed, shards: usize, drain: Duration) -> ProxyLimits {
-    let connections: usize = typed.whole("limits", "max_connections");
-    let per_shard = connections.div_ceil(shards);
+fn proxy(typed: &Typed, drain: Duration) -> ProxyLimits {
     ProxyLimits {
-        connections_max: u32::try_from(per_shard).expect("the bounds in the key table fit"),
+        connections_max: typed.whole("limits", "max_connections"),
         connect_timeout_s: typed.whole("limits", "connect_timeout_s"),
         packet_bytes_max: typed.whole("limits", "max_packet_bytes"),
         receive_maximum: typed.whole("limits", "receive_maximum"),

@@ -40,7 +40,7 @@ fn the_defaults_are_valid_and_mean_what_the_table_says() {
     assert_eq!(settings.admin.to_string(), "127.0.0.1:9883");
     assert_eq!(settings.log.durability, Durability::Fsync);
     assert_eq!(settings.log.segment_bytes, 32 << 20);
-    assert_eq!(settings.drain_deadline, Duration::from_secs(10));
+    assert_eq!(settings.proxy.drain, Duration::from_secs(10));
     assert!(settings.shards >= 1);
     assert_eq!(typed.iter().count(), KEYS.len());
 }
@@ -56,10 +56,10 @@ fn the_defaults_are_those_of_the_parts() {
 }
 
 #[test]
-fn the_largest_number_of_connections_is_divided_among_the_shards() {
+fn the_largest_number_of_connections_is_that_of_all_shards_together() {
     let file = "[shards]\ncount = 4\n[limits]\nmax_connections = 9";
     let (settings, _) = from(file, &[]).expect("valid");
-    assert_eq!(settings.proxy.connections_max, 3);
+    assert_eq!(settings.proxy.connections_max, 9);
 }
 
 #[test]
