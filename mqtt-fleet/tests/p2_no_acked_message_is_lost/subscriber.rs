@@ -1,6 +1,6 @@
 //! A subscriber with a persistent session that keeps its side of the standard, over all its connections.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ pub(crate) struct Subscriber {
     held: HashMap<u16, (Stream, u64)>,
     /// Acknowledgements not sent yet.
     owed: Vec<u8>,
+    /// The last packets and connections, to explain a broken promise.
+    diary: VecDeque<String>,
 }
 
 impl Subscriber {
@@ -54,6 +56,7 @@ impl Subscriber {
             last: streams.iter().map(|s| (*s, 0)).collect(),
             held: HashMap::new(),
             owed: Vec::new(),
+            diary: VecDeque::new(),
         }
     }
 
@@ -80,6 +83,7 @@ impl Subscriber {
             };
             assert!(client.present, "session present is 0");
             drop(old.take());
+            self.note(format!("connected; {} bytes were owed", self.owed.len()));
             self.owed.clear();
             match self.receive(&mut client) {
                 Some(End::Done) => return,
@@ -144,6 +148,9 @@ impl Subscriber {
 
     fn pay(&mut self, client: &mut Client) -> Option<()> {
         let owed = std::mem::take(&mut self.owed);
+        if !owed.is_empty() {
+            self.note(format!("sends {owed:02x?}"));
+        }
         client.try_send(&owed)
     }
 
@@ -167,7 +174,31 @@ impl Subscriber {
         Some(all)
     }
 
+    fn note(&mut self, line: String) {
+        if self.diary.len() == 2000 {
+            self.diary.pop_front();
+        }
+        self.diary.push_back(line);
+    }
+
+    /// What the diary says about a packet identifier, between the connections.
+    fn story(&self, id: u16) -> String {
+        let [high, low] = id.to_be_bytes();
+        let (named, sent) = (format!("id: {id},"), format!("{high:02x}, {low:02x}"));
+        let wanted = |line: &&String| {
+            let about = if line.starts_with("sends") {
+                &sent
+            } else {
+                &named
+            };
+            line.starts_with("connected") || line.contains(about)
+        };
+        let lines = self.diary.iter().filter(wanted);
+        lines.fold(String::new(), |all, line| all + line + "\n")
+    }
+
     fn answer(&mut self, packet: &Packet) {
+        self.note(format!("{packet:?}"));
         match packet {
             Packet::Publish(p) if p.qos == 1 => {
                 let (stream, seq) = read(p);
@@ -187,7 +218,8 @@ impl Subscriber {
                 } else {
                     assert!(
                         seq > self.last[&stream],
-                        "{stream:?}: QoS 2 message {seq} came twice: {p:?}"
+                        "{stream:?}: QoS 2 message {seq} came twice: {p:?}\n{}",
+                        self.story(p.id)
                     );
                     self.in_order(stream, seq, p);
                     self.held.insert(p.id, (stream, seq));

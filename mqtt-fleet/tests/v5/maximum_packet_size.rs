@@ -50,16 +50,16 @@ fn the_largest_packet_that_still_fits_is_sent() {
 
 #[test]
 fn the_servers_limit_is_told_and_kept() {
-    let broker = Broker::start_with(Options::config("[limits]\nmax_packet_bytes = 1000\n"));
+    let broker = Broker::start_with(Options::config("[limits]\nmax_packet_bytes = 2000\n"));
     let mut client = Connect::v5("big").open(&broker);
-    assert_eq!(client.connack.number(prop::MAXIMUM_PACKET_SIZE), Some(1000));
+    assert_eq!(client.connack.number(prop::MAXIMUM_PACKET_SIZE), Some(2000));
     client.subscribe("a", 0);
     // 3 bytes of fixed header, topic 3, property length 1.
-    client.say("a", 0, &"x".repeat(993));
-    assert_eq!(client.take().payload.len(), 993);
+    client.say("a", 0, &"x".repeat(1993));
+    assert_eq!(client.take().payload.len(), 1993);
     client.send(&wire::publish(
         client.version,
-        &Publish::new("a", 0, "x".repeat(994)),
+        &Publish::new("a", 0, "x".repeat(1994)),
     ));
     assert_eq!(client.expect_closed(), Some(0x95), "packet too large");
 }
