@@ -142,7 +142,7 @@ fn refusal(client: &mut Client) -> Option<u8> {
     loop {
         match client.next(PATIENCE) {
             Got::Packet(Packet::ConnAck { code, .. } | Packet::Disconnect { code, .. }) => {
-                found = Some(code)
+                found = Some(code);
             }
             Got::Packet(other) => panic!("{} is answered with {other:?}", client.id),
             Got::Closed => return found,
@@ -229,7 +229,7 @@ fn random_damage_hurts_nobody() {
             Version::V5
         };
         let mut bytes = Vec::new();
-        for _ in 0..1 + dice.below(6) {
+        for _ in 0..=dice.below(6) {
             let vector = &all[dice.below(all.len() as u64) as usize];
             bytes.extend(&vector.bytes);
         }

@@ -5,9 +5,7 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use common::{
-    Broker, Client, Connect, Got, Options, PATIENCE, Packet, Publish, Version, prop, wire,
-};
+use common::{Broker, Client, Connect, Got, Options, PATIENCE, Packet, Publish, Version, wire};
 
 #[test]
 fn the_older_connection_is_told_and_closed() {

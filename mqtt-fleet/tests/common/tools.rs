@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 /// How long a client program may take.
@@ -34,13 +34,7 @@ impl Tool {
         ];
         for from in outputs {
             let tx = tx.clone();
-            std::thread::spawn(move || {
-                for line in BufReader::new(from).lines().map_while(Result::ok) {
-                    if tx.send(line).is_err() {
-                        return;
-                    }
-                }
-            });
+            std::thread::spawn(move || forward(from, &tx));
         }
         Self {
             name,
@@ -103,6 +97,15 @@ impl Tool {
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("a killed process ends");
+    }
+}
+
+/// Sends lines on until there are no more, or nobody waits for them.
+fn forward(from: impl Read, to: &SyncSender<String>) {
+    for line in BufReader::new(from).lines().map_while(Result::ok) {
+        if to.send(line).is_err() {
+            return;
+        }
     }
 }
 

@@ -71,10 +71,6 @@ fn an_unknown_protocol_version_is_refused_by_name() {
         .read_to_end(&mut answer)
         .expect("an answer, then the end of the connection");
     // CONNACK of MQTT 5 with 0x84 (whatever properties follow), or of 3.1.1 with code 1.
-    let refused = match answer[..] {
-        [0x20, _, 0, 0x84, ..] => true,
-        [0x20, 2, 0, 1] => true,
-        _ => false,
-    };
+    let refused = matches!(answer[..], [0x20, _, 0, 0x84, ..] | [0x20, 2, 0, 1]);
     assert!(refused, "version 6 was answered with {answer:02x?}");
 }
