@@ -186,11 +186,22 @@ impl Worker {
         self.shared.epoch.elapsed().as_nanos() as u64
     }
 
+    /// A periodic timer runs on only once its expirations have been read.
+    fn rearm_pacer(&self) -> Result<(), Error> {
+        let Some(pacer) = &self.pacer else {
+            return Ok(());
+        };
+        match rustix::io::read(pacer, &mut [0; 8]) {
+            Ok(_) | Err(rustix::io::Errno::AGAIN) => Ok(()),
+            Err(error) => Err(Error::system("cannot read a timer")(error.into())),
+        }
+    }
+
     #[inline]
     fn on_event(&mut self, event: &Event) -> Result<(), Error> {
         let Token(index) = event.token();
         if index >= self.links.len() {
-            return Ok(()); // Waker or pacer: the turn itself is the answer.
+            return self.rearm_pacer(); // Waker or pacer: the turn itself is the answer.
         }
         if event.is_writable() && !self.links[index].out.is_empty() {
             self.write(index)?;
@@ -312,7 +323,6 @@ impl Worker {
         self.traffic.start(self.now_ns());
         if let Pace::Rate { per_s } = self.plan.traffic.pace {
             let pacer = pacer(Pace::step(per_s)).map_err(Error::system("cannot set a timer"))?;
-            // Edge-triggered, so that nobody has to read the expirations.
             self.poll
                 .registry()
                 .register(
