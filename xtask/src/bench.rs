@@ -22,30 +22,140 @@ struct Row {
     bar: &'static str,
 }
 
-const PAIR_0: &[&str] = &["--pairs", "500", "--size", "64", "--window", "16", "--qos", "0"];
-const PAIR_1: &[&str] = &["--pairs", "500", "--size", "64", "--window", "16", "--qos", "1"];
-const PAIR_2: &[&str] = &["--pairs", "500", "--size", "64", "--window", "16", "--qos", "2"];
-const OPEN_0: &[&str] = &["--pairs", "500", "--size", "64", "--rate", "5000", "--qos", "0"];
-const OPEN_1: &[&str] = &["--pairs", "500", "--size", "64", "--rate", "5000", "--qos", "1"];
-const FANIN: &[&str] = &["--conns", "500", "--size", "64", "--window", "16", "--qos", "1"];
-const FANOUT: &[&str] = &["--conns", "1000", "--size", "64", "--window", "16", "--qos", "0"];
+const PAIR_0: &[&str] = &[
+    "--pairs", "500", "--size", "64", "--window", "16", "--qos", "0",
+];
+const PAIR_1: &[&str] = &[
+    "--pairs", "500", "--size", "64", "--window", "16", "--qos", "1",
+];
+const PAIR_2: &[&str] = &[
+    "--pairs", "500", "--size", "64", "--window", "16", "--qos", "2",
+];
+const OPEN_0: &[&str] = &[
+    "--pairs", "500", "--size", "64", "--rate", "5000", "--qos", "0",
+];
+const OPEN_1: &[&str] = &[
+    "--pairs", "500", "--size", "64", "--rate", "5000", "--qos", "1",
+];
+const FANIN: &[&str] = &[
+    "--conns", "500", "--size", "64", "--window", "16", "--qos", "1",
+];
+const FANOUT: &[&str] = &[
+    "--conns", "1000", "--size", "64", "--window", "16", "--qos", "0",
+];
 const CONNECT: &[&str] = &["--conns", "10000"];
 const IDLE: &[&str] = &["--conns", "15000", "--qos", "1"];
 const PER_CPU: &str = "delivered_per_broker_cpu_s";
 
 const ROWS: &[Row] = &[
-    row("pair QoS 0", "pair", PAIR_0, "memory", PER_CPU, "msg/CPU-s", ">= 6 x"),
-    row("pair QoS 1, memory", "pair", PAIR_1, "memory", PER_CPU, "msg/CPU-s", ">= 8 x"),
-    row("pair QoS 1, fsync", "pair", PAIR_1, "fsync", "delivered_per_s", "msg/s", ">= 6 x"),
-    row("pair QoS 2, memory", "pair", PAIR_2, "memory", PER_CPU, "msg/CPU-s", ""),
-    row("fan-in QoS 1, memory", "fanin", FANIN, "memory", PER_CPU, "msg/CPU-s", ">= 4 x"),
-    row("fan-out QoS 0", "fanout", FANOUT, "memory", PER_CPU, "msg/CPU-s", ">= 4 x"),
-    row("5,000/s QoS 1, fsync: CPU", "pair", OPEN_1, "fsync", "broker_cpu_s", "CPU s", "<= 2 x"),
-    row("5,000/s QoS 0: CPU", "pair", OPEN_0, "memory", "broker_cpu_s", "CPU s", "<= 2 x"),
-    row("5,000/s QoS 1, fsync: p99", "pair", OPEN_1, "fsync", "/e2e_us/p99", "us", "< 25,000"),
-    row("5,000/s QoS 0: p99", "pair", OPEN_0, "fsync", "/e2e_us/p99", "us", "< 2,000"),
-    row("connect and subscribe", "connect", CONNECT, "fsync", "connects_per_s", "1/s", ">= 0.6 x"),
-    row("idle", "idle", IDLE, "fsync", "rss_per_conn_bytes", "B/conn", "<= 2,000"),
+    row(
+        "pair QoS 0",
+        "pair",
+        PAIR_0,
+        "memory",
+        PER_CPU,
+        "msg/CPU-s",
+        ">= 6 x",
+    ),
+    row(
+        "pair QoS 1, memory",
+        "pair",
+        PAIR_1,
+        "memory",
+        PER_CPU,
+        "msg/CPU-s",
+        ">= 8 x",
+    ),
+    row(
+        "pair QoS 1, fsync",
+        "pair",
+        PAIR_1,
+        "fsync",
+        "delivered_per_s",
+        "msg/s",
+        ">= 6 x",
+    ),
+    row(
+        "pair QoS 2, memory",
+        "pair",
+        PAIR_2,
+        "memory",
+        PER_CPU,
+        "msg/CPU-s",
+        "",
+    ),
+    row(
+        "fan-in QoS 1, memory",
+        "fanin",
+        FANIN,
+        "memory",
+        PER_CPU,
+        "msg/CPU-s",
+        ">= 4 x",
+    ),
+    row(
+        "fan-out QoS 0",
+        "fanout",
+        FANOUT,
+        "memory",
+        PER_CPU,
+        "msg/CPU-s",
+        ">= 4 x",
+    ),
+    row(
+        "5,000/s QoS 1, fsync: CPU",
+        "pair",
+        OPEN_1,
+        "fsync",
+        "broker_cpu_s",
+        "CPU s",
+        "<= 2 x",
+    ),
+    row(
+        "5,000/s QoS 0: CPU",
+        "pair",
+        OPEN_0,
+        "memory",
+        "broker_cpu_s",
+        "CPU s",
+        "<= 2 x",
+    ),
+    row(
+        "5,000/s QoS 1, fsync: p99",
+        "pair",
+        OPEN_1,
+        "fsync",
+        "/e2e_us/p99",
+        "us",
+        "< 25,000",
+    ),
+    row(
+        "5,000/s QoS 0: p99",
+        "pair",
+        OPEN_0,
+        "fsync",
+        "/e2e_us/p99",
+        "us",
+        "< 2,000",
+    ),
+    row(
+        "connect and subscribe",
+        "connect",
+        CONNECT,
+        "fsync",
+        "connects_per_s",
+        "1/s",
+        ">= 0.6 x",
+    ),
+    row(
+        "idle",
+        "idle",
+        IDLE,
+        "fsync",
+        "broker_rss_total_per_conn_bytes",
+        "B/conn",
+        "<= 2,000",
+    ),
 ];
 
 const fn row(
@@ -57,11 +167,19 @@ const fn row(
     unit: &'static str,
     bar: &'static str,
 ) -> Row {
-    Row { name, scenario, args, durability, field, unit, bar }
+    Row {
+        name,
+        scenario,
+        args,
+        durability,
+        field,
+        unit,
+        bar,
+    }
 }
 
 /// Options of `cargo xtask bench`.
-#[derive(clap::Args)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct BenchArgs {
     /// Runs of each broker for each row; the median counts.
     #[arg(long, default_value_t = 3)]
@@ -77,18 +195,32 @@ pub(crate) struct BenchArgs {
 /// Runs the table.
 pub(crate) fn run(root: &Path, args: &BenchArgs) -> io::Result<()> {
     build(root)?;
-    let ours = root.join("target/release/mqtt-fleet");
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let ours = target.join("release/mqtt-fleet");
     println!("| what | unit | mosquitto | mqtt-fleet | ratio | bar |\n|---|---|---|---|---|---|");
-    for row in ROWS.iter().filter(|row| args.only.as_ref().is_none_or(|only| row.name.contains(only))) {
+    for row in ROWS.iter().filter(|row| {
+        args.only
+            .as_ref()
+            .is_none_or(|only| row.name.contains(only))
+    }) {
         let (mut theirs, mut own) = (Vec::new(), Vec::new());
         for _ in 0..args.runs {
             theirs.push(measure(&ours, row, args.secs, Broker::mosquitto()?)?);
-            own.push(measure(&ours, row, args.secs, Broker::mqtt_fleet(&ours, row.durability)?)?);
+            own.push(measure(
+                &ours,
+                row,
+                args.secs,
+                Broker::mqtt_fleet(&ours, row.durability)?,
+            )?);
         }
         let (theirs, own) = (median(&mut theirs), median(&mut own));
         println!(
             "| {} | {} | {theirs:.0} | {own:.0} | {:.2} x | {} |",
-            row.name, row.unit, own / theirs, row.bar
+            row.name,
+            row.unit,
+            own / theirs,
+            row.bar
         );
         io::stdout().flush()?;
     }
@@ -97,8 +229,15 @@ pub(crate) fn run(root: &Path, args: &BenchArgs) -> io::Result<()> {
 
 fn build(root: &Path) -> io::Result<()> {
     let mut cargo = Command::new(env!("CARGO"));
-    let status = cargo.args(["build", "--release", "-p", "mqtt-fleet"]).current_dir(root).status()?;
-    if status.success() { Ok(()) } else { Err(io::Error::other("the release build failed")) }
+    let status = cargo
+        .args(["build", "--release", "-p", "mqtt-fleet"])
+        .current_dir(root)
+        .status()?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other("the release build failed"))
+    }
 }
 
 fn measure(ours: &Path, row: &Row, secs: u32, broker: Broker) -> io::Result<f64> {
@@ -108,14 +247,31 @@ fn measure(ours: &Path, row: &Row, secs: u32, broker: Broker) -> io::Result<f64>
     let secs = secs.to_string();
     let path = json.path().to_string_lossy().into_owned();
     let mut load = Command::new(ours);
-    load.args(["loadtest", row.scenario, "--addr", &addr, "--pid", &pid, "--secs", &secs]);
-    let output = load.args(["--json", &path]).args(row.args).stdin(Stdio::null()).output()?;
+    load.args([
+        "loadtest",
+        row.scenario,
+        "--addr",
+        &addr,
+        "--pid",
+        &pid,
+        "--secs",
+        &secs,
+    ]);
+    let output = load
+        .args(["--json", &path])
+        .args(row.args)
+        .stdin(Stdio::null())
+        .output()?;
     let text = std::fs::read_to_string(&path)?;
     let value: Value = serde_json::from_str(&text).map_err(|error| {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         io::Error::other(format!("{}: no report ({error}): {said}", row.name))
     })?;
-    let field = if row.field.starts_with('/') { row.field.into() } else { format!("/{}", row.field) };
+    let field = if row.field.starts_with('/') {
+        row.field.into()
+    } else {
+        format!("/{}", row.field)
+    };
     let figure = value.pointer(&field).and_then(Value::as_f64);
     drop(broker);
     figure.ok_or_else(|| io::Error::other(format!("{}: the report has no {}", row.name, row.field)))
@@ -152,13 +308,27 @@ impl Broker {
         let (addr, admin) = (free_address()?, free_address()?);
         let mut command = Command::new(program);
         command.args(["standalone", "--durability", durability]);
-        command.args(["--listen", &addr.to_string(), "--admin", &admin.to_string(), "--data"]);
+        command.args([
+            "--listen",
+            &addr.to_string(),
+            "--admin",
+            &admin.to_string(),
+            "--data",
+        ]);
         Self::start(command.arg(data.path().join("data")), addr, data)
     }
 
     fn start(command: &mut Command, addr: SocketAddr, data: tempfile::TempDir) -> io::Result<Self> {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).spawn()?;
-        let broker = Self { child, addr, _data: data };
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()?;
+        let broker = Self {
+            child,
+            addr,
+            _data: data,
+        };
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect_timeout(&addr, Duration::from_millis(100)).is_err() {
             if Instant::now() > deadline {
@@ -180,7 +350,11 @@ impl Drop for Broker {
 
 fn find_mosquitto() -> PathBuf {
     let debian = PathBuf::from("/usr/sbin/mosquitto");
-    if debian.exists() { debian } else { PathBuf::from("mosquitto") }
+    if debian.exists() {
+        debian
+    } else {
+        PathBuf::from("mosquitto")
+    }
 }
 
 fn free_address() -> io::Result<SocketAddr> {

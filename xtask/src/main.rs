@@ -1,5 +1,6 @@
-//! Developer commands: `cargo xtask test`, `tidy` and `kill`. Run `cargo xtask help` for a summary.
+//! Developer commands: `cargo xtask test`, `tidy`, `bench` and `kill`. Run `cargo xtask help` for a summary.
 
+mod bench;
 mod cargo;
 mod clients;
 mod tidy;
@@ -30,6 +31,8 @@ enum Command {
     },
     /// Check what the compiler does not: crate edges, sizes of files, paths, left-overs
     Tidy,
+    /// Put the same load on mosquitto and on this broker, in turn, and print the figures and their ratios
+    Bench(bench::BenchArgs),
     /// Run the kill -9 test for long (200 rounds take about half an hour)
     Kill {
         /// How often the broker is killed
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Test { args } => test(&root, &args),
         Command::Tidy => tidy::run(&root),
+        Command::Bench(args) => bench::run(&root, &args).map_err(|error| error.to_string()),
         Command::Kill { rounds } => kill(&root, rounds),
     };
     match outcome {
