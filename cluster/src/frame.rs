@@ -275,4 +275,3 @@ pub struct Receiver {
 
 /// Subscription Identifiers; empty costs no allocation.
 pub type SubscriptionIds = Option<Box<[u32]>>;
-
