@@ -76,7 +76,7 @@ fn advice(error: &LogError) -> &'static str {
 pub(crate) fn run(settings: &Settings) -> Result<(), RunError> {
     logging::start(settings);
     raise_descriptor_limit();
-    let (stopper, stopped) = stop::watch()?;
+    let (stopper, reasons) = stop::watch()?;
     let admin = Place {
         address: settings.admin,
         key: "listen.admin",
@@ -117,7 +117,7 @@ pub(crate) fn run(settings: &Settings) -> Result<(), RunError> {
     health.enter(Phase::Ready);
     banner.show();
 
-    let reason = stopped
+    let reason = reasons
         .recv()
         .expect("the signal thread holds a sender for as long as we live");
     health.enter(Phase::Draining);
