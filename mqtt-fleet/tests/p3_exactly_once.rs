@@ -190,3 +190,45 @@ fn a_pubrec_with_an_error_ends_the_delivery() {
         "[MQTT 5, 4.3.3]: treated as delivered"
     );
 }
+
+#[test]
+fn completing_old_deliveries_does_not_forget_the_new_ones() {
+    let broker = Broker::start();
+    absent(&broker);
+    let mut publisher = Connect::v5("pub").open(&broker);
+    for text in ["old 1", "old 2"] {
+        publisher.say("t", 2, text);
+    }
+    let connect = Connect::v5("absent").persistent();
+    let mut sub = connect.open(&broker);
+    let old = [sub.recv_publish().id, sub.recv_publish().id];
+    for id in old {
+        sub.send(&wire::ack(wire::PUBREC, id));
+        assert_eq!(sub.recv(), Packet::PubRel { id, code: 0 });
+    }
+    sub.vanish();
+    publisher.say("t", 2, "new");
+    let mut sub = connect.open(&broker);
+    for id in old {
+        assert_eq!(sub.recv(), Packet::PubRel { id, code: 0 });
+    }
+    let new = sub.recv_publish();
+    assert_eq!(new.text(), "new");
+    // The old ones are completed while the new one is on its way.
+    for id in old {
+        sub.send(&wire::ack(wire::PUBCOMP, id));
+    }
+    sub.send(&wire::ack(wire::PUBREC, new.id));
+    assert_eq!(
+        sub.recv(),
+        Packet::PubRel {
+            id: new.id,
+            code: 0
+        },
+        "the broker knows what it has sent"
+    );
+    sub.send(&wire::ack(wire::PUBCOMP, new.id));
+    sub.ping();
+    sub.disconnect();
+    assert_eq!(received(&broker), Vec::<String>::new());
+}
