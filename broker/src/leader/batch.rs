@@ -6,9 +6,10 @@ use cluster::frame::StoredAt;
 use cluster::ids::LinkNo;
 
 /// An acknowledgement that lets nothing move waits at most this long for company, in milliseconds.
-const LAZY_MS_MAX: u64 = 100;
-/// An entry is closed when its messages have this many bytes: reading one message back checks the whole record.
-const ENTRY_BYTES_MAX: usize = 64 << 10;
+pub(super) const LAZY_MS_MAX: u64 = 100;
+/// An entry is closed when its messages, wills and filters have this many bytes: reading one message back checks
+/// the whole record, and the log refuses records that are far larger.
+pub(super) const ENTRY_BYTES_MAX: usize = 64 << 10;
 /// An entry is closed at this many commands, so that applying one does not hold up a turn.
 const ENTRY_COMMANDS_MAX: usize = 16_384;
 
@@ -84,7 +85,11 @@ impl Batch {
     /// A command of the leader's own; it does not wait.
     pub(super) fn push(&mut self, command: Command) {
         self.at_once = true;
+        self.bytes += variable_bytes(&command);
         self.commands.push(command);
+        if self.is_full() {
+            self.close();
+        }
     }
 
     /// A numbered command of a link.
@@ -107,16 +112,17 @@ impl Batch {
         if !at_once && self.lazy_since_ms.is_none() {
             self.lazy_since_ms = Some(now_ms);
         }
-        if let Command::Publish(publish, _) = &command {
-            self.bytes += publish.message.byte_len();
-        }
-        // A claim and its attach stay in one entry: the entry is closed before a claim, never after it.
-        let full = self.bytes >= ENTRY_BYTES_MAX || self.commands.len() >= ENTRY_COMMANDS_MAX;
+        self.bytes += variable_bytes(&command);
+        // A claim and the attach that the leader pushes next stay in one entry.
         let may_close = !matches!(command, Command::Claim(_));
         self.commands.push(command);
-        if full && may_close {
+        if may_close && self.is_full() {
             self.close();
         }
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= ENTRY_BYTES_MAX || self.commands.len() >= ENTRY_COMMANDS_MAX
     }
 
     /// When the oldest command that may wait has waited enough.
@@ -159,5 +165,28 @@ impl Batch {
         self.from = None;
         self.at_once = false;
         self.lazy_since_ms = None;
+    }
+}
+
+/// Bytes of a command's parts that have no fixed size, about.
+fn variable_bytes(command: &Command) -> usize {
+    match command {
+        Command::Publish(publish, _) | Command::WillPublish { publish, .. } => {
+            publish.message.byte_len()
+        }
+        Command::Relocate { copy, .. } => copy.byte_len(),
+        Command::Claim(claim) => {
+            let will = claim.will.as_ref();
+            claim.client_id.len() + will.map_or(0, |will| will.message.byte_len())
+        }
+        Command::Subscribe(subscribe) => {
+            let filters = subscribe.filters.iter();
+            filters.map(|(filter, _)| filter.as_str().len()).sum()
+        }
+        Command::Unsubscribe(unsubscribe) => {
+            let filters = unsubscribe.filters.iter();
+            filters.map(|filter| filter.as_str().len()).sum()
+        }
+        _ => 0,
     }
 }

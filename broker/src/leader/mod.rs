@@ -7,21 +7,23 @@
 
 mod batch;
 pub mod clock;
+mod kicks;
 mod order;
+#[cfg(test)]
+mod tests;
 
-use crate::command::{Command, Producer};
+use crate::command::{Command, MessageRef, Producer};
 use crate::machine::{Effects, LeaderEffect, State};
 use batch::Batch;
 pub use batch::Sealed;
 use clock::{Clocks, GroupClock};
 use cluster::frame::{AckKind, FromGroup, Publish, StoredAt, ToGroup};
 use cluster::ids::{Actor, Handle, LinkNo};
+pub use kicks::KICK_WAIT_MS;
+use kicks::Kicks;
 use order::PublishOrder;
-use protocol::ReasonCode;
-use std::collections::{BTreeMap, VecDeque};
-
-/// A claim over a live owner is answered at the latest after this long, in milliseconds of group time.
-pub const KICK_WAIT_MS: u64 = 2_000;
+use protocol::{Message, ReasonCode};
+use std::collections::VecDeque;
 
 /// A message that is not in the log yet.
 const NOWHERE: StoredAt = StoredAt {
@@ -41,7 +43,7 @@ pub struct Leader {
     applied: u64,
     order: PublishOrder,
     links: Vec<Option<Link>>,
-    kicks: BTreeMap<(LinkNo, Handle), Kick>,
+    kicks: Kicks,
     tick_in_log: bool,
     first: u64,
     out: Effects,
@@ -52,13 +54,6 @@ pub struct Leader {
 #[derive(Debug)]
 struct Link {
     next_number: u64,
-}
-
-/// A kick that the owner's proxy has not confirmed yet.
-#[derive(Debug)]
-struct Kick {
-    claimant: Actor,
-    deadline_ms: u64,
 }
 
 impl Leader {
@@ -78,7 +73,7 @@ impl Leader {
             applied,
             order: PublishOrder::default(),
             links: Vec::new(),
-            kicks: BTreeMap::new(),
+            kicks: Kicks::default(),
             tick_in_log: false,
             first: applied + 1,
             out: Effects::default(),
@@ -115,13 +110,7 @@ impl Leader {
             .is_some()
         {
             self.batch.push(Command::LinkDown { link });
-            let confirmed: Vec<_> = self
-                .kicks
-                .keys()
-                .filter(|(l, _)| *l == link)
-                .copied()
-                .collect();
-            for (link, handle) in confirmed {
+            for (link, handle) in self.kicks.of_link(link) {
                 self.kick_done(link, handle);
             }
         }
@@ -139,13 +128,7 @@ impl Leader {
             self.tick_in_log = true;
             self.batch.push(Command::Tick);
         }
-        let now_ms = self.now_ms;
-        while let Some((link, handle)) = self
-            .kicks
-            .iter()
-            .find(|(_, kick)| kick.deadline_ms <= now_ms)
-            .map(|(at, _)| *at)
-        {
+        while let Some((link, handle)) = self.kicks.overdue(self.now_ms) {
             self.kick_done(link, handle);
         }
     }
@@ -169,7 +152,7 @@ impl Leader {
                 });
             }
             ToGroup::Subscribe(subscribe) => {
-                self.propose(link, Command::Subscribe(subscribe), true)
+                self.propose(link, Command::Subscribe(subscribe), true);
             }
             ToGroup::Unsubscribe(u) => self.propose(link, Command::Unsubscribe(u), true),
             ToGroup::Disconnect(gone) => self.propose(link, Command::Disconnect(gone), true),
@@ -222,12 +205,21 @@ impl Leader {
         self.waiting.is_empty() && self.batch.is_empty()
     }
 
+    /// Copies a kept message to the end of the log, so that the segment that it keeps alive can go.
+    pub fn relocate(&mut self, message: MessageRef, copy: Message) {
+        self.batch.push(Command::Relocate {
+            message,
+            copy,
+            at: NOWHERE,
+        });
+    }
+
     /// When [`Leader::advance`] has to be called next, as milliseconds from now.
     pub fn wait_ms(&self) -> Option<u64> {
         let timer = (!self.tick_in_log)
             .then(|| self.state.next_deadline_ms())
             .flatten();
-        let kick = self.kicks.values().map(|kick| kick.deadline_ms).min();
+        let kick = self.kicks.next_deadline_ms();
         let lazy = self.batch.lazy_deadline_ms();
         let next = [timer, kick, lazy].into_iter().flatten().min()?;
         Some(next.saturating_sub(self.now_ms))
@@ -326,27 +318,25 @@ impl Leader {
     }
 
     fn kick(&mut self, claimant: Actor, link: LinkNo, handle: Handle) {
-        let alive = matches!(self.links.get(usize::from(link.0)), Some(Some(_)));
-        let deadline_ms = self.now_ms + if alive { KICK_WAIT_MS } else { 0 };
-        if alive {
+        if matches!(self.links.get(usize::from(link.0)), Some(Some(_))) {
             let reason = ReasonCode::SessionTakenOver;
             self.out.send(link, FromGroup::Kick { handle, reason });
+            self.kicks.wait(claimant, (link, handle), self.now_ms);
+        } else if self.kicks.is_free(claimant) {
+            self.attach(claimant);
         }
-        self.kicks.insert(
-            (link, handle),
-            Kick {
-                claimant,
-                deadline_ms,
-            },
-        );
     }
 
     fn kick_done(&mut self, link: LinkNo, handle: Handle) {
-        if let Some(kick) = self.kicks.remove(&(link, handle)) {
-            self.batch.push(Command::Attach {
-                actor: Some(kick.claimant),
-                if_free: false,
-            });
+        if let Some(claimant) = self.kicks.done((link, handle)) {
+            self.attach(claimant);
         }
+    }
+
+    fn attach(&mut self, claimant: Actor) {
+        self.batch.push(Command::Attach {
+            actor: Some(claimant),
+            if_free: false,
+        });
     }
 }
