@@ -71,6 +71,18 @@ pub struct RunningGroup {
     thread: Option<std::thread::JoinHandle<Result<(), LogError>>>,
 }
 
+/// Ends the process when the group's thread panics: shards without a group would keep their clients waiting for
+/// ever, and what was acknowledged is in the log.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Shared {
     status: Mutex<GroupStatus>,
@@ -88,6 +100,7 @@ impl RunningGroup {
         let shared = group.shared.clone();
         let thread_waker = waker.clone();
         let body = move || {
+            let _abort = AbortOnPanic;
             // A second set is impossible: a waker serves one group.
             let _ = thread_waker.0.set(std::thread::current());
             let result = group.run();
@@ -169,6 +182,8 @@ pub(crate) struct Group {
     dropped: u64,
     /// Reported to serve.
     serving: bool,
+    /// The newest sealed entry is in `appends`, since too much waited for the disk to take it.
+    unplaced: bool,
 }
 
 impl Group {
@@ -200,6 +215,7 @@ impl Group {
             reported: started,
             dropped: 0,
             serving: false,
+            unplaced: false,
         }
     }
 
@@ -213,7 +229,8 @@ impl Group {
             if worked {
                 continue;
             }
-            if self.shared.stop.load(Ordering::Acquire) && self.leader.is_settled() {
+            let stopping = self.shared.stop.load(Ordering::Acquire);
+            if stopping && self.leader.is_settled() && !self.is_behind() {
                 self.report();
                 return Ok(());
             }
@@ -230,12 +247,21 @@ impl Group {
         let mut worked = self.take_frames();
         worked |= self.commit()?;
         self.send_frames()?;
+        // After the frames: a segment goes only when no frame's body has to be read from it any more.
         self.snapshots.turn(&mut self.leader, &self.log)?;
+        if !self.is_behind() && !self.shared.stop.load(Ordering::Acquire) {
+            worked |= self.snapshots.relocate(&mut self.leader, &self.log)?;
+        }
         Ok(worked)
     }
 
+    /// Whether so much waits for the disk that nothing more is taken in.
+    fn is_behind(&self) -> bool {
+        self.unplaced || self.log.pending_bytes() >= LOG_BACKLOG_BYTES_MAX
+    }
+
     fn take_frames(&mut self) -> bool {
-        if self.log.pending_bytes() >= LOG_BACKLOG_BYTES_MAX {
+        if self.is_behind() {
             return false;
         }
         let mut worked = false;
@@ -265,17 +291,32 @@ impl Group {
 
     fn append(&mut self) -> Result<bool, LogError> {
         let mut sealed = false;
-        while let Some(index) = self.leader.due() {
-            self.appends.clear();
-            let leader = &mut self.leader;
-            self.appends
-                .push_with(GROUP_STREAM, index, |body| leader.seal(body))?;
-            let ticket = self.log.append(&mut self.appends)?;
+        while self.unplaced || self.seal()? {
+            self.unplaced = true;
+            let ticket = match self.log.append(&mut self.appends) {
+                Ok(ticket) => ticket,
+                // Not a failure: tried again when the log wakes this thread, and nothing is sealed before.
+                Err(LogError::Backlog { .. }) => break,
+                Err(failure) => return Err(failure),
+            };
+            self.unplaced = false;
             let at = self.appends.locations()[0];
             self.leader.placed(at.segment, at.offset, ticket);
             sealed = true;
         }
         Ok(sealed)
+    }
+
+    /// Puts the next entry that is due into `appends`; `false` if there is none.
+    fn seal(&mut self) -> Result<bool, LogError> {
+        let Some(index) = self.leader.due() else {
+            return Ok(false);
+        };
+        self.appends.clear();
+        let leader = &mut self.leader;
+        self.appends
+            .push_with(GROUP_STREAM, index, |body| leader.seal(body))?;
+        Ok(true)
     }
 
     fn send_frames(&mut self) -> Result<(), LogError> {
@@ -297,13 +338,17 @@ impl Group {
     }
 
     fn sleep(&mut self) {
+        // The log wakes this thread whenever it gets further, and a wake-up before the park is kept.
+        if self.is_behind() {
+            std::thread::park_timeout(IDLE_WAIT);
+            return;
+        }
         let wait = self
             .leader
             .wait_ms()
             .map_or(IDLE_WAIT, |ms| Duration::from_millis(ms).min(IDLE_WAIT));
         let quiet = self.links.iter().all(|link| link.to_group.prepare_sleep());
         if quiet && !wait.is_zero() {
-            // The log wakes this thread whenever it gets further, and a wake-up before the park is kept.
             std::thread::park_timeout(wait);
         }
         self.links.iter().for_each(|link| link.to_group.awake());
@@ -340,7 +385,8 @@ fn resolve(log: &LogHandle, frames: &mut [FromGroup]) -> Result<(), LogError> {
     Ok(())
 }
 
-fn read_message(log: &LogHandle, at: StoredAt) -> Result<Message, LogError> {
+/// Reads a message that the group keeps.
+pub(crate) fn read_message(log: &LogHandle, at: StoredAt) -> Result<Message, LogError> {
     let record = Location {
         segment: at.segment,
         offset: at.record,

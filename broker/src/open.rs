@@ -6,9 +6,12 @@ use crate::limits::MachineLimits;
 use crate::log::{
     Durability, Log, LogError, LogHandle, LogOptions, ReplayStats, STORE_STREAM, SnapshotStore,
 };
-use crate::snapshots::{Journalled, Snapshots, replay};
+use crate::snapshots::{Journalled, Sizes, Snapshots, replay};
 use std::path::PathBuf;
 use std::time::Instant;
+
+/// Segments of a log in memory are at most this large, in bytes.
+const MEMORY_SEGMENT_BYTES_MAX: u32 = 2 << 20;
 
 /// How a group is opened.
 #[derive(Clone, Debug)]
@@ -36,23 +39,32 @@ pub struct OpenGroup {
 
 impl OpenGroup {
     /// Takes the data folder, restores and replays. `store` is the node's embedded session store, still empty.
-    pub fn open(options: GroupOptions, store: Box<dyn Journalled>) -> Result<Self, LogError> {
+    pub fn open(mut options: GroupOptions, store: Box<dyn Journalled>) -> Result<Self, LogError> {
         let started = Instant::now();
         let waker = GroupWaker::default();
         let wake = waker.clone();
         let on_disk = options.log.durability != Durability::Memory;
+        if !on_disk {
+            // Memory is given back by the segment.
+            options.log.segment_bytes = options.log.segment_bytes.min(MEMORY_SEGMENT_BYTES_MAX);
+        }
+        let sizes = Sizes {
+            bytes_between: options.snapshot_bytes,
+            segment_bytes: u64::from(options.log.segment_bytes),
+        };
         let (log, mut records) =
             Log::open(&options.data, options.log, Box::new(move || wake.wake()))?;
         let files = on_disk
             .then(|| SnapshotStore::open(&options.data))
             .transpose()?;
         let template = store.fresh();
-        let mut snapshots = Snapshots::new(files, options.limits, template, options.snapshot_bytes);
+        let mut snapshots = Snapshots::new(files, options.limits, template, sizes);
         let mut restored = snapshots.restore(store)?;
         records.start_at(GROUP_STREAM, restored.applied + 1);
         records.start_at(STORE_STREAM, restored.journalled + 1);
         replay(&mut restored, &mut records, u64::MAX)?;
         let stats = records.stats().clone();
+        snapshots.replayed(stats.bytes);
         let leader = Leader::new(restored.state, restored.applied, clocks(started));
         Ok(Self {
             leader,

@@ -3,13 +3,14 @@
 //! A snapshot is the index only: what the machine knows, with references to messages in the log. It is
 //! built by a thread of its own from the previous snapshot and the log behind it, never from the live
 //! machine, which goes on meanwhile. A segment goes when a snapshot covers all its entries and none of its
-//! messages is referred to any more.
+//! messages is referred to any more. A segment that few messages keep alive is emptied by copying them to the
+//! end of the log.
 
 use crate::command_codec;
-use crate::group::GROUP_STREAM;
+use crate::group::{GROUP_STREAM, read_message};
 use crate::leader::Leader;
 use crate::limits::MachineLimits;
-use crate::log::{LogError, LogHandle, STORE_STREAM, SnapshotStore};
+use crate::log::{LogError, LogHandle, STORE_STREAM, SegmentInfo, SnapshotStore};
 use crate::machine::{Effects, State};
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -47,17 +48,55 @@ struct Covered {
     store: u64,
 }
 
+/// Covered segments may have this many times the bytes of the living messages, and [`SLACK_SEGMENTS`] more.
+const LOG_PER_LIVING_BYTE: u64 = 4;
+/// See [`LOG_PER_LIVING_BYTE`]. Segments of full size.
+const SLACK_SEGMENTS: u64 = 4;
+/// Places of the message table that are looked at in one step, so messages that one step copies at most.
+const RELOCATE_PLACES: u32 = 256;
+/// Steps of a turn.
+const RELOCATE_STEPS: usize = 16;
+/// A turn copies messages until it has copied this many bytes.
+const RELOCATE_BYTES: usize = 1 << 20;
+/// A turn copies messages until it has copied this many.
+const RELOCATE_MESSAGES: usize = 256;
+
+/// Log sizes that snapshots go by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    /// A snapshot is built whenever the log has grown by this much.
+    pub(crate) bytes_between: u64,
+    /// Size of a segment.
+    pub(crate) segment_bytes: u64,
+}
+
+/// A segment that is being emptied.
+#[derive(Clone, Copy, Debug)]
+struct Relocation {
+    segment: u32,
+    /// Where in the message table to look on.
+    from: u32,
+}
+
 /// Builds snapshots when the log has grown enough, and releases segments.
 pub(crate) struct Snapshots {
     files: Option<Arc<SnapshotStore>>,
     limits: MachineLimits,
     template: Box<dyn Journalled>,
     covered: Covered,
-    /// Log bytes at the last snapshot.
+    /// Log bytes at the last snapshot; for a log in memory, at the last review for its growth.
     bytes: u64,
-    bytes_between: u64,
+    /// Log bytes behind the newest snapshot when the log was opened.
+    replayed: u64,
+    sizes: Sizes,
     running: Option<JoinHandle<Result<Covered, LogError>>>,
     review: bool,
+    relocation: Option<Relocation>,
+    /// Whether a segment may have to be emptied, for all that is known.
+    sparse: bool,
+    /// The newest segment that was emptied. The log is gone through from its old end to its new one, so that what
+    /// is copied is at most a third of what is given back, wherever the living messages are.
+    emptied: u32,
 }
 
 impl Snapshots {
@@ -67,7 +106,7 @@ impl Snapshots {
         files: Option<SnapshotStore>,
         limits: MachineLimits,
         template: Box<dyn Journalled>,
-        bytes_between: u64,
+        sizes: Sizes,
     ) -> Self {
         Self {
             files: files.map(Arc::new),
@@ -75,10 +114,20 @@ impl Snapshots {
             template,
             covered: Covered::default(),
             bytes: 0,
-            bytes_between,
+            replayed: 0,
+            sizes,
             running: None,
             review: true,
+            relocation: None,
+            sparse: true,
+            emptied: 0,
         }
+    }
+
+    /// This many bytes of the log were replayed behind the newest snapshot: they count towards the next one, else
+    /// a process that is restarted often would never build one.
+    pub(crate) fn replayed(&mut self, bytes: u64) {
+        self.replayed = bytes;
     }
 
     /// The state as the newest snapshots have it, with the live `store`; empty where there is none.
@@ -99,6 +148,12 @@ impl Snapshots {
                 group: leader.applied(),
                 store: u64::MAX,
             };
+            // A segment without any message is never reported free.
+            let bytes = log.stats().bytes.load(Ordering::Relaxed);
+            if bytes - self.bytes >= self.sizes.segment_bytes {
+                self.bytes = bytes;
+                self.review = true;
+            }
         } else if self.running.as_ref().is_some_and(JoinHandle::is_finished) {
             let thread = self.running.take().expect("checked above");
             self.covered = thread
@@ -116,13 +171,14 @@ impl Snapshots {
 
     fn start_if_due(&mut self, leader: &Leader, log: &LogHandle) -> Result<(), LogError> {
         let bytes = log.stats().bytes.load(Ordering::Relaxed);
-        if bytes.saturating_sub(self.bytes) < self.bytes_between {
+        if bytes.saturating_sub(self.bytes) + self.replayed < self.sizes.bytes_between {
             return Ok(());
         }
         let Some(files) = self.files.clone() else {
             return Ok(());
         };
         self.bytes = bytes;
+        self.replayed = 0;
         let (target, log, limits) = (leader.applied(), log.clone(), self.limits.clone());
         let store = self.template.fresh();
         let body = move || build(&files, &log, &limits, store, target);
@@ -134,8 +190,19 @@ impl Snapshots {
         Ok(())
     }
 
-    fn release(&self, leader: &Leader, log: &LogHandle) {
+    fn release(&mut self, leader: &Leader, log: &LogHandle) {
         let live: Vec<u32> = leader.state().live_segments();
+        let mut done = self.covered_segments(log);
+        done.retain(|segment| live.binary_search(&segment.id).is_err());
+        let done: Vec<u32> = done.into_iter().map(|segment| segment.id).collect();
+        if !done.is_empty() {
+            log.release(&done);
+        }
+        self.sparse = true;
+    }
+
+    /// Closed segments that no restart has to replay, oldest first.
+    fn covered_segments(&self, log: &LogHandle) -> Vec<SegmentInfo> {
         let covered = |stream, last| match stream {
             GROUP_STREAM => last <= self.covered.group,
             STORE_STREAM => last <= self.covered.store,
@@ -143,17 +210,66 @@ impl Snapshots {
         };
         let mut segments = log.segments();
         segments.pop();
-        let done = segments.into_iter().filter(|segment| {
-            live.binary_search(&segment.id).is_err()
-                && segment
-                    .streams
-                    .iter()
-                    .all(|range| covered(range.stream, range.last))
+        segments.retain(|segment| {
+            let mut ranges = segment.streams.iter();
+            ranges.all(|range| covered(range.stream, range.last))
         });
-        let done: Vec<u32> = done.map(|segment| segment.id).collect();
-        if !done.is_empty() {
-            log.release(&done);
+        segments
+    }
+
+    /// Goes on emptying a segment, or looks for one where the log is far larger than what lives in it. Whether
+    /// anything was copied or is left to look at.
+    pub(crate) fn relocate(
+        &mut self,
+        leader: &mut Leader,
+        log: &LogHandle,
+    ) -> Result<bool, LogError> {
+        if self.relocation.is_none() && std::mem::take(&mut self.sparse) {
+            self.relocation = self.next_sparse(leader, log);
         }
+        let Some(Relocation { segment, mut from }) = self.relocation.take() else {
+            return Ok(false);
+        };
+        let (mut messages, mut bytes) = (0, 0);
+        for _ in 0..RELOCATE_STEPS {
+            let (found, next) = leader
+                .state()
+                .messages_in_segment(segment, from, RELOCATE_PLACES);
+            for (message, at) in found {
+                if messages >= RELOCATE_MESSAGES || bytes >= RELOCATE_BYTES {
+                    from = message.place;
+                    self.relocation = Some(Relocation { segment, from });
+                    return Ok(true);
+                }
+                let copy = read_message(log, at)?.to_compact();
+                messages += 1;
+                bytes += at.len as usize;
+                leader.relocate(message, copy);
+            }
+            let Some(next) = next else {
+                self.emptied = segment;
+                // If it was not the last one, the next is found when the copies are applied and it is freed.
+                return Ok(messages > 0);
+            };
+            from = next;
+        }
+        self.relocation = Some(Relocation { segment, from });
+        Ok(true)
+    }
+
+    /// The oldest covered segment with living messages that was not emptied yet, if there is need.
+    fn next_sparse(&self, leader: &Leader, log: &LogHandle) -> Option<Relocation> {
+        let segments = self.covered_segments(log);
+        let bytes: u64 = segments.iter().map(|info| u64::from(info.bytes)).sum();
+        let living = leader.state().counters().message_bytes;
+        if bytes <= living * LOG_PER_LIVING_BYTE + self.sizes.segment_bytes * SLACK_SEGMENTS {
+            return None;
+        }
+        let live = leader.state().live_segments();
+        let mut rest = segments.iter().filter(|info| info.id > self.emptied);
+        let sparse = rest.find(|info| live.binary_search(&info.id).is_ok())?;
+        let segment = sparse.id;
+        Some(Relocation { segment, from: 0 })
     }
 }
 
@@ -211,17 +327,20 @@ fn build(
     })
 }
 
-/// Applies records of both streams until the group's entry `target` is in.
+/// Applies records of both streams until the group's entry `target` is in, and none behind it: what the log has
+/// written but not stored yet must not get into a snapshot, a power cut would take it from the log only.
 pub(crate) fn replay(
     at: &mut Restored,
     records: &mut crate::log::Replay,
     target: u64,
 ) -> Result<(), LogError> {
     let mut effects = Effects::default();
+    if at.applied >= target {
+        return Ok(());
+    }
     for record in records {
         let record = record?;
         match record.stream {
-            GROUP_STREAM if record.index > target => break,
             GROUP_STREAM => {
                 let entry = command_codec::decode_entry(record.index, &record.body, record.at)
                     .map_err(|error| {
@@ -233,6 +352,9 @@ pub(crate) fn replay(
                     effects.clear();
                 }
                 at.applied = record.index;
+                if at.applied >= target {
+                    break;
+                }
             }
             STORE_STREAM => {
                 at.store
