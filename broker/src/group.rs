@@ -232,7 +232,7 @@ impl Group {
             let stopping = self.shared.stop.load(Ordering::Acquire);
             if stopping && self.leader.is_settled() && !self.is_behind() {
                 self.report();
-                return Ok(());
+                return self.snapshots.stop();
             }
             self.sleep();
         }

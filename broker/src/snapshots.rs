@@ -10,11 +10,11 @@ use crate::command_codec;
 use crate::group::{GROUP_STREAM, read_message};
 use crate::leader::Leader;
 use crate::limits::MachineLimits;
-use crate::log::{LogError, LogHandle, STORE_STREAM, SegmentInfo, SnapshotStore};
+use crate::log::{LogError, LogHandle, Record, STORE_STREAM, SegmentInfo, SnapshotStore};
 use crate::machine::{Effects, State};
 use std::io::{Read, Write};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 /// A table that keeps its journal in the node's log beside the group: the embedded session store.
@@ -39,6 +39,15 @@ pub(crate) struct Restored {
     pub(crate) store: Box<dyn Journalled>,
     /// Index of the last journal record in `store`.
     pub(crate) journalled: u64,
+}
+
+impl Restored {
+    fn covered(&self) -> Covered {
+        Covered {
+            group: self.applied,
+            store: self.journalled,
+        }
+    }
 }
 
 /// Where the newest snapshots stand.
@@ -90,6 +99,8 @@ pub(crate) struct Snapshots {
     replayed: u64,
     sizes: Sizes,
     running: Option<JoinHandle<Result<Covered, LogError>>>,
+    /// Tells the running thread to give up.
+    stop: Arc<AtomicBool>,
     review: bool,
     relocation: Option<Relocation>,
     /// Whether a segment may have to be emptied, for all that is known.
@@ -117,6 +128,7 @@ impl Snapshots {
             replayed: 0,
             sizes,
             running: None,
+            stop: Arc::default(),
             review: true,
             relocation: None,
             sparse: true,
@@ -133,10 +145,7 @@ impl Snapshots {
     /// The state as the newest snapshots have it, with the live `store`; empty where there is none.
     pub(crate) fn restore(&mut self, store: Box<dyn Journalled>) -> Result<Restored, LogError> {
         let restored = restore(self.files.as_deref(), &self.limits, store)?;
-        self.covered = Covered {
-            group: restored.applied,
-            store: restored.journalled,
-        };
+        self.covered = restored.covered();
         Ok(restored)
     }
 
@@ -169,6 +178,16 @@ impl Snapshots {
         Ok(())
     }
 
+    /// Gives up a snapshot under way: its thread reads the log, which nobody else can open before that ends.
+    pub(crate) fn stop(&mut self) -> Result<(), LogError> {
+        self.stop.store(true, Ordering::Relaxed);
+        match self.running.take().map(JoinHandle::join) {
+            Some(Ok(built)) => built.map(|_| ()),
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            None => Ok(()),
+        }
+    }
+
     fn start_if_due(&mut self, leader: &Leader, log: &LogHandle) -> Result<(), LogError> {
         let bytes = log.stats().bytes.load(Ordering::Relaxed);
         if bytes.saturating_sub(self.bytes) + self.replayed < self.sizes.bytes_between {
@@ -181,7 +200,8 @@ impl Snapshots {
         self.replayed = 0;
         let (target, log, limits) = (leader.applied(), log.clone(), self.limits.clone());
         let store = self.template.fresh();
-        let body = move || build(&files, &log, &limits, store, target);
+        let stop = Arc::clone(&self.stop);
+        let body = move || build(&files, &log, &limits, store, target, &stop);
         let thread = std::thread::Builder::new()
             .name("snapshot".into())
             .spawn(body);
@@ -310,28 +330,34 @@ fn build(
     limits: &MachineLimits,
     store: Box<dyn Journalled>,
     target: u64,
+    stop: &AtomicBool,
 ) -> Result<Covered, LogError> {
     let mut at = restore(Some(files), limits, store)?;
+    let before = at.covered();
     let starts = [
         (GROUP_STREAM, at.applied + 1),
         (STORE_STREAM, at.journalled + 1),
     ];
-    replay(&mut at, &mut log.replay(&starts)?, target)?;
+    let mut records = log.replay(&starts)?;
+    let records = records
+        .by_ref()
+        .take_while(|_| !stop.load(Ordering::Relaxed));
+    replay(&mut at, records, target)?;
+    if stop.load(Ordering::Relaxed) {
+        return Ok(before);
+    }
     files.write(GROUP_STREAM, at.applied, |to| at.state.snapshot(to))?;
     files.write(STORE_STREAM, at.journalled, |to| at.store.snapshot(to))?;
     files.prune(GROUP_STREAM, 1)?;
     files.prune(STORE_STREAM, 1)?;
-    Ok(Covered {
-        group: at.applied,
-        store: at.journalled,
-    })
+    Ok(at.covered())
 }
 
 /// Applies records of both streams until the group's entry `target` is in, and none behind it: what the log has
 /// written but not stored yet must not get into a snapshot, a power cut would take it from the log only.
 pub(crate) fn replay(
     at: &mut Restored,
-    records: &mut crate::log::Replay,
+    records: impl Iterator<Item = Result<Record, LogError>>,
     target: u64,
 ) -> Result<(), LogError> {
     let mut effects = Effects::default();

@@ -1,0 +1,314 @@
+//! A whole group on real files, driven over one link.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cluster::frame::{
+    Ack, AckKind, Body, Claim, Delivery, Disconnect, FromGroup, Publish, Subscribe, ToGroup,
+    WillFate,
+};
+use cluster::ids::{Actor, Handle};
+use cluster::mailbag::Mailbag;
+use mqtt_fleet_broker::command::Producer;
+use mqtt_fleet_broker::group::{GroupStatus, LinkEnd, RunningGroup};
+use mqtt_fleet_broker::limits::MachineLimits;
+use mqtt_fleet_broker::log::{Durability, LogHandle, LogOptions};
+use mqtt_fleet_broker::{GroupOptions, Journalled, OpenGroup};
+use protocol::{Message, PacketId, QoS, SubscribeOptions, TopicFilter, TopicName, Version};
+
+/// No step of a test takes longer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Small sizes, so that a test of some MiB sees many segments and snapshots.
+pub(crate) fn options(data: &Path, durability: Durability) -> GroupOptions {
+    GroupOptions {
+        data: data.to_path_buf(),
+        log: LogOptions {
+            durability,
+            segment_bytes: 1 << 20,
+            cache_bytes: 1 << 20,
+            ..LogOptions::default()
+        },
+        limits: MachineLimits::default(),
+        snapshot_bytes: 2 << 20,
+    }
+}
+
+/// A table without content.
+struct NoTable;
+
+impl Journalled for NoTable {
+    fn fresh(&self) -> Box<dyn Journalled> {
+        Box::new(NoTable)
+    }
+
+    fn restore(&mut self, from: &mut dyn Read) -> io::Result<()> {
+        io::copy(from, &mut io::sink()).map(|_| ())
+    }
+
+    fn replay(&mut self, body: &[u8]) -> io::Result<()> {
+        panic!("{body:?}: nobody writes to the store's stream")
+    }
+
+    fn snapshot(&self, _to: &mut dyn Write) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A running group and the proxy's end of its link.
+pub(crate) struct Node {
+    group: Option<RunningGroup>,
+    pub(crate) log: LogHandle,
+    to_group: Arc<Mailbag<ToGroup>>,
+    from_group: Arc<Mailbag<FromGroup>>,
+    frames: Vec<FromGroup>,
+    handles: u32,
+    ids: u16,
+}
+
+/// A connected client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Client {
+    pub(crate) actor: Actor,
+    pub(crate) handle: Handle,
+    pub(crate) session_present: bool,
+}
+
+impl Node {
+    pub(crate) fn start(options: GroupOptions) -> Self {
+        let open = OpenGroup::open(options, Box::new(NoTable)).expect("the folder is whole");
+        let log = open.log().clone();
+        let waker = open.waker();
+        let this = std::thread::current();
+        let wake_group = move || waker.wake();
+        let wake_test = move || this.unpark();
+        let to_group = Arc::new(Mailbag::new(8 << 20, Box::new(wake_group), Box::new(|| {})));
+        let from_group = Arc::new(Mailbag::new(8 << 20, Box::new(wake_test), Box::new(|| {})));
+        let link = LinkEnd {
+            producer: Producer {
+                node: 0,
+                shard: 0,
+                incarnation: u64::from(std::process::id()) << 32 | u64::from(this_start()),
+            },
+            to_group: Arc::clone(&to_group),
+            from_group: Arc::clone(&from_group),
+        };
+        let failed = |error: &_| panic!("the log failed: {error}");
+        let group = open
+            .start(vec![link], Box::new(failed))
+            .expect("a thread is free");
+        assert!(group.wait_until_serving(PATIENCE));
+        Self {
+            group: Some(group),
+            log,
+            to_group,
+            from_group,
+            frames: Vec::new(),
+            handles: 0,
+            ids: 0,
+        }
+    }
+
+    /// The ordered end.
+    pub(crate) fn stop(mut self) {
+        let group = self.group.take().expect("it runs");
+        group.stop().expect("everything is stored");
+    }
+
+    pub(crate) fn status(&self) -> GroupStatus {
+        self.group.as_ref().expect("it runs").status()
+    }
+
+    pub(crate) fn send(&self, frames: Vec<ToGroup>) {
+        let (mut frames, bytes) = (frames, 0);
+        self.to_group.send(&mut frames, bytes);
+    }
+
+    /// Waits for the first frame that `want` takes; others stay for later.
+    pub(crate) fn expect<T>(&mut self, mut want: impl FnMut(&FromGroup) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut found = self.frames.iter().enumerate();
+            if let Some((at, wanted)) = found.find_map(|(at, f)| Some((at, want(f)?))) {
+                self.frames.remove(at);
+                return wanted;
+            }
+            let mut more = Vec::new();
+            self.from_group.take(&mut more);
+            if more.is_empty() && self.from_group.prepare_sleep() {
+                let left = deadline.saturating_duration_since(Instant::now());
+                assert!(!left.is_zero(), "not answered; there is {:?}", self.frames);
+                std::thread::park_timeout(left);
+            }
+            self.frames.append(&mut more);
+        }
+    }
+
+    /// A connected client with a session that does not expire.
+    pub(crate) fn connect(&mut self, id: &str) -> Client {
+        self.handles += 1;
+        let handle = Handle {
+            index: self.handles,
+            generation: 0,
+        };
+        let claim = Claim {
+            handle,
+            client_id: id.into(),
+            version: Version::V5,
+            clean_start: false,
+            expiry_s: u32::MAX,
+            will: None,
+        };
+        self.send(vec![ToGroup::Claim(Box::new(claim))]);
+        self.expect(|frame| match frame {
+            FromGroup::Claimed(claimed) if claimed.handle == handle => Some(Client {
+                actor: Actor {
+                    client: claimed.client,
+                    epoch: claimed.epoch,
+                },
+                handle,
+                session_present: claimed.session_present,
+            }),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn disconnect(&self, client: Client) {
+        let gone = Disconnect {
+            actor: client.actor,
+            expiry_s: None,
+            will: WillFate::Dropped,
+        };
+        self.send(vec![ToGroup::Disconnect(Box::new(gone))]);
+    }
+
+    pub(crate) fn subscribe(&mut self, client: Client, filter: &str) {
+        let packet_id = self.packet_id();
+        let options = SubscribeOptions {
+            qos: QoS::AtLeastOnce,
+            ..SubscribeOptions::default()
+        };
+        let subscribe = Subscribe {
+            actor: client.actor,
+            packet_id,
+            subscription_id: 0,
+            filters: vec![(TopicFilter::new(filter).expect("a filter"), options)],
+        };
+        self.send(vec![ToGroup::Subscribe(Box::new(subscribe))]);
+        self.expect(|frame| {
+            matches!(frame, FromGroup::Subscribed { packet_id: id, .. } if *id == packet_id)
+                .then_some(())
+        });
+    }
+
+    /// Publishes at QoS 1 and waits until all are acknowledged.
+    pub(crate) fn publish(&mut self, client: Client, retain: bool, messages: Vec<Message>) {
+        let mut open = Vec::new();
+        let frames = messages.into_iter().map(|message| {
+            let packet_id = self.packet_id();
+            open.push(packet_id);
+            ToGroup::Publish(Publish {
+                actor: client.actor,
+                packet_id: Some(packet_id),
+                qos: QoS::AtLeastOnce,
+                retain,
+                message,
+            })
+        });
+        let frames = frames.collect();
+        self.send(frames);
+        for id in open {
+            self.expect(|frame| match frame {
+                FromGroup::Published { packet_id, .. } if *packet_id == id => Some(()),
+                _ => None,
+            });
+        }
+    }
+
+    /// The next delivery to the client, answered.
+    pub(crate) fn receive(&mut self, client: Client) -> Message {
+        let (message, packet_id) = self.expect(|frame| match frame {
+            FromGroup::Deliver(delivery) => to(delivery, client.handle),
+            _ => None,
+        });
+        if let Some(packet_id) = packet_id {
+            let kind = AckKind::Ack;
+            let actor = client.actor;
+            self.send(vec![ToGroup::Ack(Ack {
+                actor,
+                packet_id,
+                kind,
+            })]);
+        }
+        message
+    }
+
+    fn packet_id(&mut self) -> PacketId {
+        self.ids = self.ids.wrapping_add(1).max(1);
+        PacketId::new(self.ids).expect("not zero")
+    }
+
+    /// Waits until the group has come this far, looking ten times a second.
+    pub(crate) fn wait_until(&self, what: &str, reached: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !reached(self) {
+            assert!(Instant::now() < deadline, "in vain for {what}");
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
+    }
+}
+
+fn to(delivery: &Delivery, handle: Handle) -> Option<(Message, Option<PacketId>)> {
+    let receiver = delivery.receivers.iter().find(|r| r.handle == handle)?;
+    let Body::Inline(message) = &delivery.body else {
+        panic!("{delivery:?} has left the group without its body");
+    };
+    Some((message.clone(), receiver.packet_id))
+}
+
+/// Tells the lives of a group within one test process apart.
+fn this_start() -> u32 {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static STARTS: AtomicU32 = AtomicU32::new(0);
+    STARTS.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A message of `len` bytes that tells its number.
+pub(crate) fn message(topic: &str, number: u32, len: usize) -> Message {
+    let topic = TopicName::new(topic).expect("a topic");
+    let mut payload = number.to_be_bytes().to_vec();
+    payload.resize(len, number as u8);
+    Message::new(&topic, &[], &payload).expect("a message")
+}
+
+/// The number that [`message`] was given; the whole payload has to fit it.
+pub(crate) fn number(found: &Message) -> u32 {
+    let head = found.payload()[..4].try_into().expect("four bytes");
+    let number = u32::from_be_bytes(head);
+    let wanted = message(found.topic(), number, found.payload().len());
+    assert_eq!(found.payload(), wanted.payload());
+    number
+}
+
+/// What a `kill -9` leaves of a group that is idle: its files as they are.
+pub(crate) fn killed(data: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().expect("a folder");
+    for folder in ["log", "snapshots"] {
+        std::fs::create_dir(copy.path().join(folder)).expect("a folder");
+        for file in files(&data.join(folder)) {
+            let name = file.file_name().expect("a file");
+            std::fs::copy(&file, copy.path().join(folder).join(name)).expect("a copy");
+        }
+    }
+    copy
+}
+
+/// The files in a folder.
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths.filter(|path| path.is_file()).collect()
+}
