@@ -26,6 +26,7 @@ impl Session {
             return;
         }
         if !ack.reason.is_error() {
+            self.releases_due = self.releases_due.saturating_add(1);
             return self.acknowledge(ack.packet_id, AckKind::Received, cx);
         }
         self.outstanding -= 1;
@@ -33,21 +34,32 @@ impl Session {
         self.send_waiting(cx);
     }
 
-    /// PUBCOMP: QoS 2 is complete. One may belong to a delivery of an earlier connection, of which only PUBREL was
-    /// sent again; then the quota is already whole and stays so (MQTT5 4.9).
+    /// PUBCOMP: QoS 2 is complete. It may belong to a delivery of an earlier connection, of which only PUBREL was
+    /// sent again and which this connection's quota never counted (MQTT5 4.9). Which one it is cannot be told from
+    /// a count, so those are taken to come first: the quota is then never counted too low, and a PUBREC that is
+    /// owed an answer is never taken for an unknown one.
     pub(super) fn pubcomp(&mut self, ack: Ack, cx: &mut Context<'_>) {
-        self.outstanding = self.outstanding.saturating_sub(1);
+        if self.releases_resumed > 0 {
+            self.releases_resumed -= 1;
+        } else {
+            self.outstanding = self.outstanding.saturating_sub(1);
+        }
         self.acknowledge(ack.packet_id, AckKind::Complete, cx);
         self.send_waiting(cx);
     }
 
-    /// The client's PUBREC is stored: PUBREL is due.
+    /// PUBREL is due: the client's PUBREC is stored, on this connection or on an earlier one.
     pub(super) fn release(
         &mut self,
         packet_id: PacketId,
         reason: ReasonCode,
         cx: &mut Context<'_>,
     ) {
+        if self.releases_due > 0 {
+            self.releases_due -= 1;
+        } else {
+            self.releases_resumed = self.releases_resumed.saturating_add(1);
+        }
         self.write_ack(protocol::AckKind::PubRel, packet_id, reason, cx);
     }
 

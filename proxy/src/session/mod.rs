@@ -56,6 +56,10 @@ pub struct Session {
     aliases_out_maximum: u16,
     /// QoS 1 and 2 deliveries sent and not completed (the used part of the send quota, MQTT5 4.9).
     outstanding: u16,
+    /// PUBRECs of this connection whose PUBREL has not left yet.
+    releases_due: u16,
+    /// PUBRELs sent for deliveries of an earlier connection and not completed: they are not in `outstanding`.
+    releases_resumed: u16,
     /// QoS 1 and 2 publishes of the client that are not completed (MQTT5 4.9, the other way round).
     publishes_in: u16,
     /// PUBREL, SUBSCRIBE and UNSUBSCRIBE that wait for the group.
@@ -122,6 +126,8 @@ impl Session {
             receive_maximum: u16::MAX,
             aliases_out_maximum: 0,
             outstanding: 0,
+            releases_due: 0,
+            releases_resumed: 0,
             publishes_in: 0,
             requests: 0,
         }
