@@ -76,7 +76,7 @@ fn few_retained_messages_do_not_keep_the_log() {
             .load(std::sync::atomic::Ordering::Relaxed)
             > 32 << 20
     );
-    // 32 segments were written and each has a message that lives.
+    // About 32 segments were written and each has a message that lives.
     node.wait_until("the release of sparse segments", |node| {
         node.log.segments().len() <= 12
     });
