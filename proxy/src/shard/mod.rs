@@ -208,7 +208,9 @@ impl Shard {
         let timeout = if self.has_work() || !self.link.to_shard.prepare_sleep() {
             Some(Duration::ZERO)
         } else {
-            let held = self.acks_held_since.map(|since| HOLD_ACKS.saturating_sub(since.elapsed()));
+            let held = self
+                .acks_held_since
+                .map(|since| HOLD_ACKS.saturating_sub(since.elapsed()));
             held.or_else(|| self.until_next_second())
         };
         match self.poll.poll.poll(events, timeout) {
