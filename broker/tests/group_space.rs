@@ -74,7 +74,7 @@ fn few_retained_messages_do_not_keep_the_log() {
             .stats()
             .bytes
             .load(std::sync::atomic::Ordering::Relaxed)
-            > 32 << 20
+            > 31 << 20
     );
     // About 32 segments were written and each has a message that lives.
     node.wait_until("the release of sparse segments", |node| {
