@@ -249,7 +249,7 @@ impl Group {
         self.send_frames()?;
         // After the frames: a segment goes only when no frame's body has to be read from it any more.
         self.snapshots.turn(&mut self.leader, &self.log)?;
-        if !self.is_behind() && !self.shared.stop.load(Ordering::Acquire) {
+        if !self.unplaced && !self.shared.stop.load(Ordering::Acquire) {
             worked |= self.snapshots.relocate(&mut self.leader, &self.log)?;
         }
         Ok(worked)

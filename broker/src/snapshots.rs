@@ -244,6 +244,11 @@ impl Snapshots {
         leader: &mut Leader,
         log: &LogHandle,
     ) -> Result<bool, LogError> {
+        // Copies go to the disk one turn's worth at a time, so that no client waits behind many of them. The log
+        // wakes the group when it has got further.
+        if log.pending_bytes() >= RELOCATE_BYTES {
+            return Ok(false);
+        }
         if self.relocation.is_none() && std::mem::take(&mut self.sparse) {
             self.relocation = self.next_sparse(leader, log);
         }
