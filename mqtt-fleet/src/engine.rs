@@ -181,7 +181,7 @@ fn limits_within_descriptors(configured: &ProxyLimits) -> ProxyLimits {
         rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(u64::MAX, |(soft, _)| soft);
     let most = u32::try_from(descriptors.saturating_sub(OWN_DESCRIPTORS)).unwrap_or(u32::MAX);
     if configured.connections_max > most {
-        tracing::warn!(
+        tracing::info!(
             descriptors,
             connections_max = most,
             "fewer connections than configured: the descriptor limit"

@@ -155,10 +155,15 @@ impl Clerk {
             let mut client = owner(number).dial(stage.addr)?;
             assert!(client.present, "session {number} is gone");
             client.try_send(&wire::unsubscribe(Version::V5, 1, &private(number)))?;
-            await_packet(
-                &mut client,
-                |p| matches!(p, Packet::UnsubAck { codes, .. } if codes == &[0]),
-            )?;
+            // A message may come again before: the broker died with its PUBACK in hand.
+            let wanted = |p: &Packet| match p {
+                Packet::UnsubAck { codes, .. } => codes == &[0],
+                Packet::Publish(again) => again.dup,
+                _ => false,
+            };
+            while let Packet::Publish(again) = await_packet(&mut client, wanted)? {
+                client.try_send(&wire::ack(wire::PUBACK, again.id))?;
+            }
             self.unsubscribed.push(number);
         } else {
             self.next_client += 1;
