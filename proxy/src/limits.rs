@@ -18,12 +18,6 @@ pub const SHARED_READ_PACKET_BYTES_MAX: usize = 32 * 1024;
 /// Events taken from the kernel in one go.
 pub const POLL_EVENTS: usize = 1024;
 
-/// Acknowledgements that complete a delivery wait so long for other frames before they go to the group alone.
-/// (The group stores them lazily anyway.)
-pub const HOLD_ACKS: Duration = Duration::from_millis(4);
-/// More of them do not wait: a receiver whose window is full is waiting for the group.
-pub const HELD_ACKS_MAX: usize = 64;
-
 /// Connections accepted in one go, so that a storm of connects does not starve the connected.
 pub const ACCEPT_BATCH: usize = 64;
 

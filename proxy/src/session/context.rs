@@ -4,7 +4,7 @@ use crate::auth::Authenticator;
 use crate::counters::ProxyCounters;
 use crate::limits::{ASSIGNED_ID_BYTES, ProxyLimits};
 use crate::records::RecordChange;
-use cluster::frame::{AckKind, ToGroup};
+use cluster::frame::ToGroup;
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -61,8 +61,6 @@ pub struct Frames {
     pub list: Vec<ToGroup>,
     /// What they take on their way: payloads and a fixed cost each.
     pub bytes: usize,
-    /// Whether one of them is more than an acknowledgement that completes a delivery: those can wait a moment.
-    pub urgent: bool,
     /// Changes of session records, which leave the shard by another way.
     pub changes: Vec<RecordChange>,
 }
@@ -73,10 +71,6 @@ const FRAME_BYTES: usize = 64;
 impl Frames {
     /// Appends a frame that carries `message_bytes` bytes of a client's packet.
     pub fn push(&mut self, frame: ToGroup, message_bytes: usize) {
-        self.urgent |= !matches!(
-            &frame,
-            ToGroup::Ack(ack) if matches!(ack.kind, AckKind::Ack | AckKind::Complete)
-        );
         self.list.push(frame);
         self.bytes += FRAME_BYTES + message_bytes;
     }

@@ -16,7 +16,7 @@ mod wheel;
 
 use crate::auth::Authenticator;
 use crate::counters::ProxyCounters;
-use crate::limits::{HELD_ACKS_MAX, HOLD_ACKS, POLL_EVENTS, ProxyLimits};
+use crate::limits::{POLL_EVENTS, ProxyLimits};
 use crate::link::{GroupLink, ShardPoll, ShardWaker, WAKER};
 use crate::records::RecordSink;
 use crate::session::{AssignedIds, Context, End, Fanout, Frames, Rules, Session};
@@ -79,8 +79,6 @@ pub struct Shard {
     dirty: Vec<u32>,
     /// The group does not keep up: nothing is read until it has taken what is on its way.
     paused: bool,
-    /// Since when the frames are acknowledgements only, held back for company.
-    acks_held_since: Option<Instant>,
     /// When a drain must be over.
     drain_until: Option<Instant>,
     // Kept for their room.
@@ -145,7 +143,6 @@ impl Shard {
             ready: Vec::new(),
             dirty: Vec::new(),
             paused: false,
-            acks_held_since: None,
             drain_until: None,
             reading: Vec::new(),
             accepted: Vec::new(),
@@ -208,10 +205,7 @@ impl Shard {
         let timeout = if self.has_work() || !self.link.to_shard.prepare_sleep() {
             Some(Duration::ZERO)
         } else {
-            let held = self
-                .acks_held_since
-                .map(|since| HOLD_ACKS.saturating_sub(since.elapsed()));
-            held.or_else(|| self.until_next_second())
+            self.until_next_second()
         };
         match self.poll.poll.poll(events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -336,24 +330,10 @@ impl Shard {
         }
     }
 
-    /// Gives the frames to the group, in one piece. Acknowledgements that complete deliveries wait for company:
-    /// the group does not answer them, and waking it for each is most of what they cost.
+    /// Gives the frames to the group, in one piece.
     fn hand_over(&mut self) {
-        if self.frames.list.is_empty() || self.may_hold_acks() {
-            return;
-        }
-        self.acks_held_since = None;
-        self.frames.urgent = false;
         let bytes = std::mem::take(&mut self.frames.bytes);
         self.link.to_group.send(&mut self.frames.list, bytes);
-    }
-
-    fn may_hold_acks(&mut self) -> bool {
-        if self.frames.urgent || self.frames.list.len() >= HELD_ACKS_MAX {
-            return false;
-        }
-        let since = *self.acks_held_since.get_or_insert_with(Instant::now);
-        since.elapsed() < HOLD_ACKS && self.drain_until.is_none()
     }
 
     /// Runs a piece of a session and sees to what it left: bytes, or its end.
