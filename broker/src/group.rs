@@ -88,6 +88,16 @@ struct Shared {
     status: Mutex<GroupStatus>,
     serving: std::sync::Condvar,
     stop: AtomicBool,
+    failed: AtomicBool,
+}
+
+impl Shared {
+    /// The group will not serve any more: nobody has to wait for it.
+    fn fail(&self) {
+        let _status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        self.failed.store(true, Ordering::Release);
+        self.serving.notify_all();
+    }
 }
 
 impl RunningGroup {
@@ -99,6 +109,7 @@ impl RunningGroup {
     ) -> std::io::Result<Self> {
         let shared = group.shared.clone();
         let thread_waker = waker.clone();
+        let thread_shared = group.shared.clone();
         let body = move || {
             let _abort = AbortOnPanic;
             // A second set is impossible: a waker serves one group.
@@ -106,6 +117,7 @@ impl RunningGroup {
             let result = group.run();
             if let Err(error) = &result {
                 on_failure(error);
+                thread_shared.fail();
             }
             result
         };
@@ -120,17 +132,16 @@ impl RunningGroup {
     }
 
     /// Waits until the group serves: its log is replayed and an entry of its own reign is stored.
-    /// `false` if it did not within `limit`.
+    /// `false` if it failed, or did not within `limit`.
     pub fn wait_until_serving(&self, limit: Duration) -> bool {
         let status = self
             .shared
             .status
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let waited = self
-            .shared
-            .serving
-            .wait_timeout_while(status, limit, |s| !s.serving);
+        let waited = self.shared.serving.wait_timeout_while(status, limit, |s| {
+            !s.serving && !self.shared.failed.load(Ordering::Acquire)
+        });
         waited.unwrap_or_else(PoisonError::into_inner).0.serving
     }
 

@@ -148,6 +148,18 @@ fn prepare(group: &GroupWaker) -> std::io::Result<Prepared> {
     Ok(Prepared { poll, link })
 }
 
+/// A shard that panicked would leave its clients waiting for ever; a process that ends is started again, and what
+/// was acknowledged is in the log.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
 fn start_shard(
     number: usize,
     shard: Shard,
@@ -155,6 +167,7 @@ fn start_shard(
 ) -> std::io::Result<(ShardHandle, JoinHandle<()>)> {
     let handle = shard.handle();
     let body = move || {
+        let _abort = AbortOnPanic;
         if let Err(error) = shard.run() {
             // The kernel refuses to poll: nothing of this shard works any more, and nothing can mend it.
             stopper.fault(error.into());

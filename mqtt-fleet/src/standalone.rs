@@ -4,6 +4,7 @@
 //! opened and replayed, and only then the MQTT port opens.
 
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 
 use broker::log::LogError;
 use proxy::counters::ProxyCounters;
@@ -113,7 +114,9 @@ pub(crate) fn run(settings: &Settings) -> Result<(), RunError> {
 
     let engine = Engine::open(settings, &stopper)?;
     figures.read_from(engine.group());
-    let serving = engine.serve(settings, &stopper, mqtt, &counters)?;
+    let serving = engine
+        .serve(settings, &stopper, mqtt, &counters)
+        .map_err(|error| first_fault(&reasons).unwrap_or(error))?;
     health.enter(Phase::Ready);
     banner.show();
 
@@ -129,6 +132,14 @@ pub(crate) fn run(settings: &Settings) -> Result<(), RunError> {
         }
         Stop::Fault(fault) => Err(fault),
     }
+}
+
+/// What a thread has reported already: the cause of what was seen afterwards.
+fn first_fault(reasons: &Receiver<Stop>) -> Option<RunError> {
+    reasons.try_iter().find_map(|stop| match stop {
+        Stop::Fault(fault) => Some(fault),
+        Stop::Signal => None,
+    })
 }
 
 /// Every client is a descriptor, and the usual soft limit is 1,024; the hard limit is what the
