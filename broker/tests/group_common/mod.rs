@@ -293,17 +293,34 @@ pub(crate) fn number(found: &Message) -> u32 {
     number
 }
 
-/// What a `kill -9` leaves of a group that is idle: its files as they are.
+/// What a `kill -9` leaves of a group that takes nothing in: its files as they are. The group may still be tidying
+/// up; a copy during which files came or went is no moment's picture and is made again.
 pub(crate) fn killed(data: &Path) -> tempfile::TempDir {
-    let copy = tempfile::tempdir().expect("a folder");
-    for folder in ["log", "snapshots"] {
-        std::fs::create_dir(copy.path().join(folder)).expect("a folder");
-        for file in files(&data.join(folder)) {
-            let name = file.file_name().expect("a file");
-            std::fs::copy(&file, copy.path().join(folder).join(name)).expect("a copy");
+    let all = || [files(&data.join("log")), files(&data.join("snapshots"))].map(sorted);
+    loop {
+        let copy = tempfile::tempdir().expect("a folder");
+        let before = all();
+        let copied = copy_of(data, copy.path(), &before);
+        match copied {
+            Ok(()) if all() == before => return copy,
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
+            _ => {}
         }
     }
-    copy
+}
+
+fn copy_of(data: &Path, copy: &Path, folders: &[Vec<PathBuf>; 2]) -> std::io::Result<()> {
+    for file in folders.iter().flatten() {
+        let to = copy.join(file.strip_prefix(data).expect("a file of the data folder"));
+        std::fs::create_dir_all(to.parent().expect("a folder"))?;
+        std::fs::copy(file, to)?;
+    }
+    Ok(())
+}
+
+fn sorted(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
+    paths.sort();
+    paths
 }
 
 /// The files in a folder.
