@@ -216,9 +216,11 @@ pub(crate) fn run(root: &Path, args: &BenchArgs) -> io::Result<()> {
         }
         let (theirs, own) = (median(&mut theirs), median(&mut own));
         println!(
-            "| {} | {} | {theirs:.0} | {own:.0} | {:.2} x | {} |",
+            "| {} | {} | {} | {} | {:.2} x | {} |",
             row.name,
             row.unit,
+            shown(theirs),
+            shown(own),
             own / theirs,
             row.bar
         );
@@ -275,6 +277,15 @@ fn measure(ours: &Path, row: &Row, secs: u32, broker: Broker) -> io::Result<f64>
     let figure = value.pointer(&field).and_then(Value::as_f64);
     drop(broker);
     figure.ok_or_else(|| io::Error::other(format!("{}: the report has no {}", row.name, row.field)))
+}
+
+/// Small figures, such as seconds of CPU, need their decimals.
+fn shown(figure: f64) -> String {
+    if figure < 100.0 {
+        format!("{figure:.2}")
+    } else {
+        format!("{figure:.0}")
+    }
 }
 
 fn median(values: &mut [f64]) -> f64 {
