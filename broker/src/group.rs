@@ -71,9 +71,9 @@ pub struct RunningGroup {
     thread: Option<std::thread::JoinHandle<Result<(), LogError>>>,
 }
 
-/// Ends the process when the group's thread panics: shards without a group would keep their clients waiting for
-/// ever, and what was acknowledged is in the log.
-struct AbortOnPanic;
+/// Held by a thread that others wait for: a panic there ends the process. Its clients would wait for ever, and a
+/// process that ends is started again; what was acknowledged is in the log.
+pub struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {

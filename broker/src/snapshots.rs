@@ -19,7 +19,8 @@ use std::thread::JoinHandle;
 
 /// A table that keeps its journal in the node's log beside the group: the embedded session store.
 ///
-/// All methods are called on a second instance, built for the snapshot; the live one is not touched.
+/// The live table is filled once, at start. Snapshots are built from further instances ([`Journalled::fresh`]); the
+/// live one is not touched by them.
 pub trait Journalled: Send {
     /// An empty table of the same kind.
     fn fresh(&self) -> Box<dyn Journalled>;

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use broker::command::Producer;
-use broker::group::{GroupWaker, LinkEnd, RunningGroup};
+use broker::group::{AbortOnPanic, GroupWaker, LinkEnd, RunningGroup};
 use broker::{GroupOptions, OpenGroup};
 use cluster::mailbag::Wake;
 use proxy::auth::AcceptAll;
@@ -146,18 +146,6 @@ fn prepare(group: &GroupWaker) -> std::io::Result<Prepared> {
     let wake: Wake = Box::new(move || group.wake());
     let link = Arc::new(GroupLink::new(poll.waker(), wake));
     Ok(Prepared { poll, link })
-}
-
-/// A shard that panicked would leave its clients waiting for ever; a process that ends is started again, and what
-/// was acknowledged is in the log.
-struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            std::process::abort();
-        }
-    }
 }
 
 fn start_shard(
