@@ -1,7 +1,10 @@
-//! The group thread: brings frames, time and the log's progress to the leader, and carries frames away.
+//! The group's turns: frames, time and the log's progress go to the leader, and frames are carried away.
 //!
-//! One thread owns the machine. A turn takes what every link has brought (one lock a link), appends what is
-//! due to the log, applies what the log says is stored, and hands each link its frames (one lock a link).
+//! A turn takes what every link has brought (one lock a link), appends what is due to the log, applies what the
+//! log says is stored, and hands each link its frames (one lock a link). The machine belongs to whoever holds its
+//! lock. While little happens, the thread that brings news (a shard with frames, the log with its progress) runs
+//! the turn itself, and nobody is woken for it. Where two meet, the group's own thread takes over until it finds
+//! nothing more to do; it also does what is due by time.
 
 use crate::command::Producer;
 use crate::leader::Leader;
@@ -13,8 +16,8 @@ use cluster::frame::{Body, FromGroup, StoredAt, ToGroup};
 use cluster::ids::LinkNo;
 use cluster::mailbag::Mailbag;
 use protocol::Message;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread::Thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -26,15 +29,87 @@ const LOG_BACKLOG_BYTES_MAX: usize = 32 << 20;
 /// The thread looks around at least this often, so that figures stay fresh.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 
-/// Wakes the group thread. Cheap when it is awake already.
-#[derive(Clone, Debug, Default)]
-pub struct GroupWaker(Arc<OnceLock<Thread>>);
+/// Brings news to the group: sees to it that a turn is run soon, or runs it.
+#[derive(Clone, Default)]
+pub struct GroupWaker(Arc<Seat>);
+
+/// Where the group sits between turns.
+#[derive(Default)]
+struct Seat {
+    /// `None` before the start and after the end.
+    group: Mutex<Option<Group>>,
+    /// There is news that no turn has looked at yet. Set before a try at the lock and looked at after the
+    /// lock is given back, so whoever fails to get the lock leaves the news to its holder.
+    news: AtomicBool,
+    thread: OnceLock<Thread>,
+}
 
 impl GroupWaker {
-    /// Wakes the group thread, if it runs.
+    /// There is something for the group to do. Runs one turn on this thread if nobody else runs one; what is
+    /// then left is for the group's thread.
     pub fn wake(&self) {
-        if let Some(thread) = self.0.get() {
+        let seat = &*self.0;
+        seat.news.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let mut held = match seat.group.try_lock() {
+            Ok(held) => held,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let _abort = AbortOnPanic;
+        let Some(group) = held.as_mut() else {
+            return;
+        };
+        seat.news.store(false, Ordering::SeqCst);
+        let thread_is_needed = group.visit();
+        drop(held);
+        fence(Ordering::SeqCst);
+        if thread_is_needed || seat.news.load(Ordering::SeqCst) {
+            seat.unpark();
+        }
+    }
+}
+
+impl std::fmt::Debug for GroupWaker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GroupWaker").finish_non_exhaustive()
+    }
+}
+
+impl Seat {
+    /// A panic in a turn ends the process, so the lock of a poisoned one is never seen to be used.
+    fn lock(&self) -> MutexGuard<'_, Option<Group>> {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unpark(&self) {
+        if let Some(thread) = self.thread.get() {
             thread.unpark();
+        }
+    }
+
+    /// The group's thread.
+    fn run(&self) -> Result<(), LogError> {
+        loop {
+            let mut held = self.lock();
+            self.news.store(false, Ordering::SeqCst);
+            let group = held
+                .as_mut()
+                .expect("only this thread takes the group away");
+            let ended = group.work();
+            if let Some(result) = ended {
+                let group = held.take();
+                // Not under the lock: the log's thread may be on its way here, and the log waits for it.
+                drop(held);
+                drop(group);
+                return result;
+            }
+            let rest = group.rest();
+            drop(held);
+            fence(Ordering::SeqCst);
+            if !self.news.load(Ordering::SeqCst) {
+                std::thread::park_timeout(rest);
+            }
         }
     }
 }
@@ -67,7 +142,7 @@ pub struct GroupStatus {
 /// A running group.
 pub struct RunningGroup {
     shared: Arc<Shared>,
-    waker: GroupWaker,
+    seat: Arc<Seat>,
     thread: Option<std::thread::JoinHandle<Result<(), LogError>>>,
 }
 
@@ -108,13 +183,12 @@ impl RunningGroup {
         on_failure: Box<dyn FnOnce(&LogError) + Send>,
     ) -> std::io::Result<Self> {
         let shared = group.shared.clone();
-        let thread_waker = waker.clone();
-        let thread_shared = group.shared.clone();
+        let seat = waker.0;
+        let (thread_seat, thread_shared) = (Arc::clone(&seat), shared.clone());
+        *seat.lock() = Some(group);
         let body = move || {
             let _abort = AbortOnPanic;
-            // A second set is impossible: a waker serves one group.
-            let _ = thread_waker.0.set(std::thread::current());
-            let result = group.run();
+            let result = thread_seat.run();
             if let Err(error) = &result {
                 on_failure(error);
                 thread_shared.fail();
@@ -124,9 +198,11 @@ impl RunningGroup {
         let thread = std::thread::Builder::new()
             .name("group".into())
             .spawn(body)?;
+        // A second set is impossible: a seat serves one group. The thread looks for work before it first sleeps.
+        let _ = seat.thread.set(thread.thread().clone());
         Ok(Self {
             shared,
-            waker,
+            seat,
             thread: Some(thread),
         })
     }
@@ -169,7 +245,7 @@ impl RunningGroup {
     /// Takes what the links still hold, waits until everything is stored, and ends the thread.
     pub fn stop(mut self) -> Result<(), LogError> {
         self.shared.stop.store(true, Ordering::Release);
-        self.waker.wake();
+        self.seat.unpark();
         match self.thread.take().map(std::thread::JoinHandle::join) {
             Some(Ok(result)) => result,
             Some(Err(panic)) => std::panic::resume_unwind(panic),
@@ -195,6 +271,10 @@ pub(crate) struct Group {
     serving: bool,
     /// The newest sealed entry is in `appends`, since too much waited for the disk to take it.
     unplaced: bool,
+    /// When the group's thread wakes by itself.
+    alarm: Instant,
+    /// What a turn on another thread met; the group's thread ends with it.
+    failure: Option<LogError>,
 }
 
 impl Group {
@@ -227,43 +307,103 @@ impl Group {
             dropped: 0,
             serving: false,
             unplaced: false,
+            alarm: started,
+            failure: None,
         }
     }
 
-    fn run(mut self) -> Result<(), LogError> {
-        loop {
-            let worked = self.turn()?;
-            if self.reported.elapsed() >= IDLE_WAIT / 4 || self.serving != self.leader.is_serving()
-            {
-                self.report();
+    /// One turn on the thread of somebody who brought news. Whether the group's thread has to go on.
+    fn visit(&mut self) -> bool {
+        if self.failure.is_some() {
+            return true;
+        }
+        match self.turn() {
+            Ok(more) => {
+                self.report_when_due();
+                let stopping = self.shared.stop.load(Ordering::Acquire);
+                more || stopping || !self.is_quiet() || self.is_due_before_alarm()
             }
-            if worked {
+            Err(error) => {
+                self.failure = Some(error);
+                true
+            }
+        }
+    }
+
+    /// Turns on the group's own thread, until there is nothing to do. A result ends the thread.
+    fn work(&mut self) -> Option<Result<(), LogError>> {
+        if let Some(failure) = self.failure.take() {
+            return Some(Err(failure));
+        }
+        self.links.iter().for_each(|link| link.to_group.awake());
+        loop {
+            let more = match self.turn() {
+                Ok(more) => more,
+                Err(error) => return Some(Err(error)),
+            };
+            self.report_when_due();
+            if more {
                 continue;
             }
             let stopping = self.shared.stop.load(Ordering::Acquire);
-            if stopping && self.leader.is_settled() && !self.is_behind() {
+            if stopping && self.is_quiet() && self.leader.is_settled() && !self.is_behind() {
                 self.report();
-                return self.snapshots.stop();
+                return Some(self.snapshots.stop());
             }
-            self.sleep();
+            if self.is_quiet() && !self.wait().is_zero() {
+                return None;
+            }
         }
     }
 
-    /// Whether anything happened.
+    /// Whether a further turn is due at once, for another reason than frames.
     fn turn(&mut self) -> Result<bool, LogError> {
         if let Some(error) = self.log.failure() {
             return Err(error);
         }
         self.leader.advance(clocks(self.started));
-        let mut worked = self.take_frames();
-        worked |= self.commit()?;
+        self.take_frames();
+        self.commit()?;
         self.send_frames()?;
         // After the frames: a segment goes only when no frame's body has to be read from it any more.
         self.snapshots.turn(&mut self.leader, &self.log)?;
-        if !self.unplaced && !self.shared.stop.load(Ordering::Acquire) {
-            worked |= self.snapshots.relocate(&mut self.leader, &self.log)?;
+        if self.unplaced || self.shared.stop.load(Ordering::Acquire) {
+            return Ok(false);
         }
-        Ok(worked)
+        self.snapshots.relocate(&mut self.leader, &self.log)
+    }
+
+    /// Whether no link has brought anything that would be taken. Links that bring something from then on bring
+    /// news of it too.
+    fn is_quiet(&self) -> bool {
+        // All of them, so that each link is told.
+        let empty = self
+            .links
+            .iter()
+            .filter(|link| link.to_group.prepare_sleep());
+        empty.count() == self.links.len() || self.is_behind()
+    }
+
+    /// How long nothing is due.
+    fn wait(&self) -> Duration {
+        // The log brings news whenever it gets further.
+        if self.is_behind() {
+            return IDLE_WAIT;
+        }
+        let wait = self.leader.wait_ms();
+        wait.map_or(IDLE_WAIT, |ms| Duration::from_millis(ms).min(IDLE_WAIT))
+    }
+
+    /// The leader counts in whole milliseconds, so the same deadline may look up to one earlier or later.
+    fn is_due_before_alarm(&self) -> bool {
+        Instant::now() + self.wait() + Duration::from_millis(1) < self.alarm
+    }
+
+    /// How long the group's thread sleeps if there is no news.
+    fn rest(&mut self) -> Duration {
+        let wait = self.wait();
+        self.alarm = Instant::now() + wait;
+        wait
     }
 
     /// Whether so much waits for the disk that nothing more is taken in.
@@ -271,32 +411,27 @@ impl Group {
         self.unplaced || self.log.pending_bytes() >= LOG_BACKLOG_BYTES_MAX
     }
 
-    fn take_frames(&mut self) -> bool {
+    fn take_frames(&mut self) {
         if self.is_behind() {
-            return false;
+            return;
         }
-        let mut worked = false;
         for (at, link) in self.links.iter().enumerate() {
             link.to_group.take(&mut self.frames);
-            worked |= !self.frames.is_empty();
             for frame in self.frames.drain(..) {
                 self.leader.frame(LinkNo(at as u16), frame);
             }
         }
-        worked
     }
 
     /// Appends what is due and applies what is stored, until neither leads to more.
-    fn commit(&mut self) -> Result<bool, LogError> {
-        let mut worked = false;
+    fn commit(&mut self) -> Result<(), LogError> {
         loop {
             let sealed = self.append()?;
             let before = self.leader.applied();
             self.leader.committed(self.log.durable());
             if !sealed && self.leader.applied() == before {
-                return Ok(worked);
+                return Ok(());
             }
-            worked = true;
         }
     }
 
@@ -324,9 +459,10 @@ impl Group {
             return Ok(false);
         };
         self.appends.clear();
-        let leader = &mut self.leader;
-        self.appends
-            .push_with(GROUP_STREAM, index, |body| leader.seal(body))?;
+        let (leader, mut answers) = (&mut self.leader, 0);
+        let seal = |body: &mut Vec<u8>| answers = leader.seal(body);
+        self.appends.push_with(GROUP_STREAM, index, seal)?;
+        self.appends.owe_answers(answers);
         Ok(true)
     }
 
@@ -348,21 +484,10 @@ impl Group {
         Ok(())
     }
 
-    fn sleep(&mut self) {
-        // The log wakes this thread whenever it gets further, and a wake-up before the park is kept.
-        if self.is_behind() {
-            std::thread::park_timeout(IDLE_WAIT);
-            return;
+    fn report_when_due(&mut self) {
+        if self.reported.elapsed() >= IDLE_WAIT / 4 || self.serving != self.leader.is_serving() {
+            self.report();
         }
-        let wait = self
-            .leader
-            .wait_ms()
-            .map_or(IDLE_WAIT, |ms| Duration::from_millis(ms).min(IDLE_WAIT));
-        let quiet = self.links.iter().all(|link| link.to_group.prepare_sleep());
-        if quiet && !wait.is_zero() {
-            std::thread::park_timeout(wait);
-        }
-        self.links.iter().for_each(|link| link.to_group.awake());
     }
 
     fn report(&mut self) {

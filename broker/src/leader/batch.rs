@@ -22,6 +22,8 @@ pub struct Sealed {
     pub time_ms: u64,
     /// Its commands.
     pub commands: Vec<Command>,
+    /// How many of them do not wait for company: about as many answers wait for the entry.
+    pub urgent: u64,
     /// The log's ticket for it: stored when the log says this ticket is.
     pub ticket: u64,
     messages: Vec<PlacedMessage>,
@@ -48,15 +50,24 @@ impl Sealed {
     }
 }
 
+/// An entry that is due.
+#[derive(Debug)]
+struct Closed {
+    index: u64,
+    commands: Vec<Command>,
+    urgent: u64,
+}
+
 /// Commands that wait for the log, in order.
 #[derive(Debug)]
 pub(super) struct Batch {
     index: u64,
     commands: Vec<Command>,
-    closed: std::collections::VecDeque<(u64, Vec<Command>)>,
+    closed: std::collections::VecDeque<Closed>,
     bytes: usize,
     from: Option<LinkNo>,
-    at_once: bool,
+    /// Commands that do not wait.
+    urgent: u64,
     lazy_since_ms: Option<u64>,
 }
 
@@ -68,7 +79,7 @@ impl Batch {
             closed: std::collections::VecDeque::new(),
             bytes: 0,
             from: None,
-            at_once: false,
+            urgent: 0,
             lazy_since_ms: None,
         }
     }
@@ -84,7 +95,7 @@ impl Batch {
 
     /// A command of the leader's own; it does not wait.
     pub(super) fn push(&mut self, command: Command) {
-        self.at_once = true;
+        self.urgent += 1;
         self.bytes += variable_bytes(&command);
         self.commands.push(command);
         if self.is_full() {
@@ -108,7 +119,7 @@ impl Batch {
                 first: number,
             });
         }
-        self.at_once |= at_once;
+        self.urgent += u64::from(at_once);
         if !at_once && self.lazy_since_ms.is_none() {
             self.lazy_since_ms = Some(now_ms);
         }
@@ -133,24 +144,25 @@ impl Batch {
     /// Index of the entry that may not wait any longer, if there is one.
     pub(super) fn due(&mut self, now_ms: u64) -> Option<u64> {
         if self.closed.is_empty() {
-            let due = self.at_once || self.lazy_deadline_ms().is_some_and(|due| due <= now_ms);
+            let due = self.urgent > 0 || self.lazy_deadline_ms().is_some_and(|due| due <= now_ms);
             if !due {
                 return None;
             }
             self.close();
         }
-        self.closed.front().map(|(index, _)| *index)
+        self.closed.front().map(|closed| closed.index)
     }
 
     /// Takes the entry that is due; its body is appended to `bytes`.
     pub(super) fn seal(&mut self, now_ms: u64, bytes: &mut Vec<u8>) -> Sealed {
-        let (index, commands) = self.closed.pop_front().expect("seal follows due");
+        let closed = self.closed.pop_front().expect("seal follows due");
         let mut messages = Vec::new();
-        command_codec::encode_entry(now_ms, &commands, bytes, &mut messages);
+        command_codec::encode_entry(now_ms, &closed.commands, bytes, &mut messages);
         Sealed {
-            index,
+            index: closed.index,
             time_ms: now_ms,
-            commands,
+            commands: closed.commands,
+            urgent: closed.urgent,
             ticket: u64::MAX,
             messages,
         }
@@ -159,11 +171,14 @@ impl Batch {
     fn close(&mut self) {
         let spare = Vec::with_capacity(self.commands.len().min(1_024));
         let commands = std::mem::replace(&mut self.commands, spare);
-        self.closed.push_back((self.index, commands));
+        self.closed.push_back(Closed {
+            index: self.index,
+            commands,
+            urgent: std::mem::take(&mut self.urgent),
+        });
         self.index += 1;
         self.bytes = 0;
         self.from = None;
-        self.at_once = false;
         self.lazy_since_ms = None;
     }
 }

@@ -166,10 +166,12 @@ impl Leader {
         self.batch.due(self.now_ms)
     }
 
-    /// Closes the entry that is due and appends its body to `bytes`.
-    pub fn seal(&mut self, bytes: &mut Vec<u8>) {
+    /// Closes the entry that is due and appends its body to `bytes`. About so many answers wait for it.
+    pub fn seal(&mut self, bytes: &mut Vec<u8>) -> u64 {
         let sealed = self.batch.seal(self.now_ms, bytes);
+        let answers = sealed.urgent;
         self.waiting.push_back(sealed);
+        answers
     }
 
     /// The log has given the newest sealed entry its place.

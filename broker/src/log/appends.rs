@@ -12,6 +12,7 @@ pub struct Appends {
     entries: Vec<Entry>,
     /// Where each record has gone, after the append.
     locations: Vec<Location>,
+    answers: u64,
 }
 
 /// One record of the batch.
@@ -78,6 +79,12 @@ impl Appends {
         Ok(())
     }
 
+    /// So many more answers wait until this batch is durable: what the log goes by when it decides whether to wait
+    /// for more. A batch that nobody waits for needs no call.
+    pub fn owe_answers(&mut self, answers: u64) {
+        self.answers += answers;
+    }
+
     /// Number of records.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -104,6 +111,7 @@ impl Appends {
         self.bytes.shrink_to(2 * super::limits::CHUNK_BYTES);
         self.entries.clear();
         self.locations.clear();
+        self.answers = 0;
     }
 
     /// Computes the check of every record; the salt of the segment comes later.
@@ -112,6 +120,10 @@ impl Appends {
             let record = entry.start as usize..(entry.start + entry.len) as usize;
             format::write_check(&mut self.bytes[record]);
         }
+    }
+
+    pub(super) fn answers(&self) -> u64 {
+        self.answers
     }
 
     pub(super) fn entries(&self) -> &[Entry] {

@@ -71,7 +71,7 @@ impl LogHandle {
         let (sequence, wake) = {
             let mut tail = locked(&self.shared.tail);
             let sequence = tail.append(batch);
-            (sequence, std::mem::take(&mut tail.writer_sleeps))
+            (sequence, tail.wakes_writer())
         };
         if in_memory {
             self.shared.durable.fetch_max(sequence, Ordering::Release);

@@ -47,6 +47,16 @@ pub const STREAMS_MAX: u16 = 128;
 /// Prepared segment files that are kept for later use. More are deleted.
 pub const SPARES_MAX: usize = 2;
 
+/// At most this long after the beginning of a sync, in microseconds, records that came during it wait for others
+/// to share the next one. A sync costs as much CPU as some ten messages do otherwise.
+pub const GATHER_US: u64 = 1_000;
+
+/// Where more answers than this have lately shared a sync, its cost is small enough, and nothing waits.
+pub const GATHER_ANSWERS_MAX: u64 = 64;
+
+/// Batches whose sizes say how many answers may be expected to wait together.
+pub const GATHER_BATCHES: usize = 16;
+
 /// Time without an append, in milliseconds, after which the log notes on disk how far it is
 /// durable and shrinks its cache.
 pub const QUIET_MS: u64 = 1_000;

@@ -8,7 +8,9 @@ use bytes::{Bytes, BytesMut};
 
 use super::appends::Appends;
 use super::format::{self, FIRST_RECORD, Header, Kind, RECORD_HEADER};
-use super::limits::{CACHE_QUIET_BYTES, CHUNK_BYTES, PIECE_OVERHEAD_BYTES};
+use super::limits::{
+    CACHE_QUIET_BYTES, CHUNK_BYTES, GATHER_ANSWERS_MAX, GATHER_BATCHES, PIECE_OVERHEAD_BYTES,
+};
 use super::{Durability, Location, LogError, LogOptions, SegmentInfo};
 
 /// Something for the writer to do, in this order.
@@ -104,6 +106,13 @@ pub(super) struct Tail {
     durable: Location,
     /// How far the newest mark says the segment is durable.
     marked: Location,
+    /// Answers that wait for what the writer has not taken.
+    answers: u64,
+    /// Answers that waited for each of the last batches, in turn.
+    batches: [u64; GATHER_BATCHES],
+    batch: usize,
+    /// The writer waits for company, at most until so many answers wait.
+    gathers_until: Option<u64>,
     /// The writer waits to be woken.
     pub(super) writer_sleeps: bool,
     /// No more appends will come; the writer ends when all is written.
@@ -141,6 +150,10 @@ impl Tail {
                 offset: position.marked,
                 ..here
             },
+            answers: 0,
+            batches: [0; GATHER_BATCHES],
+            batch: 0,
+            gathers_until: None,
             writer_sleeps: false,
             closing: false,
         }
@@ -161,6 +174,7 @@ impl Tail {
         }
         self.job_bytes += batch.byte_len();
         self.sequence += count as u64;
+        self.answers += batch.answers();
         self.sequence
     }
 
@@ -316,12 +330,40 @@ impl Tail {
             offset: self.position.offset,
         };
         let bytes = std::mem::take(&mut self.job_bytes);
+        if self.answers > 0 {
+            self.batches[self.batch] = std::mem::take(&mut self.answers);
+            self.batch = (self.batch + 1) % GATHER_BATCHES;
+        }
         Some(Take {
             jobs: std::mem::take(&mut self.jobs),
             sequence: self.sequence,
             end,
             bytes,
         })
+    }
+
+    /// The writer is about to wait for company. `false`: nothing has come, or as much as could be expected.
+    pub(super) fn begin_gathering(&mut self) -> bool {
+        let expected = self.batches.iter().max().copied().unwrap_or_default();
+        let gathers = self.answers > 0 && self.answers < expected && expected <= GATHER_ANSWERS_MAX;
+        self.gathers_until = gathers.then_some(expected);
+        gathers
+    }
+
+    /// The writer waits for company no longer.
+    pub(super) fn end_gathering(&mut self) {
+        self.gathers_until = None;
+    }
+
+    /// Whether the writer has to be woken for what was appended.
+    pub(super) fn wakes_writer(&mut self) -> bool {
+        let complete = self
+            .gathers_until
+            .is_some_and(|until| self.answers >= until);
+        if complete {
+            self.gathers_until = None;
+        }
+        complete | std::mem::take(&mut self.writer_sleeps)
     }
 
     /// The writer has put everything before `end` into the files, durably if `durable`.

@@ -2,16 +2,16 @@
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::directory::{self, Directory};
 use super::format::{self, FIRST_RECORD, NOTE_AT, SegmentHeader};
-use super::limits::QUIET_MS;
+use super::limits::{GATHER_US, QUIET_MS};
 use super::shared::{Shared, locked};
 use super::spares::{self, Spares};
 use super::stats::LogStats;
-use super::tail::{Job, Take};
+use super::tail::{Job, Tail, Take};
 use super::{Durability, LogError, SegmentInfo};
 
 /// The segment that is written to.
@@ -33,7 +33,9 @@ pub(super) struct Writer {
 impl Writer {
     /// Runs until the log is closed or a write fails.
     pub(super) fn run(mut self) {
-        while let Some(take) = self.next() {
+        let mut begun = Instant::now();
+        while let Some(take) = self.next(begun) {
+            begun = Instant::now();
             match self.carry_out(take) {
                 Ok(()) => (self.shared.wake)(),
                 Err(error) => {
@@ -45,10 +47,9 @@ impl Writer {
         }
     }
 
-    /// Waits for something to do. There is no delay to gather more: what comes while one batch is
-    /// made durable is the next batch.
-    fn next(&self) -> Option<Take> {
-        let mut tail = locked(&self.shared.tail);
+    /// Waits for something to do. `begun`: when the last batch was begun.
+    fn next(&self, begun: Instant) -> Option<Take> {
+        let mut tail = self.gather(locked(&self.shared.tail), begun);
         loop {
             if let Some(take) = tail.take() {
                 return Some(take);
@@ -77,6 +78,24 @@ impl Writer {
             }
             tail.writer_sleeps = false;
         }
+    }
+
+    /// Something came while the last batch was made durable, so producers do not wait for each other, and what
+    /// comes within a moment shares one sync. The moment ends early when as many answers wait as lately waited at
+    /// most: producers that each wait for an answer have then all spoken.
+    fn gather<'a>(
+        &'a self,
+        mut tail: MutexGuard<'a, Tail>,
+        begun: Instant,
+    ) -> MutexGuard<'a, Tail> {
+        let rest = Duration::from_micros(GATHER_US).saturating_sub(begun.elapsed());
+        if rest.is_zero() || tail.closing || !tail.begin_gathering() {
+            return tail;
+        }
+        let waited = self.shared.work.wait_timeout(tail, rest);
+        tail = waited.unwrap_or_else(PoisonError::into_inner).0;
+        tail.end_gathering();
+        tail
     }
 
     fn carry_out(&mut self, take: Take) -> Result<(), LogError> {
