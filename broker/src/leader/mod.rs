@@ -5,8 +5,8 @@
 //! client is an effect of applying a committed command; there is no other place that makes one, but
 //! for the publish that nobody needs stored.
 
-mod batch;
 pub mod clock;
+mod intake;
 mod kicks;
 mod order;
 #[cfg(test)]
@@ -14,11 +14,11 @@ mod tests;
 
 use crate::command::{Command, MessageRef, Producer};
 use crate::machine::{Effects, LeaderEffect, State};
-use batch::Batch;
-pub use batch::Sealed;
 use clock::{Clocks, GroupClock};
-use cluster::frame::{AckKind, FromGroup, Publish, StoredAt, ToGroup};
+use cluster::frame::{FromGroup, Publish, StoredAt};
 use cluster::ids::{Actor, Handle, LinkNo};
+use intake::Batch;
+pub use intake::Sealed;
 pub use kicks::KICK_WAIT_MS;
 use kicks::Kicks;
 use order::PublishOrder;
@@ -133,65 +133,6 @@ impl Leader {
         }
     }
 
-    /// One frame of a proxy.
-    pub fn frame(&mut self, link: LinkNo, frame: ToGroup) {
-        match frame {
-            ToGroup::Publish(publish) => self.publish(link, publish),
-            ToGroup::Ack(ack) => {
-                let moves = ack.kind == AckKind::Received || self.state.ack_unblocks(&ack);
-                self.propose(link, Command::Ack(ack), moves);
-            }
-            ToGroup::Release { actor, packet_id } => {
-                self.propose(link, Command::Release { actor, packet_id }, true);
-            }
-            ToGroup::Claim(claim) => {
-                self.propose(link, Command::Claim(claim), true);
-                self.batch.push(Command::Attach {
-                    actor: None,
-                    if_free: true,
-                });
-            }
-            ToGroup::Subscribe(subscribe) => {
-                self.propose(link, Command::Subscribe(subscribe), true);
-            }
-            ToGroup::Unsubscribe(u) => self.propose(link, Command::Unsubscribe(u), true),
-            ToGroup::Disconnect(gone) => self.propose(link, Command::Disconnect(gone), true),
-            ToGroup::Kicked { handle } => self.kick_done(link, handle),
-        }
-    }
-
-    /// The index of the entry that may not wait any longer, if there is one.
-    /// The driver gives it a place in the log with [`Leader::seal`] and then [`Leader::placed`].
-    pub fn due(&mut self) -> Option<u64> {
-        self.batch.due(self.now_ms)
-    }
-
-    /// Closes the entry that is due and appends its body to `bytes`. About so many answers wait for it.
-    pub fn seal(&mut self, bytes: &mut Vec<u8>) -> u64 {
-        let sealed = self.batch.seal(self.now_ms, bytes);
-        let answers = sealed.urgent;
-        self.waiting.push_back(sealed);
-        answers
-    }
-
-    /// The log has given the newest sealed entry its place.
-    pub fn placed(&mut self, segment: u32, record: u32, ticket: u64) {
-        let newest = self.waiting.back_mut().expect("placed follows seal");
-        newest.place(segment, record, ticket);
-    }
-
-    /// Everything the log has taken up to `ticket` is stored: apply it.
-    pub fn committed(&mut self, ticket: u64) {
-        while self
-            .waiting
-            .front()
-            .is_some_and(|entry| entry.ticket <= ticket)
-        {
-            let entry = self.waiting.pop_front().expect("checked by the loop");
-            self.apply(entry);
-        }
-    }
-
     /// Effects for the links since they were last taken, and whether some bodies are still in the log.
     pub fn effects(&mut self) -> &mut Effects {
         &mut self.out
@@ -245,48 +186,6 @@ impl Leader {
     /// Whether a large step of the wall clock waits for proof.
     pub fn is_proving_clock_step(&self) -> bool {
         self.clock.is_proving_step()
-    }
-
-    fn publish(&mut self, link: LinkNo, publish: Publish) {
-        let bucket = PublishOrder::bucket(publish.message.topic_bytes());
-        if !self
-            .order
-            .must_follow_log(publish.qos, bucket, self.applied)
-            && !self.state.must_log(&publish)
-        {
-            self.state
-                .deliver_unlogged(self.now_ms, publish, &mut self.out);
-            return;
-        }
-        self.order.logged(publish.qos, bucket, self.batch.index());
-        self.propose(link, Command::Publish(publish, NOWHERE), true);
-    }
-
-    fn propose(&mut self, link: LinkNo, command: Command, at_once: bool) {
-        let Some(Some(state)) = self.links.get_mut(usize::from(link.0)) else {
-            unreachable!("the driver only brings frames of links that are up");
-        };
-        let number = state.next_number;
-        state.next_number += 1;
-        self.batch
-            .push_from(link, number, command, at_once, self.now_ms);
-    }
-
-    fn apply(&mut self, entry: Sealed) {
-        let index = entry.index;
-        for command in entry.commands {
-            if matches!(command, Command::Tick) {
-                self.tick_in_log = false;
-            }
-            self.state
-                .apply(index, entry.time_ms, command, &mut self.out);
-        }
-        self.applied = index;
-        if !self.out.leader.is_empty() {
-            for effect in std::mem::take(&mut self.out.leader) {
-                self.effect(effect);
-            }
-        }
     }
 
     fn effect(&mut self, effect: LeaderEffect) {

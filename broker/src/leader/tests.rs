@@ -1,6 +1,6 @@
 //! The leader with fake clocks and a log that is a counter.
 
-use super::batch::{ENTRY_BYTES_MAX, LAZY_MS_MAX};
+use super::intake::{ENTRY_BYTES_MAX, LAZY_MS_MAX};
 use super::*;
 use crate::limits::MachineLimits;
 use cluster::frame::{Ack, Claim, Delivery, Subscribe};

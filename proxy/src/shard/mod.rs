@@ -6,12 +6,11 @@
 
 mod accept;
 mod connection;
-mod incoming;
-mod outgoing;
 mod pool;
 mod reading;
 mod table;
 mod timers;
+mod traffic;
 mod wheel;
 
 use crate::auth::Authenticator;
