@@ -3,7 +3,7 @@
 use super::intake::{ENTRY_BYTES_MAX, LAZY_MS_MAX};
 use super::*;
 use crate::limits::MachineLimits;
-use cluster::frame::{Ack, Claim, Delivery, Subscribe};
+use cluster::frame::{Ack, AckKind, Claim, Delivery, Subscribe, ToGroup};
 use protocol::{PacketId, QoS, SubscribeOptions, TopicFilter, TopicName, Version, Will};
 
 const EPOCH_MS: u64 = 1_000_000_000;
