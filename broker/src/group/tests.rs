@@ -1,0 +1,182 @@
+//! No news is lost between the threads that bring it, whoever runs the turn.
+//!
+//! In tests the group's thread does not look around by itself ([`IDLE_WAIT`](super::IDLE_WAIT)): news that nobody
+//! looks at stays unanswered, and the test fails.
+
+use super::*;
+use crate::limits::MachineLimits;
+use crate::log::{Durability, LogOptions};
+use crate::snapshots::Journalled;
+use crate::{GroupOptions, OpenGroup};
+use cluster::frame::{Claim, Publish};
+use cluster::ids::{Actor, Handle};
+use protocol::{PacketId, QoS, TopicName, Version};
+use std::io::{Read, Write};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const PRODUCERS: u32 = 4;
+
+struct NoTable;
+
+impl Journalled for NoTable {
+    fn fresh(&self) -> Box<dyn Journalled> {
+        Box::new(NoTable)
+    }
+
+    fn restore(&mut self, _from: &mut dyn Read) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn replay(&mut self, body: &[u8]) -> std::io::Result<()> {
+        panic!("{body:?}: nobody writes to the store's stream")
+    }
+
+    fn snapshot(&self, _to: &mut dyn Write) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// One shard's end of a link, on a thread of its own.
+struct Producing {
+    to_group: Arc<Mailbag<ToGroup>>,
+    from_group: Arc<Mailbag<FromGroup>>,
+    got: Vec<FromGroup>,
+}
+
+impl Producing {
+    fn send(&self, frame: ToGroup) {
+        self.to_group.send(&mut vec![frame], 64);
+    }
+
+    fn next(&mut self) -> FromGroup {
+        loop {
+            if let Some(frame) = self.got.pop() {
+                return frame;
+            }
+            self.from_group.take(&mut self.got);
+            self.got.reverse();
+            if self.got.is_empty() && self.from_group.prepare_sleep() {
+                let began = Instant::now();
+                std::thread::park_timeout(PATIENCE);
+                assert!(began.elapsed() < PATIENCE, "the news was lost");
+            }
+        }
+    }
+
+    fn claim(&mut self, number: u32) -> Actor {
+        self.send(ToGroup::Claim(Box::new(Claim {
+            handle: handle(number),
+            client_id: format!("client-{number}").into(),
+            version: Version::V5,
+            clean_start: true,
+            expiry_s: 0,
+            will: None,
+        })));
+        match self.next() {
+            FromGroup::Claimed(claimed) => Actor {
+                client: claimed.client,
+                epoch: claimed.epoch,
+            },
+            other => panic!("{other:?} instead of Claimed"),
+        }
+    }
+
+    /// One at a time: the group has a quiet moment after each, and falls asleep again and again.
+    fn publish(&mut self, actor: Actor, count: u16) {
+        let topic = TopicName::new("kept").expect("a topic");
+        for n in 1..=count {
+            let packet_id = PacketId::new(n).expect("not 0");
+            self.send(ToGroup::Publish(Publish {
+                actor,
+                packet_id: Some(packet_id),
+                qos: QoS::AtLeastOnce,
+                // So that it has to be stored.
+                retain: true,
+                message: Message::new(&topic, &[], b"x").expect("a small message"),
+            }));
+            match self.next() {
+                FromGroup::Published { packet_id: id, .. } => assert_eq!(id, packet_id),
+                other => panic!("{other:?} instead of Published"),
+            }
+        }
+    }
+}
+
+fn handle(number: u32) -> Handle {
+    Handle {
+        index: number,
+        generation: 0,
+    }
+}
+
+fn every_frame_is_answered(durability: Durability, count: u16) {
+    let data = tempfile::tempdir().expect("a folder");
+    let options = GroupOptions {
+        data: data.path().to_path_buf(),
+        log: LogOptions {
+            durability,
+            ..LogOptions::default()
+        },
+        limits: MachineLimits::default(),
+        snapshot_bytes: 64 << 20,
+    };
+    let open = OpenGroup::open(options, Box::new(NoTable)).expect("a new folder");
+    let mut links = Vec::new();
+    let mut threads = Vec::new();
+    for number in 0..PRODUCERS {
+        let waker = open.waker();
+        let (ready, started) = std::sync::mpsc::sync_channel(1);
+        let (go, begin) = std::sync::mpsc::sync_channel::<()>(1);
+        let body = move || {
+            let this = std::thread::current();
+            let wake_group = Box::new(move || waker.wake());
+            let wake_this = Box::new(move || this.unpark());
+            let to_group = Arc::new(Mailbag::new(1 << 20, wake_group, Box::new(|| {})));
+            let from_group = Arc::new(Mailbag::new(1 << 20, wake_this, Box::new(|| {})));
+            let bags = (Arc::clone(&to_group), Arc::clone(&from_group));
+            ready.send(bags).expect("the test waits");
+            begin.recv().expect("the test goes on");
+            let mut producing = Producing {
+                to_group,
+                from_group,
+                got: Vec::new(),
+            };
+            let actor = producing.claim(number);
+            producing.publish(actor, count);
+        };
+        threads.push((std::thread::spawn(body), go));
+        let (to_group, from_group) = started.recv().expect("the thread runs");
+        let producer = Producer {
+            node: 0,
+            shard: number,
+            incarnation: 1,
+        };
+        links.push(LinkEnd {
+            producer,
+            to_group,
+            from_group,
+        });
+    }
+    let failed = |error: &LogError| eprintln!("the log failed: {error}");
+    let group = open
+        .start(links, Box::new(failed))
+        .expect("a thread is free");
+    assert!(group.wait_until_serving(PATIENCE));
+    for (_, go) in &threads {
+        go.send(()).expect("the thread waits");
+    }
+    for (thread, _) in threads {
+        thread.join().expect("every frame was answered");
+    }
+    group.stop().expect("everything is stored");
+}
+
+#[test]
+fn every_frame_is_answered_in_memory() {
+    every_frame_is_answered(Durability::Memory, 5_000);
+}
+
+#[test]
+fn every_frame_is_answered_with_fsync() {
+    every_frame_is_answered(Durability::Fsync, 500);
+}
