@@ -12,6 +12,7 @@ use cluster::frame::{Claim, Publish};
 use cluster::ids::{Actor, Handle};
 use protocol::{PacketId, QoS, TopicName, Version};
 use std::io::{Read, Write};
+use std::sync::atomic::AtomicU64;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const PRODUCERS: u32 = 4;
@@ -36,8 +37,26 @@ impl Journalled for NoTable {
     }
 }
 
+/// Lets all producers go on at once, again and again: whoever's news is lost has nobody to bring other news.
+#[derive(Default)]
+struct Rounds {
+    arrived: AtomicU64,
+    failed: AtomicBool,
+}
+
+impl Rounds {
+    fn wait(&self, round: u64) {
+        self.arrived.fetch_add(1, Ordering::AcqRel);
+        while self.arrived.load(Ordering::Acquire) < round * u64::from(PRODUCERS) {
+            assert!(!self.failed.load(Ordering::Acquire), "another one failed");
+            std::thread::yield_now();
+        }
+    }
+}
+
 /// One shard's end of a link, on a thread of its own.
 struct Producing {
+    rounds: Arc<Rounds>,
     to_group: Arc<Mailbag<ToGroup>>,
     from_group: Arc<Mailbag<FromGroup>>,
     got: Vec<FromGroup>,
@@ -58,7 +77,9 @@ impl Producing {
             if self.got.is_empty() && self.from_group.prepare_sleep() {
                 let began = Instant::now();
                 std::thread::park_timeout(PATIENCE);
-                assert!(began.elapsed() < PATIENCE, "the news was lost");
+                let in_time = began.elapsed() < PATIENCE;
+                self.rounds.failed.fetch_or(!in_time, Ordering::AcqRel);
+                assert!(in_time, "the news was lost");
             }
         }
     }
@@ -81,11 +102,16 @@ impl Producing {
         }
     }
 
-    /// One at a time: the group has a quiet moment after each, and falls asleep again and again.
-    fn publish(&mut self, actor: Actor, count: u16) {
+    /// One a round: the group has a quiet moment after each, and falls asleep again and again.
+    fn publish(&mut self, actor: Actor, count: u64) {
         let topic = TopicName::new("kept").expect("a topic");
         for n in 1..=count {
-            let packet_id = PacketId::new(n).expect("not 0");
+            self.rounds.wait(n);
+            // Not all in the same moment: now while another one's turn begins, now while it ends.
+            for _ in 0..n * u64::from(actor.client.0 + 1) % 1_021 {
+                std::hint::spin_loop();
+            }
+            let packet_id = PacketId::new((n % 60_000) as u16 + 1).expect("not 0");
             self.send(ToGroup::Publish(Publish {
                 actor,
                 packet_id: Some(packet_id),
@@ -109,7 +135,7 @@ fn handle(number: u32) -> Handle {
     }
 }
 
-fn every_frame_is_answered(durability: Durability, count: u16) {
+fn every_frame_is_answered(durability: Durability, count: u64) {
     let data = tempfile::tempdir().expect("a folder");
     let options = GroupOptions {
         data: data.path().to_path_buf(),
@@ -123,8 +149,9 @@ fn every_frame_is_answered(durability: Durability, count: u16) {
     let open = OpenGroup::open(options, Box::new(NoTable)).expect("a new folder");
     let mut links = Vec::new();
     let mut threads = Vec::new();
+    let rounds = Arc::new(Rounds::default());
     for number in 0..PRODUCERS {
-        let waker = open.waker();
+        let (waker, rounds) = (open.waker(), Arc::clone(&rounds));
         let (ready, started) = std::sync::mpsc::sync_channel(1);
         let (go, begin) = std::sync::mpsc::sync_channel::<()>(1);
         let body = move || {
@@ -137,6 +164,7 @@ fn every_frame_is_answered(durability: Durability, count: u16) {
             ready.send(bags).expect("the test waits");
             begin.recv().expect("the test goes on");
             let mut producing = Producing {
+                rounds,
                 to_group,
                 from_group,
                 got: Vec::new(),
@@ -173,10 +201,10 @@ fn every_frame_is_answered(durability: Durability, count: u16) {
 
 #[test]
 fn every_frame_is_answered_in_memory() {
-    every_frame_is_answered(Durability::Memory, 5_000);
+    every_frame_is_answered(Durability::Memory, 50_000);
 }
 
 #[test]
 fn every_frame_is_answered_with_fsync() {
-    every_frame_is_answered(Durability::Fsync, 500);
+    every_frame_is_answered(Durability::Fsync, 2_000);
 }
