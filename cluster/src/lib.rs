@@ -9,3 +9,4 @@ pub mod mailbag;
 pub mod ring;
 pub mod shard_key;
 pub mod slots;
+pub mod topology;

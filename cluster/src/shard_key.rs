@@ -87,6 +87,16 @@ impl ShardKeyRules {
         })
     }
 
+    /// Levels of a key unless an override matches.
+    pub fn key_levels(&self) -> u8 {
+        self.key_levels
+    }
+
+    /// The overriding rules, in their order.
+    pub fn overrides(&self) -> &[KeyRule] {
+        &self.overrides
+    }
+
     /// The shard key of a topic: its first levels, empty ones too; all of it when it has fewer.
     pub fn shard_key<'a>(&self, topic: &'a str) -> &'a str {
         let topic = inner(topic);
@@ -176,6 +186,11 @@ impl HomeTemplate {
             return Err(HomeTemplateError::NoClientId);
         }
         Ok(Self(template))
+    }
+
+    /// The template, with its `%c`.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 

@@ -1,0 +1,178 @@
+//! Groups, their members, and where those are reached.
+
+use crate::ring::GroupWeight;
+use std::fmt;
+use std::str::FromStr;
+
+/// The most bytes of a node's name: it stands in every session record and link greeting.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// Name of a node or a fleet: 1 to [`NAME_BYTES_MAX`] of `A-Z a-z 0-9 . _ -`, so that it fits into file names, log
+/// lines and metric labels as it is.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeName(Box<str>);
+
+/// A host (a name, or an IP address) and a port of it: `broker-0:18930`, `127.0.0.1:18930`, `[::1]:18930`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    text: Box<str>,
+}
+
+/// A broker of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its name.
+    pub name: NodeName,
+    /// Where it takes links.
+    pub link: HostPort,
+}
+
+/// A group and who is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupMembers {
+    /// Number and share of the first slots.
+    pub weight: GroupWeight,
+    /// At least one.
+    pub members: Vec<Member>,
+}
+
+impl NodeName {
+    /// What a name may be, as the end of the sentence "expected ...".
+    pub const EXPECTED: &'static str =
+        "a name of 1 to 64 letters, digits, dots, dashes, underscores";
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for NodeName {
+    type Err = &'static str;
+
+    /// The error is [`NodeName::EXPECTED`].
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let fits = (1..=NAME_BYTES_MAX).contains(&text.len());
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        // Names of files are made of it.
+        let hidden = text.starts_with('.');
+        if fits && !hidden && text.bytes().all(plain) {
+            Ok(Self(text.into()))
+        } else {
+            Err(Self::EXPECTED)
+        }
+    }
+}
+
+impl HostPort {
+    /// What an address may be, as the end of the sentence "expected ...".
+    pub const EXPECTED: &'static str =
+        "a host and a port, such as \"broker-0:18930\" or \"127.0.0.1:18930\"";
+
+    /// Its text, as the standard library resolves it.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = &'static str;
+
+    /// The error is [`HostPort::EXPECTED`].
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let valid = text.rsplit_once(':').is_some_and(|(host, port)| {
+            let port = port.parse::<u16>().is_ok_and(|port| port > 0);
+            port && is_host(host)
+        });
+        if valid {
+            Ok(Self { text: text.into() })
+        } else {
+            Err(Self::EXPECTED)
+        }
+    }
+}
+
+fn is_host(host: &str) -> bool {
+    let inside = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    if let Some(address) = inside {
+        return address.parse::<std::net::Ipv6Addr>().is_ok();
+    }
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    (1..=253).contains(&host.len()) && host.bytes().all(letter)
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_fit_into_file_names_and_log_lines() {
+        for name in ["a", "broker-0", "A.b_C-9", &"x".repeat(64)] {
+            assert_eq!(name.parse::<NodeName>().expect(name).as_str(), name);
+        }
+        for name in [
+            "",
+            ".",
+            "..",
+            ".a",
+            "a b",
+            "a/b",
+            "ä",
+            "a\n",
+            &"x".repeat(65),
+        ] {
+            assert_eq!(name.parse::<NodeName>(), Err(NodeName::EXPECTED), "{name}");
+        }
+    }
+
+    #[test]
+    fn addresses_have_a_host_and_a_port() {
+        for text in [
+            "127.0.0.1:1",
+            "broker-0:18930",
+            "a.b.example:65535",
+            "[::1]:80",
+        ] {
+            assert_eq!(text.parse::<HostPort>().expect(text).as_str(), text);
+        }
+        for text in [
+            "",
+            ":1",
+            "host",
+            "host:",
+            "host:0",
+            "host:65536",
+            "::1:80",
+            "[x]:1",
+            "a b:1",
+        ] {
+            assert_eq!(text.parse::<HostPort>(), Err(HostPort::EXPECTED), "{text}");
+        }
+    }
+}

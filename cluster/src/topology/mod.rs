@@ -1,0 +1,24 @@
+//! What the nodes of a fleet agree on: the cluster file, and what each node keeps of it.
+//!
+//! The file has a *fixed part* (how topics find their slots), which can never change under a running fleet and
+//! whose hash is compared whenever two nodes link, and a *starting part* (groups, members, addresses), from which
+//! a new fleet begins. What a node last knew of slots and members is its [`Topology`]; it keeps that on disk.
+//!
+//! Nothing here opens a file: texts come in, texts go out.
+
+mod error;
+mod file;
+mod fixed;
+mod kept;
+mod members;
+mod reader;
+mod secret;
+mod skew;
+
+pub use error::FileError;
+pub use file::ClusterFile;
+pub use fixed::{FixedHash, FixedPart};
+pub use kept::{KeptError, Resumed, Topology, TopologyError};
+pub use members::{GroupMembers, HostPort, Member, NAME_BYTES_MAX, NodeName};
+pub use secret::{SECRET_BYTES_MIN, Secret, SecretError, SecretSource};
+pub use skew::{SKEW_WARNING, SlotSkew};
