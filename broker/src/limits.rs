@@ -31,6 +31,10 @@ pub enum ShareStrategy {
 /// Packet ids of a session that belong to one group: 65,535 shared by at most 64 groups.
 pub const PACKET_IDS: u16 = 1_023;
 
+/// A window holds one entry less than there are packet ids. So the newest delivery that a connection has had never
+/// has the packet id of an entry of the window that it has not had, when a new link session asks what is missing.
+pub const WINDOW_ENTRIES_MAX: u16 = PACKET_IDS - 1;
+
 /// Timers that one `Tick` handles; the rest stays due, so that a command stays short.
 pub const TIMERS_PER_TICK: usize = 1_024;
 
@@ -66,8 +70,8 @@ pub struct MachineLimits {
     pub queue_bytes: u64,
     /// The rule for a full mailbox and a full shared queue.
     pub queue_full: QueueFull,
-    /// Entries sent and not completed, counted from the oldest uncompleted one. At most [`PACKET_IDS`]; above it
-    /// entries wait.
+    /// Entries sent and not completed, counted from the oldest uncompleted one. At most
+    /// [`WINDOW_ENTRIES_MAX`]; above it entries wait.
     pub window_entries: u16,
     /// Bytes of those entries' messages; one entry always fits.
     pub window_bytes: u64,
@@ -101,7 +105,7 @@ impl Default for MachineLimits {
             queue_messages: 100_000,
             queue_bytes: 64 << 20,
             queue_full: QueueFull::DropOldest,
-            window_entries: PACKET_IDS,
+            window_entries: WINDOW_ENTRIES_MAX,
             window_bytes: 256 << 10,
             filters_per_session: 1_000,
             qos2_ids: 1_024,

@@ -3,6 +3,14 @@
 //! Order: a group takes a link's frames in the order they were sent, and a proxy takes a group's
 //! frames in the order they were sent. Each frame says what makes a repeat of it harmless
 //! ("idempotent by"), since a link re-sends what was not acknowledged.
+//!
+//! **Numbers.** Between processes a producer numbers its frames from 1, all but [`ToGroup::Number`],
+//! [`ToGroup::Resume`] and publishes of QoS 0 ([`ToGroup::is_numbered`]). The number itself is sent only where
+//! the count begins or jumps. In one process no frame is ever repeated, so there is no `Number`, and nobody counts.
+//!
+//! **Units.** What a group sends over a link between processes comes in units that end with
+//! [`FromGroup::Done`]. An answer to a frame stands in the unit of the first `Done` that covers the frame. A proxy
+//! takes whole units only, so it never has an answer to a frame that it would send again.
 
 use crate::ids::{Actor, ClientNo, Epoch, Handle};
 use protocol::{Message, PacketId, QoS, ReasonCode, SubscribeOptions, TopicFilter, Version, Will};
@@ -35,6 +43,54 @@ pub enum ToGroup {
         /// The connection that is gone.
         handle: Handle,
     },
+    /// The numbered frames that follow on this link count from `first`. Not numbered itself. Idempotent: it says
+    /// the same again.
+    Number {
+        /// Number of the next numbered frame.
+        first: u64,
+        /// Frames from here on may have been sent in an earlier link session already.
+        resent: bool,
+    },
+    /// The first frame of a link session: which connections go on. Answers [`FromGroup::Resume`]. Not numbered.
+    /// Idempotent: a link session has one.
+    Resume(Box<Resume>),
+}
+
+impl ToGroup {
+    /// Whether the frame counts in its producer's numbers. The others are not kept and not sent again.
+    pub fn is_numbered(&self) -> bool {
+        match self {
+            Self::Publish(publish) => publish.qos != QoS::AtMostOnce,
+            Self::Number { .. } | Self::Resume(_) => false,
+            Self::Claim(_)
+            | Self::Release { .. }
+            | Self::Ack(_)
+            | Self::Subscribe(_)
+            | Self::Unsubscribe(_)
+            | Self::Disconnect(_)
+            | Self::Kicked { .. } => true,
+        }
+    }
+}
+
+/// The connections of a producer at the beginning of a link session: each whose [`FromGroup::Claimed`] it has had
+/// and that is not over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resume {
+    /// One for each connection, in no particular order.
+    pub sessions: Vec<Reattach>,
+}
+
+/// A connection that goes on over a new link session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reattach {
+    /// The client and the epoch the connection owns.
+    pub actor: Actor,
+    /// The proxy's name for the connection.
+    pub handle: Handle,
+    /// Packet id of the newest QoS 1 or 2 delivery that this connection has had from the group; `None`: it has had
+    /// none. What is behind it comes again.
+    pub last: Option<PacketId>,
 }
 
 /// CONNECT, as the home sees it.
@@ -207,6 +263,15 @@ pub enum FromGroup {
         packet_id: PacketId,
         /// 0x00 or 0x11, one a filter.
         reasons: Box<[ReasonCode]>,
+    },
+    /// A new link session begins: answer [`ToGroup::Resume`]. Made by the proxy's own end of the link, behind every
+    /// frame of the session before.
+    Resume,
+    /// The end of a unit: every frame of the producer up to `number` is stored and applied, or needed no storing.
+    /// For the proxy's end of the link; connections have nothing to do with it.
+    Done {
+        /// Number of a frame; 0 before the first.
+        number: u64,
     },
 }
 

@@ -95,6 +95,8 @@ counters! {
     dropped_expired,
     /// Messages for connections that were gone (QoS 1 and 2 stay with their group).
     deliveries_stale,
+    /// QoS 1 and 2 deliveries that came twice and were sent to the client once.
+    deliveries_repeated,
     /// Publishes refused: topic too long or too deep.
     publishes_refused_topic,
     /// PUBACK, PUBREC and PUBCOMP for which nothing was outstanding.

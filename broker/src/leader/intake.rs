@@ -41,6 +41,9 @@ impl Leader {
             ToGroup::Unsubscribe(u) => self.propose(link, Command::Unsubscribe(u), true),
             ToGroup::Disconnect(gone) => self.propose(link, Command::Disconnect(gone), true),
             ToGroup::Kicked { handle } => self.kick_done(link, handle),
+            ToGroup::Number { first, .. } => self.count_from(link, first),
+            // A link that never breaks has nothing to resume.
+            ToGroup::Resume(_) => {}
         }
     }
 
@@ -99,6 +102,12 @@ impl Leader {
         state.next_number += 1;
         self.batch
             .push_from(link, number, command, at_once, self.now_ms);
+    }
+
+    fn count_from(&mut self, link: LinkNo, first: u64) {
+        if let Some(Some(state)) = self.links.get_mut(usize::from(link.0)) {
+            state.next_number = first;
+        }
     }
 
     fn apply(&mut self, entry: Sealed) {

@@ -61,8 +61,8 @@ impl State {
     /// An empty group.
     pub fn new(limits: MachineLimits) -> Self {
         assert!(
-            (1..=crate::limits::PACKET_IDS).contains(&limits.window_entries),
-            "a window has at least one entry and no more than there are packet ids"
+            (1..=crate::limits::WINDOW_ENTRIES_MAX).contains(&limits.window_entries),
+            "a window has at least one entry and fewer than there are packet ids"
         );
         Self {
             limits,

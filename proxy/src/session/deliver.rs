@@ -93,6 +93,10 @@ impl Session {
         let Some(packet_id) = receiver.packet_id else {
             return self.deliver_unacknowledged(outgoing, receiver, fanout, cx);
         };
+        // The window is smaller than the range of packet ids, so the next entry never has the id of the last one.
+        if self.last.replace(packet_id) == Some(packet_id) {
+            return cx.counters().deliveries_repeated.increment();
+        }
         if self.outstanding >= self.receive_maximum || self.has_waiting() {
             let waiting = Waiting {
                 message: outgoing.message.to_compact(),

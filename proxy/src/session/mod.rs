@@ -28,11 +28,11 @@ use crate::limits::OTHER_REQUESTS_MAX;
 use aliases::{AliasesIn, AliasesOut};
 use answers::Answers;
 use bytes::Bytes;
-use cluster::frame::{FromGroup, ToGroup};
+use cluster::frame::{FromGroup, Reattach, ToGroup};
 use cluster::ids::{Actor, ClientNo, Epoch, Handle};
 use connect::Opening;
 use deliver::Waiting;
-use protocol::{Decoded, Packet, Version, decode, decode_first};
+use protocol::{Decoded, Packet, PacketId, Version, decode, decode_first};
 use recording::Asked;
 use std::collections::VecDeque;
 
@@ -64,6 +64,8 @@ pub struct Session {
     publishes_in: u16,
     /// PUBREL, SUBSCRIBE and UNSUBSCRIBE that wait for the group.
     requests: u32,
+    /// Packet id of the newest QoS 1 or 2 delivery that the group has sent.
+    last: Option<PacketId>,
 }
 
 /// What only a connection at work has. It goes when it is empty at the connection's visit.
@@ -130,6 +132,7 @@ impl Session {
             releases_resumed: 0,
             publishes_in: 0,
             requests: 0,
+            last: None,
         }
     }
 
@@ -225,7 +228,9 @@ impl Session {
             FromGroup::Claimed(claimed) => self.claimed(&claimed, cx),
             FromGroup::ClaimRefused { reason, .. } => self.claim_refused(reason, cx),
             FromGroup::Kick { reason, .. } => self.kick(reason, cx),
-            FromGroup::Deliver(_) => unreachable!("a delivery has receivers, not one connection"),
+            FromGroup::Deliver(_) | FromGroup::Resume | FromGroup::Done { .. } => {
+                unreachable!("not a frame for one connection")
+            }
             _ if self.state != State::Connected => cx.counters().answers_stale.increment(),
             FromGroup::Published {
                 packet_id,
@@ -313,6 +318,15 @@ impl Session {
     /// Whether the connection has not come further than CONNECT.
     pub fn awaits_connect(&self) -> bool {
         self.state == State::AwaitConnect
+    }
+
+    /// What a new link session has to know of the connection; `None` while it owns nothing, or no more.
+    pub(crate) fn reattach(&self) -> Option<Reattach> {
+        self.is_connected().then_some(Reattach {
+            actor: self.actor,
+            handle: self.handle,
+            last: self.last,
+        })
     }
 
     /// The connection's name on the link.

@@ -104,6 +104,12 @@ impl<T> Table<T> {
         }
     }
 
+    /// Every value, in the order of the slots.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        let slots = self.chunks.iter().flatten();
+        slots.filter_map(|slot| slot.value.as_ref())
+    }
+
     fn slot_mut(&mut self, index: u32) -> &mut Slot<T> {
         &mut self.chunks[index as usize / CHUNK][index as usize % CHUNK]
     }
@@ -143,5 +149,8 @@ mod tests {
         assert_eq!(table.slots(), 3 * CHUNK as u32);
         assert_eq!(table.at(2 * CHUNK as u32), Some(&mut (2 * CHUNK as u32)));
         assert!(table.at(3 * CHUNK as u32).is_none());
+        table.remove(1);
+        assert_eq!(table.iter().count(), 3 * CHUNK - 1);
+        assert_eq!(table.iter().nth(1), Some(&2));
     }
 }

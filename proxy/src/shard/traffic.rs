@@ -5,7 +5,7 @@ use super::reading::Unread;
 use super::{Shard, mark};
 use crate::session::{Context, End, Outgoing, Received, leave_late};
 use bytes::Bytes;
-use cluster::frame::{Body, Delivery, FromGroup, Receiver, ToGroup, WillFate};
+use cluster::frame::{Body, Delivery, FromGroup, Reattach, Receiver, Resume, ToGroup, WillFate};
 use cluster::ids::Handle;
 use std::io;
 use std::net::Shutdown;
@@ -142,10 +142,25 @@ impl Shard {
         for frame in inbox.drain(..) {
             match frame {
                 FromGroup::Deliver(delivery) => self.deliver(&delivery),
+                FromGroup::Resume => self.resume_link(),
+                // For the link's own end, which has seen it.
+                FromGroup::Done { .. } => {}
                 frame => self.take_frame(frame),
             }
         }
         self.inbox = inbox;
+    }
+
+    /// A new link session begins: tells the group which connections go on.
+    fn resume_link(&mut self) {
+        let sessions: Vec<_> = self
+            .table
+            .iter()
+            .filter_map(|connection| connection.session.reattach())
+            .collect();
+        let bytes = sessions.len() * size_of::<Reattach>();
+        let resume = Resume { sessions };
+        self.frames.push(ToGroup::Resume(Box::new(resume)), bytes);
     }
 
     fn deliver(&mut self, delivery: &Delivery) {
@@ -304,6 +319,8 @@ fn handle_of(frame: &FromGroup) -> Handle {
         | FromGroup::Release { handle, .. }
         | FromGroup::Subscribed { handle, .. }
         | FromGroup::Unsubscribed { handle, .. } => *handle,
-        FromGroup::Deliver(_) => unreachable!("a delivery names a connection per receiver"),
+        FromGroup::Deliver(_) | FromGroup::Resume | FromGroup::Done { .. } => {
+            unreachable!("not a frame for one connection")
+        }
     }
 }

@@ -168,6 +168,7 @@ pub(crate) struct Group {
     pub(crate) acks: usize,
     pub(crate) kicked: Vec<Handle>,
     pub(crate) gone: Vec<cluster::frame::Disconnect>,
+    pub(crate) resumed: Vec<cluster::frame::Resume>,
     ids: HashMap<Box<str>, Handle>,
 }
 
@@ -251,6 +252,8 @@ impl Group {
             ToGroup::Unsubscribe(_) => {}
             ToGroup::Disconnect(gone) => self.gone.push(*gone),
             ToGroup::Kicked { handle } => self.kicked.push(handle),
+            ToGroup::Resume(resume) => self.resumed.push(*resume),
+            ToGroup::Number { .. } => panic!("a shard does not count its frames"),
         }
     }
 

@@ -579,6 +579,7 @@ fn by_handle(frame: FromGroup) -> Vec<(Handle, FromGroup)> {
         | FromGroup::Release { handle, .. }
         | FromGroup::Subscribed { handle, .. }
         | FromGroup::Unsubscribed { handle, .. } => *handle,
+        FromGroup::Resume | FromGroup::Done { .. } => return Vec::new(),
     };
     vec![(handle, frame)]
 }
