@@ -10,3 +10,4 @@ pub mod ring;
 pub mod shard_key;
 pub mod slots;
 pub mod topology;
+pub mod wire;

@@ -1,0 +1,343 @@
+//! Frames of a group.
+
+use super::WireError;
+use super::read::{Reader, qos};
+use super::write::{put_epoch, put_handle, put_u16, put_varint};
+use crate::frame::{Body, Claimed, Delivery, FromGroup, Receiver, SubscriptionIds};
+use crate::ids::{ClientNo, Handle};
+use bytes::Bytes;
+use protocol::{PacketId, ReasonCode};
+use smallvec::SmallVec;
+
+mod tag {
+    pub(super) const DELIVER: u8 = 1;
+    pub(super) const PUBLISHED: u8 = 2;
+    pub(super) const RELEASED: u8 = 3;
+    pub(super) const RELEASE: u8 = 4;
+    pub(super) const CLAIMED: u8 = 5;
+    pub(super) const CLAIM_REFUSED: u8 = 6;
+    pub(super) const KICK: u8 = 7;
+    pub(super) const SUBSCRIBED: u8 = 8;
+    pub(super) const UNSUBSCRIBED: u8 = 9;
+    pub(super) const RESUME: u8 = 10;
+    pub(super) const DONE: u8 = 11;
+}
+
+/// Flags stand above the tag.
+const FLAGS: u32 = 4;
+/// Of a delivery.
+const HAS_EXPIRY: u8 = 0b1;
+const MANY_RECEIVERS: u8 = 0b10;
+/// Of an answer (below it are two bits of QoS, of `Published` only): not Success.
+const HAS_REASON: u8 = 0b100;
+/// Of a claim's answer.
+const SESSION_PRESENT: u8 = 0b1;
+
+/// Of a receiver, above two bits of QoS.
+const RETAIN: u8 = 0b100;
+const DUP: u8 = 0b1000;
+const HAS_PACKET_ID: u8 = 0b1_0000;
+const HAS_SUBSCRIPTION_IDS: u8 = 0b10_0000;
+const RECEIVER_FLAGS_MAX: u8 = 0b11_1111;
+
+/// Bytes of a receiver at least.
+const RECEIVER_BYTES_MIN: usize = 3;
+
+/// Appends a frame. The body of a delivery must be inline: its place in a log means nothing elsewhere. A delivery
+/// to nobody is left out.
+pub fn write_from_group(frame: &FromGroup, out: &mut Vec<u8>) {
+    match frame {
+        FromGroup::Deliver(delivery) => write_delivery(delivery, out),
+        FromGroup::Published {
+            handle,
+            packet_id,
+            qos,
+            reason,
+        } => write_answer(
+            tag::PUBLISHED,
+            qos.as_u8(),
+            *handle,
+            *packet_id,
+            *reason,
+            out,
+        ),
+        FromGroup::Released {
+            handle,
+            packet_id,
+            reason,
+        } => write_answer(tag::RELEASED, 0, *handle, *packet_id, *reason, out),
+        FromGroup::Release {
+            handle,
+            packet_id,
+            reason,
+        } => write_answer(tag::RELEASE, 0, *handle, *packet_id, *reason, out),
+        FromGroup::Claimed(claimed) => {
+            let present = if claimed.session_present {
+                SESSION_PRESENT
+            } else {
+                0
+            };
+            out.push(tag::CLAIMED | present << FLAGS);
+            put_handle(claimed.handle, out);
+            put_varint(u64::from(claimed.client.0), out);
+            put_epoch(claimed.epoch, out);
+        }
+        FromGroup::ClaimRefused { handle, reason } => {
+            out.push(tag::CLAIM_REFUSED);
+            put_handle(*handle, out);
+            out.push(reason.as_u8());
+        }
+        FromGroup::Kick { handle, reason } => {
+            out.push(tag::KICK);
+            put_handle(*handle, out);
+            out.push(reason.as_u8());
+        }
+        FromGroup::Subscribed {
+            handle,
+            packet_id,
+            reasons,
+        } => write_reasons(tag::SUBSCRIBED, *handle, *packet_id, reasons, out),
+        FromGroup::Unsubscribed {
+            handle,
+            packet_id,
+            reasons,
+        } => write_reasons(tag::UNSUBSCRIBED, *handle, *packet_id, reasons, out),
+        FromGroup::Resume => out.push(tag::RESUME),
+        FromGroup::Done { number } => {
+            out.push(tag::DONE);
+            put_varint(*number, out);
+        }
+    }
+}
+
+fn write_answer(
+    tag: u8,
+    qos: u8,
+    handle: Handle,
+    packet_id: PacketId,
+    reason: ReasonCode,
+    out: &mut Vec<u8>,
+) {
+    let success = reason == ReasonCode::Success;
+    let has_reason = if success { 0 } else { HAS_REASON };
+    out.push(tag | (qos | has_reason) << FLAGS);
+    put_handle(handle, out);
+    put_u16(packet_id.get(), out);
+    if !success {
+        out.push(reason.as_u8());
+    }
+}
+
+fn write_reasons(
+    tag: u8,
+    handle: Handle,
+    packet_id: PacketId,
+    reasons: &[ReasonCode],
+    out: &mut Vec<u8>,
+) {
+    out.push(tag);
+    put_handle(handle, out);
+    put_u16(packet_id.get(), out);
+    put_varint(reasons.len() as u64, out);
+    out.extend(reasons.iter().map(|reason| reason.as_u8()));
+}
+
+fn write_delivery(delivery: &Delivery, out: &mut Vec<u8>) {
+    let Body::Inline(message) = &delivery.body else {
+        unreachable!("the group's driver reads bodies from its log before a frame leaves the node");
+    };
+    let many = match delivery.receivers.len() {
+        0 => return,
+        1 => 0,
+        _ => MANY_RECEIVERS,
+    };
+    let expiry = if delivery.expiry_s.is_some() {
+        HAS_EXPIRY
+    } else {
+        0
+    };
+    out.push(tag::DELIVER | (many | expiry) << FLAGS);
+    if let Some(seconds) = delivery.expiry_s {
+        put_varint(u64::from(seconds), out);
+    }
+    if many != 0 {
+        put_varint(delivery.receivers.len() as u64, out);
+    }
+    for receiver in &delivery.receivers {
+        write_receiver(receiver, out);
+    }
+    message.write_to(out);
+}
+
+fn write_receiver(receiver: &Receiver, out: &mut Vec<u8>) {
+    let ids = receiver.subscription_ids.as_deref().unwrap_or_default();
+    let mut flags = receiver.qos.as_u8();
+    for (set, flag) in [
+        (receiver.retain, RETAIN),
+        (receiver.dup, DUP),
+        (receiver.packet_id.is_some(), HAS_PACKET_ID),
+        (!ids.is_empty(), HAS_SUBSCRIPTION_IDS),
+    ] {
+        flags |= if set { flag } else { 0 };
+    }
+    out.push(flags);
+    put_handle(receiver.handle, out);
+    if let Some(id) = receiver.packet_id {
+        put_u16(id.get(), out);
+    }
+    if !ids.is_empty() {
+        put_varint(ids.len() as u64, out);
+        for id in ids {
+            put_varint(u64::from(*id), out);
+        }
+    }
+}
+
+/// Reads the frames of a batch and hands them over one by one. Fails at the first that is none; those before it have
+/// been handed over.
+pub fn read_from_group(body: &Bytes, mut take: impl FnMut(FromGroup)) -> Result<(), WireError> {
+    let mut reader = Reader::new(body);
+    while reader.left() > 0 {
+        take(read_frame(&mut reader)?);
+    }
+    Ok(())
+}
+
+fn read_frame(reader: &mut Reader<'_>) -> Result<FromGroup, WireError> {
+    let first = reader.u8()?;
+    let (tag, flags) = (first & 0x0F, first >> FLAGS);
+    let allowed = match tag {
+        tag::DELIVER => HAS_EXPIRY | MANY_RECEIVERS,
+        tag::PUBLISHED => 0b11 | HAS_REASON,
+        tag::RELEASED | tag::RELEASE => HAS_REASON,
+        tag::CLAIMED => SESSION_PRESENT,
+        _ => 0,
+    };
+    if flags & !allowed != 0 {
+        return Err(WireError::Tag(first));
+    }
+    Ok(match tag {
+        tag::DELIVER => FromGroup::Deliver(read_delivery(flags, reader)?),
+        tag::PUBLISHED => FromGroup::Published {
+            qos: qos(flags)?,
+            handle: reader.handle()?,
+            packet_id: reader.packet_id()?,
+            reason: read_reason(flags, reader)?,
+        },
+        tag::RELEASED => FromGroup::Released {
+            handle: reader.handle()?,
+            packet_id: reader.packet_id()?,
+            reason: read_reason(flags, reader)?,
+        },
+        tag::RELEASE => FromGroup::Release {
+            handle: reader.handle()?,
+            packet_id: reader.packet_id()?,
+            reason: read_reason(flags, reader)?,
+        },
+        tag::CLAIMED => FromGroup::Claimed(Box::new(Claimed {
+            handle: reader.handle()?,
+            client: ClientNo(reader.varint_u32()?),
+            epoch: reader.epoch()?,
+            session_present: flags != 0,
+        })),
+        tag::CLAIM_REFUSED => FromGroup::ClaimRefused {
+            handle: reader.handle()?,
+            reason: reader.reason()?,
+        },
+        tag::KICK => FromGroup::Kick {
+            handle: reader.handle()?,
+            reason: reader.reason()?,
+        },
+        tag::SUBSCRIBED => FromGroup::Subscribed {
+            handle: reader.handle()?,
+            packet_id: reader.packet_id()?,
+            reasons: read_reasons(reader)?,
+        },
+        tag::UNSUBSCRIBED => FromGroup::Unsubscribed {
+            handle: reader.handle()?,
+            packet_id: reader.packet_id()?,
+            reasons: read_reasons(reader)?,
+        },
+        tag::RESUME => FromGroup::Resume,
+        tag::DONE => FromGroup::Done {
+            number: reader.varint()?,
+        },
+        _ => return Err(WireError::Tag(first)),
+    })
+}
+
+fn read_reason(flags: u8, reader: &mut Reader<'_>) -> Result<ReasonCode, WireError> {
+    if flags & HAS_REASON == 0 {
+        return Ok(ReasonCode::Success);
+    }
+    match reader.reason()? {
+        ReasonCode::Success => Err(WireError::Invalid("reason code")),
+        reason => Ok(reason),
+    }
+}
+
+fn read_reasons(reader: &mut Reader<'_>) -> Result<Box<[ReasonCode]>, WireError> {
+    let count = reader.count(1)?;
+    (0..count).map(|_| reader.reason()).collect()
+}
+
+fn read_delivery(flags: u8, reader: &mut Reader<'_>) -> Result<Delivery, WireError> {
+    let expiry_s = if flags & HAS_EXPIRY == 0 {
+        None
+    } else {
+        Some(reader.varint_u32()?)
+    };
+    let count = if flags & MANY_RECEIVERS == 0 {
+        1
+    } else {
+        reader.count(RECEIVER_BYTES_MIN)?
+    };
+    if count < 2 && flags & MANY_RECEIVERS != 0 {
+        return Err(WireError::Invalid("number of receivers"));
+    }
+    let mut receivers = SmallVec::with_capacity(count);
+    for _ in 0..count {
+        receivers.push(read_receiver(reader)?);
+    }
+    Ok(Delivery {
+        body: Body::Inline(reader.message()?),
+        expiry_s,
+        receivers,
+    })
+}
+
+fn read_receiver(reader: &mut Reader<'_>) -> Result<Receiver, WireError> {
+    let flags = reader.u8()?;
+    if flags > RECEIVER_FLAGS_MAX {
+        return Err(WireError::Invalid("receiver"));
+    }
+    let qos = qos(flags)?;
+    let has_packet_id = flags & HAS_PACKET_ID != 0;
+    if has_packet_id != qos.has_packet_id() {
+        return Err(WireError::Invalid("packet id of a receiver"));
+    }
+    Ok(Receiver {
+        handle: reader.handle()?,
+        packet_id: if has_packet_id {
+            Some(reader.packet_id()?)
+        } else {
+            None
+        },
+        qos,
+        retain: flags & RETAIN != 0,
+        dup: flags & DUP != 0,
+        subscription_ids: read_subscription_ids(flags, reader)?,
+    })
+}
+
+fn read_subscription_ids(flags: u8, reader: &mut Reader<'_>) -> Result<SubscriptionIds, WireError> {
+    if flags & HAS_SUBSCRIPTION_IDS == 0 {
+        return Ok(None);
+    }
+    let count = reader.count(1)?;
+    if count == 0 {
+        return Err(WireError::Invalid("subscription identifiers"));
+    }
+    let ids: Result<Box<[u32]>, _> = (0..count).map(|_| reader.varint_u32()).collect();
+    ids.map(Some)
+}
