@@ -33,7 +33,7 @@ enum Command {
     Tidy,
     /// Put the same load on mosquitto and on this broker, in turn, and print the figures and their ratios
     Bench(bench::BenchArgs),
-    /// Run the kill -9 test for long (200 rounds take about half an hour)
+    /// Run the kill -9 test for long (200 rounds take a few minutes)
     Kill {
         /// How often the broker is killed
         #[arg(long, default_value_t = 200)]
