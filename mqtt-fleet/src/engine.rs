@@ -15,7 +15,7 @@ use proxy::auth::AcceptAll;
 use proxy::counters::ProxyCounters;
 use proxy::limits::ProxyLimits;
 use proxy::link::{GroupLink, ShardPoll};
-use proxy::shard::{Shard, ShardConfig, ShardHandle};
+use proxy::shard::{ListenerConfig, Shard, ShardConfig, ShardHandle};
 
 use crate::config::Settings;
 use crate::listen::Reserved;
@@ -103,7 +103,7 @@ impl Engine {
             .enumerate();
         let shards = parts.map(|(number, ((prepared, listener), counters))| {
             let config = ShardConfig {
-                listener,
+                listeners: vec![ListenerConfig::plain(listener)],
                 limits: limits.clone(),
                 link: prepared.link,
                 authenticator: Arc::new(AcceptAll),

@@ -63,6 +63,16 @@ counters! {
     refused_descriptors,
     /// Failures of accept other than running out of descriptors.
     accept_errors,
+    /// TLS handshakes completed.
+    tls_handshakes,
+    /// TLS handshakes completed that continued an earlier session with a ticket.
+    tls_handshakes_resumed,
+    /// Connections that ended before their TLS handshake was complete, for any reason.
+    tls_handshakes_failed,
+    /// Connections ended by a TLS error, in the handshake (wrong certificate, no TLS at all) or after it.
+    tls_errors,
+    /// Connections refused: they do not begin with the PROXY protocol header their listener expects.
+    proxy_headers_refused,
     /// CONNECT packets that were refused, for any reason.
     connects_refused,
     /// CONNECT packets answered with success.

@@ -7,6 +7,8 @@ pub mod auth;
 pub mod counters;
 pub mod limits;
 pub mod link;
+mod proxy_protocol;
 pub mod records;
 pub mod session;
 pub mod shard;
+pub mod tls;

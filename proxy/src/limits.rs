@@ -26,6 +26,34 @@ pub const POOL_BUFFERS: usize = 256;
 /// See [`POOL_BUFFERS`].
 pub const POOL_BUFFER_BYTES_MAX: usize = 64 * 1024;
 
+/// Bytes of the block that TLS records are opened in, one a shard. It holds the largest record, and the largest handshake
+/// message that is let in, a client's chain of certificates: a peer whose message does not fit is refused.
+pub const TLS_BLOCK_BYTES: usize = 64 * 1024;
+
+/// A read of TLS records takes at least this much: a record of the largest size.
+pub const TLS_READ_BYTES_MIN: usize = 17 * 1024;
+
+/// Plaintext sealed in one go. So much, as records, may wait for a socket beside the connection's plaintext.
+pub const TLS_SEAL_BYTES: usize = 32 * 1024;
+
+/// How long a session ticket is good for: a working day, so that a device that sleeps over night pays a full handshake once.
+pub const TICKET_LIFETIME_S: u32 = 12 * 3600;
+
+/// A process that makes its ticket keys itself begins a new one so often.
+pub const TICKET_KEY_ROTATE_S: u64 = 6 * 3600;
+
+/// Ticket keys in use: one seals, all open. With fewer a ticket of our own making would not live its lifetime.
+pub const TICKET_KEYS_MAX: usize = 4;
+
+/// A ticket may seem to come from so far in the future: proxies' clocks differ.
+pub const TICKET_CLOCK_SKEW_S: u64 = 300;
+
+/// Bytes of a PROXY protocol header. The largest address takes 232, extensions of load balancers some hundred.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4 * 1024;
+
+/// Listening sockets of one shard: plain and TLS, each for devices and for a load balancer.
+pub const LISTENERS_MAX: usize = 8;
+
 /// Seconds of the timing wheel; every connection is visited at least this often.
 pub const WHEEL_SECONDS: u32 = 64;
 
@@ -147,5 +175,11 @@ impl Default for ProxyLimits {
 
 // A packet below the shared-read limit always fits behind its own unfinished part in one block.
 const _: () = assert!(SHARED_READ_PACKET_BYTES_MAX + READ_ROOM_BYTES_MIN <= READ_BLOCK_BYTES);
+// Tickets of keys of our own making live as long as they say.
+const _: () = assert!(TICKET_KEY_ROTATE_S * (TICKET_KEYS_MAX as u64 - 1) >= TICKET_LIFETIME_S as u64);
+// The largest record fits into what is read at least, that into the block, and what is sealed into a kept buffer.
+const _: () = assert!(5 + 16 * 1024 + 256 <= TLS_READ_BYTES_MIN);
+const _: () = assert!(2 * TLS_READ_BYTES_MIN <= TLS_BLOCK_BYTES);
+const _: () = assert!(2 * TLS_SEAL_BYTES <= POOL_BUFFER_BYTES_MAX);
 // A peer has the time to read the reason within one round of the wheel.
 const _: () = assert!(LINGER_S < WHEEL_SECONDS);

@@ -45,10 +45,10 @@ impl Session {
         self.client_id = choose_client_id(&connect, cx.rules)?;
         check_will(&connect, limits)?;
         let peer = (cx.peer)();
-        if let Some(peer) = peer {
-            cx.rules.authenticator.authenticate(&connect, peer)?;
-        }
-        self.take_over(&connect, peer, cx.rules);
+        // A connection that is gone is nobody's: it gets no further without being looked at.
+        let peer = peer.ok_or(ReasonCode::UnspecifiedError)?;
+        cx.rules.authenticator.authenticate(&connect, &peer)?;
+        self.take_over(&connect, Some(peer.address), cx.rules);
         Ok(Claim {
             handle: self.handle,
             client_id: self.client_id.clone(),

@@ -1,12 +1,11 @@
 //! What a session is given to decide with, and where its effects go.
 
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, Peer};
 use crate::counters::ProxyCounters;
 use crate::limits::{ASSIGNED_ID_BYTES, ProxyLimits};
 use crate::records::RecordChange;
 use cluster::frame::ToGroup;
 use std::cell::Cell;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// What holds for all sessions of a shard, and the time of the turn.
@@ -84,8 +83,8 @@ pub struct Context<'a> {
     pub frames: &'a mut Frames,
     /// What holds for the shard.
     pub rules: &'a Rules,
-    /// The address of the peer; asked for at CONNECT only.
-    pub peer: &'a dyn Fn() -> Option<SocketAddr>,
+    /// Who is at the other end; asked for at CONNECT only. `None`: the connection is gone.
+    pub peer: &'a dyn Fn() -> Option<Peer>,
 }
 
 impl Context<'_> {

@@ -73,6 +73,10 @@ pub enum End {
     SocketClosed,
     /// The socket failed.
     SocketError,
+    /// TLS failed: its alert says why.
+    TlsError,
+    /// The connection does not begin with the PROXY protocol header that it must have.
+    NoProxyHeader,
     /// Nothing came for 1.5 times the keep alive (MQTT-3.1.2-22).
     KeepAlive,
     /// No complete CONNECT in time.
@@ -103,6 +107,8 @@ impl End {
             Self::ByClient { .. }
             | Self::SocketClosed
             | Self::SocketError
+            | Self::TlsError
+            | Self::NoProxyHeader
             | Self::ConnectTimeout => None,
             Self::KeepAlive => Some(ReasonCode::KeepAliveTimeout),
             Self::AnswerTooLarge => Some(ReasonCode::PacketTooLarge),
@@ -116,9 +122,9 @@ impl End {
         }
     }
 
-    /// Whether the peer may still have a last packet to read.
+    /// Whether the peer may still have something to read: a last packet, or an alert of TLS.
     pub(crate) fn is_told(self) -> bool {
-        self.tell().is_some()
+        self.tell().is_some() || self == Self::TlsError
     }
 
     /// What becomes of the will (MQTT-3.1.2-8, MQTT-3.14.4-3).
@@ -137,6 +143,8 @@ impl End {
             Self::ByClient { .. } => &counters.ended_by_client,
             Self::SocketClosed => &counters.ended_socket_closed,
             Self::SocketError => &counters.ended_socket_error,
+            Self::TlsError => &counters.tls_errors,
+            Self::NoProxyHeader => &counters.proxy_headers_refused,
             Self::KeepAlive => &counters.ended_keep_alive,
             Self::ConnectTimeout | Self::ClaimTimeout => &counters.ended_connect_timeout,
             Self::Refused(_) => &counters.connects_refused,
@@ -155,6 +163,8 @@ impl fmt::Display for End {
             Self::ByClient { reason } => write!(f, "disconnected by the client: {reason}"),
             Self::SocketClosed => f.write_str("socket closed by the peer"),
             Self::SocketError => f.write_str("socket failed"),
+            Self::TlsError => f.write_str("TLS failed"),
+            Self::NoProxyHeader => f.write_str("no PROXY protocol header"),
             Self::KeepAlive => f.write_str("keep alive ran out (MQTT-3.1.2-22)"),
             Self::ConnectTimeout => f.write_str("no CONNECT in time"),
             Self::ClaimTimeout => f.write_str("the session's home did not answer in time"),

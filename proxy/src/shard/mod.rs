@@ -15,15 +15,16 @@ mod wheel;
 
 use crate::auth::Authenticator;
 use crate::counters::ProxyCounters;
-use crate::limits::{POLL_EVENTS, ProxyLimits};
+use crate::limits::{LISTENERS_MAX, POLL_EVENTS, ProxyLimits};
 use crate::link::{GroupLink, ShardPoll, ShardWaker, WAKER};
 use crate::records::RecordSink;
 use crate::session::{AssignedIds, Context, End, Fanout, Frames, Rules, Session};
+pub use accept::ListenerConfig;
 use accept::Listener;
 use cluster::frame::FromGroup;
-use connection::Connection;
-use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Token};
+use connection::{Connection, peer_of};
+use mio::net::TcpStream;
+use mio::{Events, Token};
 use pool::Pool;
 use reading::ReadBlock;
 use std::hash::{BuildHasher, Hasher};
@@ -34,14 +35,16 @@ use std::time::{Duration, Instant, SystemTime};
 use table::Table;
 use wheel::{Visit, Wheel};
 
-const LISTENER: Token = Token(0);
+/// Tokens of listeners: the last ones there are, counted downwards.
+const FIRST_LISTENER: usize = usize::MAX;
 /// Tokens of connections: their slot and this.
 const FIRST_CONNECTION: usize = WAKER.0 + 1;
 
 /// What a shard is made of.
 pub struct ShardConfig {
-    /// A listening socket of its own (`SO_REUSEPORT` where there are several shards).
-    pub listener: std::net::TcpListener,
+    /// Its own listening sockets (`SO_REUSEPORT` where there are several shards), at most
+    /// [`crate::limits::LISTENERS_MAX`].
+    pub listeners: Vec<ListenerConfig>,
     /// Limits of this shard and its connections.
     pub limits: ProxyLimits,
     /// The link to the group, made with the waker of the [`ShardPoll`].
@@ -57,7 +60,7 @@ pub struct ShardConfig {
 /// A shard, to be run on a thread of its own.
 pub struct Shard {
     poll: ShardPoll,
-    listener: Option<Listener>,
+    listeners: Vec<Listener>,
     link: Arc<GroupLink>,
     drain: Arc<AtomicBool>,
     rules: Rules,
@@ -80,6 +83,8 @@ pub struct Shard {
     paused: bool,
     /// When a drain must be over.
     drain_until: Option<Instant>,
+    /// When a refused connection was last logged.
+    refusals_logged_s: Option<u32>,
     // Kept for their room.
     reading: Vec<u32>,
     accepted: Vec<TcpStream>,
@@ -108,18 +113,14 @@ impl ShardHandle {
 }
 
 impl Shard {
-    /// Takes the listener into the poll. Fails as the kernel does.
+    /// Takes the listeners into the poll. Fails as the kernel does.
     pub fn new(poll: ShardPoll, config: ShardConfig) -> io::Result<Self> {
-        config.listener.set_nonblocking(true)?;
-        let mut socket = TcpListener::from_std(config.listener);
-        poll.poll
-            .registry()
-            .register(&mut socket, LISTENER, Interest::READABLE)?;
+        let listeners = accept::register(config.listeners, &poll)?;
         // A keyed hasher of the standard library is the randomness at hand; ids must differ, not be secret.
         let seed = std::hash::RandomState::new().build_hasher().finish();
         Ok(Self {
             poll,
-            listener: Some(Listener::new(socket)),
+            listeners,
             link: config.link,
             drain: Arc::new(AtomicBool::new(false)),
             rules: Rules {
@@ -143,6 +144,7 @@ impl Shard {
             dirty: Vec::new(),
             paused: false,
             drain_until: None,
+            refusals_logged_s: None,
             reading: Vec::new(),
             accepted: Vec::new(),
             visits: Vec::new(),
@@ -215,11 +217,9 @@ impl Shard {
     }
 
     fn has_work(&self) -> bool {
-        let accepts = self
-            .listener
-            .as_ref()
-            .is_some_and(|listener| listener.pending && listener.not_before_s <= self.rules.now_s);
-        accepts || (!self.paused && !self.ready.is_empty())
+        let now_s = self.rules.now_s;
+        let accepts = |listener: &Listener| listener.pending && listener.not_before_s <= now_s;
+        self.listeners.iter().any(accepts) || (!self.paused && !self.ready.is_empty())
     }
 
     /// Until the wheel's next bucket; a shard with nothing that could be due sleeps on.
@@ -230,10 +230,7 @@ impl Shard {
                 .records
                 .as_ref()
                 .is_some_and(|records| records.has_waiting())
-            || self
-                .listener
-                .as_ref()
-                .is_some_and(|listener| listener.pending);
+            || self.listeners.iter().any(|listener| listener.pending);
         waits.then(|| {
             let next = Duration::from_secs(u64::from(self.rules.now_s) + 1);
             next.saturating_sub(self.started.elapsed())
@@ -248,12 +245,12 @@ impl Shard {
     fn take_events(&mut self, events: &Events) {
         for event in events {
             match event.token() {
-                LISTENER => {
-                    if let Some(listener) = &mut self.listener {
+                WAKER => {}
+                Token(token) if token > FIRST_LISTENER - LISTENERS_MAX => {
+                    if let Some(listener) = self.listeners.get_mut(FIRST_LISTENER - token) {
                         listener.pending = true;
                     }
                 }
-                WAKER => {}
                 Token(token) => {
                     let index = (token - FIRST_CONNECTION) as u32;
                     let readable = event.is_readable() || event.is_error();
@@ -279,56 +276,6 @@ impl Shard {
         }
     }
 
-    fn accept(&mut self) {
-        let now_s = self.rules.now_s;
-        let Some(listener) = &mut self.listener else {
-            return;
-        };
-        if !listener.pending || listener.not_before_s > now_s {
-            return;
-        }
-        listener.accept(now_s, &self.rules.counters, &mut self.accepted);
-        let mut accepted = std::mem::take(&mut self.accepted);
-        for socket in accepted.drain(..) {
-            self.admit(socket);
-        }
-        self.accepted = accepted;
-    }
-
-    fn admit(&mut self, mut socket: TcpStream) {
-        let limits = &self.rules.limits;
-        if !limits
-            .connections_open
-            .try_increment(limits.connections_max)
-        {
-            return self.refuse(limits.connections_max);
-        }
-        let counters = &self.rules.counters;
-        let handle = self.table.next_handle();
-        let token = Token(handle.index as usize + FIRST_CONNECTION);
-        let both = Interest::READABLE | Interest::WRITABLE;
-        let prepared = socket
-            .set_nodelay(true)
-            .and_then(|()| self.poll.poll.registry().register(&mut socket, token, both));
-        if let Err(error) = prepared {
-            tracing::debug!(%error, "an accepted connection was gone");
-            limits.connections_open.decrement();
-            return counters.accept_errors.increment();
-        }
-        counters.connections_accepted.increment();
-        counters.connections_open.increment();
-        let connection = Connection::new(socket, Session::new(handle), self.rules.now_s);
-        self.table.insert(connection);
-        self.arm(handle.index);
-    }
-
-    fn refuse(&mut self, max: u32) {
-        self.rules.counters.refused_connections_max.increment();
-        if let Some(listener) = &mut self.listener {
-            listener.complain_of_maximum(self.rules.now_s, max);
-        }
-    }
-
     /// Gives the frames to the group, in one piece.
     fn hand_over(&mut self) {
         let bytes = std::mem::take(&mut self.frames.bytes);
@@ -343,12 +290,12 @@ impl Shard {
     ) -> Option<R> {
         let connection = self.table.at(index)?;
         self.pool.lend(&mut connection.out);
-        let socket = &connection.socket;
+        let (socket, layers) = (&connection.socket, connection.layers.as_deref());
         let mut context = Context {
             bytes: &mut connection.out,
             frames: &mut self.frames,
             rules: &self.rules,
-            peer: &|| socket.peer_addr().ok(),
+            peer: &|| peer_of(socket, layers),
         };
         let result = run(&mut connection.session, &mut context);
         if connection.out.is_empty() {
@@ -382,6 +329,10 @@ impl Shard {
 
     fn close(&mut self, index: u32) {
         if let Some(mut connection) = self.table.remove(index) {
+            connection.say_goodbye();
+            if connection.is_opening_tls() {
+                self.rules.counters.tls_handshakes_failed.increment();
+            }
             self.pool.take_back(&mut connection.out);
             self.rules.limits.connections_open.decrement();
             self.rules.counters.connections_open.decrement();
@@ -393,7 +344,7 @@ impl Shard {
             return;
         }
         self.drain_until = Some(Instant::now() + self.rules.limits.drain);
-        self.listener = None;
+        self.listeners.clear();
         for index in 0..self.table.slots() {
             self.end(index, End::Drained);
         }

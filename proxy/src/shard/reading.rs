@@ -1,13 +1,33 @@
 //! Reading: one block for all connections of a shard, and what a connection has to keep of it.
 
-use crate::limits::{READ_BLOCK_BYTES, READ_ROOM_BYTES_MIN, SHARED_READ_PACKET_BYTES_MAX};
+use crate::limits::{
+    READ_BLOCK_BYTES, READ_ROOM_BYTES_MIN, SHARED_READ_PACKET_BYTES_MAX, TLS_BLOCK_BYTES,
+};
+use crate::tls::TlsStream;
 use bytes::{Bytes, BytesMut};
 use std::io::{self, Read};
 
 /// The block that sockets are read into. What is read is split off, and packets are slices of it; the block is
 /// used again when no such slice is left, and replaced otherwise.
 #[derive(Debug)]
-pub(crate) struct ReadBlock(BytesMut);
+pub(crate) struct ReadBlock {
+    shared: BytesMut,
+    /// Where TLS records are opened; has no room until the first.
+    records: Vec<u8>,
+}
+
+/// A socket under TLS, as something that plaintext is read from.
+struct Opened<'a, S> {
+    socket: &'a mut S,
+    tls: &'a mut TlsStream,
+    records: &'a mut [u8],
+}
+
+impl<S: Read> Read for Opened<'_, S> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        self.tls.read(self.socket, self.records, room)
+    }
+}
 
 /// Bytes of a connection that no packet was made of yet. A connection without any owns none.
 #[derive(Debug, Default)]
@@ -26,6 +46,17 @@ pub(crate) struct Chunk {
     pub(crate) fresh: usize,
     /// There may be more in the socket.
     pub(crate) full: bool,
+}
+
+impl Chunk {
+    /// The peer has closed its side.
+    pub(crate) fn end() -> Self {
+        Self {
+            bytes: Bytes::new(),
+            fresh: 0,
+            full: false,
+        }
+    }
 }
 
 impl Unread {
@@ -52,7 +83,29 @@ impl Unread {
 
 impl ReadBlock {
     pub(crate) fn new() -> Self {
-        Self(BytesMut::zeroed(READ_BLOCK_BYTES))
+        Self {
+            shared: BytesMut::zeroed(READ_BLOCK_BYTES),
+            records: Vec::new(),
+        }
+    }
+
+    /// Reads plaintext once; else as [`ReadBlock::read`].
+    pub(crate) fn read_tls(
+        &mut self,
+        socket: &mut impl Read,
+        tls: &mut TlsStream,
+        unread: &mut Option<Box<Unread>>,
+    ) -> io::Result<Chunk> {
+        let mut records = std::mem::take(&mut self.records);
+        records.resize(TLS_BLOCK_BYTES, 0);
+        let mut opened = Opened {
+            socket,
+            tls,
+            records: &mut records,
+        };
+        let result = self.read(&mut opened, unread);
+        self.records = records;
+        result
     }
 
     /// Reads once. After an error `unread` is as before.
@@ -81,11 +134,11 @@ impl ReadBlock {
         let tail: &[u8] = unread.as_ref().map_or(&[], |unread| &unread.bytes);
         let start = tail.len();
         self.make_room(start + READ_ROOM_BYTES_MIN);
-        self.0[..start].copy_from_slice(tail);
-        let room = &mut self.0[start..];
+        self.shared[..start].copy_from_slice(tail);
+        let room = &mut self.shared[start..];
         let room_bytes = room.len();
         let fresh = socket.read(room)?;
-        let bytes = self.0.split_to(start + fresh).freeze();
+        let bytes = self.shared.split_to(start + fresh).freeze();
         *unread = None;
         Ok(Chunk {
             bytes,
@@ -95,17 +148,17 @@ impl ReadBlock {
     }
 
     fn make_room(&mut self, bytes: usize) {
-        if self.0.len() >= bytes {
+        if self.shared.len() >= bytes {
             return;
         }
-        self.0.clear();
-        if self.0.try_reclaim(READ_BLOCK_BYTES) {
-            self.0.resize(READ_BLOCK_BYTES, 0);
+        self.shared.clear();
+        if self.shared.try_reclaim(READ_BLOCK_BYTES) {
+            self.shared.resize(READ_BLOCK_BYTES, 0);
         } else {
-            self.0 = BytesMut::zeroed(READ_BLOCK_BYTES);
+            self.shared = BytesMut::zeroed(READ_BLOCK_BYTES);
         }
         debug_assert!(
-            self.0.len() >= bytes,
+            self.shared.len() >= bytes,
             "unread bytes stay below the limit of shared reading"
         );
     }

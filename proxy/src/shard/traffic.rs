@@ -8,7 +8,6 @@ use bytes::Bytes;
 use cluster::frame::{Body, Delivery, FromGroup, Reattach, Receiver, Resume, ToGroup, WillFate};
 use cluster::ids::Handle;
 use std::io;
-use std::net::Shutdown;
 
 /// A turn's frames are handed over early when they have so many bytes, so that the group can begin.
 const HAND_OVER_BYTES: usize = 64 * 1024;
@@ -72,10 +71,14 @@ impl Shard {
             }
             return;
         }
-        match self
-            .block
-            .read(&mut connection.socket, &mut connection.unread)
-        {
+        let result = connection.read(&mut self.block, &self.rules.counters);
+        if connection.has_more() {
+            mark(&mut connection.ready, &mut self.ready, index);
+        }
+        if connection.has_sealed() && !connection.blocked {
+            mark(&mut connection.dirty, &mut self.dirty, index);
+        }
+        match result {
             Ok(chunk) if chunk.fresh == 0 => self.end(index, End::SocketClosed),
             Ok(chunk) => {
                 if chunk.full || connection.peer_closed {
@@ -94,7 +97,7 @@ impl Shard {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 mark(&mut connection.ready, &mut self.ready, index);
             }
-            Err(_) => self.end(index, End::SocketError),
+            Err(error) => self.end_read(index, &error),
         }
     }
 
@@ -301,7 +304,7 @@ impl Shard {
         };
         let draining = self.drain_until.is_some();
         let told = end.is_told() && !draining;
-        if !told || connection.socket.shutdown(Shutdown::Write).is_err() {
+        if !told || connection.finish_writing().is_err() {
             return self.close(index);
         }
         // From here on the peer's end of the connection, or the wheel, closes it.

@@ -9,7 +9,7 @@ use mqtt_fleet_proxy::counters::ProxyCounters;
 use mqtt_fleet_proxy::limits::ProxyLimits;
 use mqtt_fleet_proxy::link::{GroupLink, ShardPoll};
 use mqtt_fleet_proxy::records::RecordSink;
-use mqtt_fleet_proxy::shard::{Shard, ShardConfig, ShardHandle};
+use mqtt_fleet_proxy::shard::{ListenerConfig, Shard, ShardConfig, ShardHandle};
 use protocol::{
     Connect, Decoded, Message, Packet, PacketId, QoS, ReasonCode, Version, decode, encode,
 };
@@ -77,7 +77,7 @@ impl Server {
             .expect("set once");
         let counters = Arc::new(ProxyCounters::default());
         let config = ShardConfig {
-            listener,
+            listeners: vec![ListenerConfig::plain(listener)],
             limits,
             link: Arc::clone(&link),
             authenticator: Arc::new(AcceptAll),

@@ -1,8 +1,8 @@
 //! CONNECT and CONNACK.
 
 use super::*;
+use crate::auth::Peer;
 use protocol::{ConnAck, Will};
-use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 
 fn connack(wire: &mut Wire) -> ConnAck {
@@ -187,7 +187,7 @@ fn enhanced_authentication_is_refused() {
 struct Nobody;
 
 impl Authenticator for Nobody {
-    fn authenticate(&self, _: &Connect, _: SocketAddr) -> Result<(), ReasonCode> {
+    fn authenticate(&self, _: &Connect, _: &Peer) -> Result<(), ReasonCode> {
         Err(ReasonCode::NotAuthorized)
     }
 }

@@ -132,7 +132,12 @@ impl Wire {
     }
 
     fn with<R>(&mut self, run: impl FnOnce(&mut Session, &mut Context<'_>) -> R) -> R {
-        let peer = || Some(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
+        let peer = || {
+            Some(crate::auth::Peer {
+                address: ([127, 0, 0, 1], 1).into(),
+                certificate: None,
+            })
+        };
         let mut context = Context {
             bytes: &mut self.bytes,
             frames: &mut self.frames,
