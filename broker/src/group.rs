@@ -6,19 +6,21 @@
 //! the turn itself, and nobody is woken for it. Where two meet, the group's own thread takes over until it finds
 //! nothing more to do; it also does what is due by time.
 
+mod bodies;
 #[cfg(test)]
 mod tests;
 
 use crate::command::Producer;
 use crate::leader::Leader;
 use crate::leader::clock::Clocks;
-use crate::log::{Appends, Location, LogError, LogHandle};
+use crate::log::{Appends, LogError, LogHandle};
 use crate::machine::Counters;
 use crate::snapshots::Snapshots;
-use cluster::frame::{Body, FromGroup, StoredAt, ToGroup};
+pub(crate) use bodies::read_message;
+use bodies::{Reads, drop_unwindowed, frame_bytes, resolve};
+use cluster::frame::{FromGroup, ToGroup};
 use cluster::ids::LinkNo;
 use cluster::mailbag::Mailbag;
-use protocol::Message;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread::Thread;
@@ -321,7 +323,7 @@ impl Group {
         if self.failure.is_some() {
             return true;
         }
-        match self.turn() {
+        match self.turn(Reads::Memory) {
             Ok(more) => {
                 self.report_when_due();
                 let stopping = self.shared.stop.load(Ordering::Acquire);
@@ -341,7 +343,7 @@ impl Group {
         }
         self.links.iter().for_each(|link| link.to_group.awake());
         loop {
-            let more = match self.turn() {
+            let more = match self.turn(Reads::Disk) {
                 Ok(more) => more,
                 Err(error) => return Some(Err(error)),
             };
@@ -361,14 +363,16 @@ impl Group {
     }
 
     /// Whether a further turn is due at once, for another reason than frames.
-    fn turn(&mut self) -> Result<bool, LogError> {
+    fn turn(&mut self, reads: Reads) -> Result<bool, LogError> {
         if let Some(error) = self.log.failure() {
             return Err(error);
         }
         self.leader.advance(clocks(self.started));
         self.take_frames();
         self.commit()?;
-        self.send_frames()?;
+        if !self.send_frames(reads)? {
+            return Ok(true);
+        }
         // After the frames: a segment goes only when no frame's body has to be read from it any more.
         self.snapshots.turn(&mut self.leader, &self.log)?;
         if self.unplaced || self.shared.stop.load(Ordering::Acquire) {
@@ -470,11 +474,14 @@ impl Group {
         Ok(true)
     }
 
-    fn send_frames(&mut self) -> Result<(), LogError> {
+    /// `false`: a body has to be read from disk first, so all frames stay where they are.
+    fn send_frames(&mut self, reads: Reads) -> Result<bool, LogError> {
         let effects = self.leader.effects();
         if effects.stored {
             for frames in &mut effects.links {
-                resolve(&self.log, frames)?;
+                if !resolve(&self.log, frames, reads)? {
+                    return Ok(false);
+                }
             }
             effects.stored = false;
         }
@@ -485,7 +492,7 @@ impl Group {
             let bytes = frames.iter().map(frame_bytes).sum();
             link.from_group.send(frames, bytes);
         }
-        Ok(())
+        Ok(true)
     }
 
     fn report_when_due(&mut self) {
@@ -511,56 +518,6 @@ impl Group {
             self.shared.serving.notify_all();
         }
     }
-}
-
-/// Reads the bodies that are still in the log.
-fn resolve(log: &LogHandle, frames: &mut [FromGroup]) -> Result<(), LogError> {
-    for frame in frames {
-        if let FromGroup::Deliver(delivery) = frame
-            && let Body::Stored(at) = delivery.body
-        {
-            delivery.body = Body::Inline(read_message(log, at)?);
-        }
-    }
-    Ok(())
-}
-
-/// Reads a message that the group keeps.
-pub(crate) fn read_message(log: &LogHandle, at: StoredAt) -> Result<Message, LogError> {
-    let record = Location {
-        segment: at.segment,
-        offset: at.record,
-    };
-    let bytes = log.read(record, at.offset, at.len)?;
-    Message::read_from(&bytes).map_err(|_| LogError::NotFound { at: record })
-}
-
-/// Takes the deliveries that no window bounds out of the frames for a link that is full; says how many.
-fn drop_unwindowed(frames: &mut Vec<FromGroup>) -> u64 {
-    let mut dropped = 0;
-    frames.retain_mut(|frame| {
-        let FromGroup::Deliver(delivery) = frame else {
-            return true;
-        };
-        let before = delivery.receivers.len();
-        delivery
-            .receivers
-            .retain(|receiver| receiver.packet_id.is_some());
-        dropped += (before - delivery.receivers.len()) as u64;
-        !delivery.receivers.is_empty()
-    });
-    dropped
-}
-
-fn frame_bytes(frame: &FromGroup) -> usize {
-    size_of::<FromGroup>()
-        + match frame {
-            FromGroup::Deliver(delivery) => match &delivery.body {
-                Body::Inline(message) => message.byte_len(),
-                Body::Stored(at) => at.len as usize,
-            },
-            _ => 0,
-        }
 }
 
 /// What the machine's clocks say.

@@ -10,7 +10,7 @@ use crate::snapshots::Journalled;
 use crate::{GroupOptions, OpenGroup};
 use cluster::frame::{Claim, Publish};
 use cluster::ids::{Actor, Handle};
-use protocol::{PacketId, QoS, TopicName, Version};
+use protocol::{Message, PacketId, QoS, TopicName, Version};
 use std::io::{Read, Write};
 use std::sync::atomic::AtomicU64;
 

@@ -136,9 +136,7 @@ impl LogHandle {
     /// memory, or read from disk (with its neighbours) and checked. The slice keeps a block of up
     /// to 256 KiB alive, so it should not live long. The record must not be in a released segment.
     pub fn read(&self, at: Location, offset: u32, len: u32) -> Result<Bytes, LogError> {
-        let found = locked(&self.shared.tail).read(at, offset, len);
-        if let Some(found) = found {
-            LogStats::count(&self.shared.stats.reads_from_memory, 1);
+        if let Some(found) = self.read_from_memory(at, offset, len) {
             return found;
         }
         let Some(directory) = &self.guard.directory else {
@@ -147,6 +145,18 @@ impl LogHandle {
         LogStats::count(&self.shared.stats.reads_from_disk, 1);
         let releases = self.shared.releases.load(Ordering::Acquire);
         locked(&self.reader).read(directory, at, (offset, len), releases)
+    }
+
+    /// What [`LogHandle::read`] gives, if it is in memory.
+    pub fn read_from_memory(
+        &self,
+        at: Location,
+        offset: u32,
+        len: u32,
+    ) -> Option<Result<Bytes, LogError>> {
+        let found = locked(&self.shared.tail).read(at, offset, len)?;
+        LogStats::count(&self.shared.stats.reads_from_memory, 1);
+        Some(found)
     }
 
     /// Says that nothing in these segments is needed any more, now or after a restart. The file of
