@@ -37,6 +37,14 @@ pub enum StoreError {
     /// A snapshot could not be written or read.
     #[error("session snapshot: {0}")]
     Io(Arc<std::io::Error>),
+    /// The store is remote, and as much waits for it already as may.
+    #[error("{writes} writes of {bytes} bytes wait for the session store already")]
+    Waiting {
+        /// Writes that wait.
+        writes: usize,
+        /// Their bytes.
+        bytes: usize,
+    },
     /// The store is remote and does not answer.
     #[error("the session store does not answer: {0}")]
     Unavailable(String),

@@ -1,4 +1,5 @@
-//! Session records: the store trait, the embedded store and the suite every store must pass.
+//! Session records: the store trait, the embedded store, the store on Redis, and the suite every
+//! store must pass.
 //!
 //! A session record says who a client is, where it is connected, what happened to it last and what
 //! it subscribes to. Any proxy can pick a client up with it. It is not the only home of a promise:
@@ -8,7 +9,8 @@
 //! What a store must never do is go back in time: records carry the epoch of the client's owner,
 //! and a record of a lower epoch never replaces one of a higher one.
 //!
-//! Invariant: nothing here knows MQTT packets, sockets or clocks; times are arguments.
+//! Invariant: nothing here knows MQTT packets. Sockets and clocks are in the thread of the store on
+//! Redis only (`remote/driver.rs` and what it runs); elsewhere times are arguments.
 
 mod conformance_steps;
 mod embedded;
@@ -16,6 +18,7 @@ mod error;
 mod journal;
 pub mod limits;
 mod record;
+mod remote;
 mod store;
 mod write_behind;
 
@@ -28,5 +31,8 @@ pub use embedded::{EmbeddedStore, StoreStats};
 pub use error::StoreError;
 pub use journal::Journal;
 pub use record::{Event, EventKind, Filter, FilterOptions, Record};
+pub use remote::{
+    RedisConfig, RedisConfigError, RedisMode, RedisStartError, RedisStats, RedisStore,
+};
 pub use store::{Page, Saved, SessionStore};
 pub use write_behind::{Flushed, Sink, Write, WriteBehind, WriteBehindStats};

@@ -34,3 +34,72 @@ const _: () = assert!(
     RECORD_BYTES_MAX < WAITING_BYTES_MAX,
     "one record fits in the waiting room"
 );
+
+/// Default of the longest time in milliseconds to open one connection to Redis.
+pub const CONNECT_TIMEOUT_MS: u64 = 2_000;
+
+/// Default of the longest time in milliseconds until Redis answers a command. What takes longer
+/// counts as Redis being away: the connection is given up and opened again.
+pub const RESPONSE_TIMEOUT_MS: u64 = 1_000;
+
+/// Default of the time in milliseconds that a resuming client waits for its record. After it the
+/// session goes on without.
+pub const STORE_WAIT_MS: u64 = 200;
+
+/// Default of the first wait in milliseconds before Redis is tried again.
+pub const RETRY_MS_MIN: u64 = 50;
+
+/// Default of the longest wait in milliseconds before Redis is tried again.
+pub const RETRY_MS_MAX: u64 = 2_000;
+
+/// Default of the time in milliseconds that a write waits for the next one of the same client where
+/// each write is a command over the network.
+pub const REMOTE_WRITE_DELAY_MS: u64 = 1_000;
+
+/// Default of commands on their way to Redis at once, on the one connection (in a cluster: one to
+/// each node). More would only wait in sockets; the rest waits where newer writes replace it.
+pub const IN_FLIGHT_MAX: usize = 256;
+
+/// Writes tried while Redis has just failed, to find out whether it is back.
+pub const PROBES: usize = 16;
+
+/// Questions (loads and the operations of the trait) open at once. At the bound more are refused
+/// and counted: the session goes on without its record.
+pub const QUESTIONS_MAX: usize = 16_384;
+
+/// Bytes of client ids and records in open questions; same rule. One record of the largest size
+/// fits.
+pub const QUESTION_BYTES_MAX: usize = 32 << 20;
+
+/// Attempts of a command in a cluster before it counts as failed and waits: for a slot that moved.
+pub const CLUSTER_RETRIES: u32 = 3;
+
+/// Fields given to one HSET of a script: Lua spreads a few thousand values at most.
+pub const FIELDS_PER_HSET: usize = 500;
+
+/// Records that a page of a scan reads at once.
+pub const SCAN_READS: usize = 64;
+
+/// Seconds that a record outlives its session in Redis if nobody deletes it. The session's home
+/// decides when a session ends; it may be away for a while.
+pub const RECORD_GRACE_S: u64 = 24 * 60 * 60;
+
+/// Longest time in milliseconds of one operation of the trait on a remote store.
+pub const OPERATION_TIME_MS_MAX: u64 = 3_000;
+
+/// Longest time in milliseconds to count the records of a remote store: it goes through all keys.
+pub const COUNT_TIME_MS_MAX: u64 = 300_000;
+
+/// Reports of failed connections that may wait; more would say the same.
+pub const LOST_MAX: usize = 16;
+
+/// Least milliseconds between two log lines about commands that Redis refuses.
+pub const REFUSALS_LOGGED_EVERY_MS: u64 = 60_000;
+
+const _: () = assert!(RETRY_MS_MIN <= RETRY_MS_MAX);
+const _: () = assert!(STORE_WAIT_MS <= RESPONSE_TIMEOUT_MS);
+const _: () = assert!(PROBES <= IN_FLIGHT_MAX);
+const _: () = assert!(
+    RECORD_BYTES_MAX + 65_535 < QUESTION_BYTES_MAX,
+    "one record fits in a question"
+);

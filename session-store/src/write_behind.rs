@@ -267,7 +267,8 @@ impl Write {
         }
     }
 
-    fn bytes(&self) -> usize {
+    /// Bytes it holds: client id and record.
+    pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Save {
                 client_id, record, ..

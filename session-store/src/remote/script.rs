@@ -1,0 +1,166 @@
+//! The two changes of a record, as scripts: Redis runs each as one step, so the epoch that is
+//! compared is the epoch that is replaced.
+//!
+//! Epochs are compared as text, by length and then by digits: a number in Lua is exact to 2^53 only.
+
+use redis::{Cmd, ErrorKind, RedisResult, Script, ServerErrorKind, Value};
+
+use super::connect::Connection;
+use super::{fields, key};
+use crate::limits::{FIELDS_PER_HSET, RECORD_GRACE_S};
+use crate::{Record, StoreError};
+
+/// `KEYS[1]`: the record. `ARGV[1]`: seconds to live, 0 for ever; `ARGV[2]`: fields per HSET; from
+/// `ARGV[3]` on names and values, of which `ARGV[6]` is the epoch and `ARGV[8]` is who writes.
+/// Answers 0: stored; 1: a later write of the same writer is there; or the higher epoch.
+const SAVE: &str = r"
+local epoch, write = ARGV[6], ARGV[8]
+local there = redis.call('HMGET', KEYS[1], 'epoch', 'write')
+if there[1] then
+  if #there[1] > #epoch or (#there[1] == #epoch and there[1] > epoch) then return there[1] end
+  if there[1] == epoch and there[2] then
+    local writer, number = string.match(write, '^(.*)-(%d+)$')
+    local before, last = string.match(there[2], '^(.*)-(%d+)$')
+    if writer == before and tonumber(last) > tonumber(number) then return 1 end
+  end
+  redis.call('DEL', KEYS[1])
+end
+local step = tonumber(ARGV[2]) * 2
+for from = 3, #ARGV, step do
+  redis.call('HSET', KEYS[1], unpack(ARGV, from, math.min(from + step - 1, #ARGV)))
+end
+if ARGV[1] ~= '0' then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
+return 0
+";
+
+/// `KEYS[1]`: the record. `ARGV[1]`: the highest epoch to delete. Answers 1: deleted; 0: nothing
+/// was there; or the higher epoch.
+const DELETE: &str = r"
+local there, epoch = redis.call('HGET', KEYS[1], 'epoch'), ARGV[1]
+if there and (#there > #epoch or (#there == #epoch and there > epoch)) then return there end
+return redis.call('DEL', KEYS[1])
+";
+
+/// What became of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Changed {
+    /// It is in effect.
+    Done,
+    /// A delete found nothing.
+    Nothing,
+    /// A later write of this process is there.
+    Superseded,
+    /// A record of this higher epoch is there.
+    Newer(u64),
+}
+
+/// Both scripts, with their hashes.
+pub(super) struct Scripts {
+    save: Prepared,
+    delete: Prepared,
+}
+
+struct Prepared {
+    source: &'static str,
+    hash: String,
+}
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        let prepared = |source| Prepared {
+            source,
+            hash: Script::new(source).get_hash().to_owned(),
+        };
+        Self {
+            save: prepared(SAVE),
+            delete: prepared(DELETE),
+        }
+    }
+
+    /// Saves a record. `write` says who writes: `WRITER-NUMBER`. Says also whether the script had to
+    /// be given again.
+    pub(super) async fn save(
+        &self,
+        connection: &mut Connection,
+        record: &Record,
+        write: &str,
+    ) -> RedisResult<(Changed, bool)> {
+        let mut arguments = vec![seconds_to_live(record).to_string()];
+        arguments.push(FIELDS_PER_HSET.to_string());
+        arguments.extend(fields::of(record, write));
+        let (answer, again) = run(connection, &self.save, &record.client_id, &arguments).await?;
+        let changed = match answer {
+            Value::Int(0) => Changed::Done,
+            Value::Int(_) => Changed::Superseded,
+            other => Changed::Newer(epoch(&other)?),
+        };
+        Ok((changed, again))
+    }
+
+    /// Deletes a record of at most this epoch.
+    pub(super) async fn delete(
+        &self,
+        connection: &mut Connection,
+        client_id: &str,
+        highest: u64,
+    ) -> RedisResult<(Changed, bool)> {
+        let arguments = [highest.to_string()];
+        let (answer, again) = run(connection, &self.delete, client_id, &arguments).await?;
+        let changed = match answer {
+            Value::Int(0) => Changed::Nothing,
+            Value::Int(_) => Changed::Done,
+            other => Changed::Newer(epoch(&other)?),
+        };
+        Ok((changed, again))
+    }
+}
+
+/// Reads a client's record.
+pub(super) async fn load(
+    connection: &mut Connection,
+    client_id: &str,
+) -> RedisResult<Result<Option<Record>, StoreError>> {
+    let command = redis::cmd("HGETALL").arg(key::of(client_id)).to_owned();
+    let answer = connection.ask(&command).await?;
+    let fields: Vec<(Vec<u8>, Vec<u8>)> = redis::from_redis_value(answer)?;
+    if fields.is_empty() {
+        return Ok(Ok(None));
+    }
+    Ok(fields::read(client_id, fields).map(Some))
+}
+
+/// Runs a script by its hash, or, where the server does not know it (any more), by its text, which
+/// also makes the server remember it. Says whether that was so.
+async fn run(
+    connection: &mut Connection,
+    script: &Prepared,
+    client_id: &str,
+    arguments: &[String],
+) -> RedisResult<(Value, bool)> {
+    let key = key::of(client_id);
+    let command = |name: &str, script: &str| -> Cmd {
+        let mut command = redis::cmd(name);
+        command.arg(script).arg(1).arg(&key).arg(arguments);
+        command
+    };
+    match connection.ask(&command("EVALSHA", &script.hash)).await {
+        Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+            let answer = connection.ask(&command("EVAL", script.source)).await?;
+            Ok((answer, true))
+        }
+        answer => Ok((answer?, false)),
+    }
+}
+
+/// How long Redis keeps the record: for ever while the client is connected or its session never
+/// expires.
+fn seconds_to_live(record: &Record) -> u64 {
+    if record.disconnected_at_ms.is_none() || record.expiry_s == u32::MAX {
+        return 0;
+    }
+    u64::from(record.expiry_s) + RECORD_GRACE_S
+}
+
+fn epoch(answer: &Value) -> RedisResult<u64> {
+    Ok(redis::from_redis_value_ref(answer)?)
+}
