@@ -247,7 +247,8 @@ impl Shard {
         let refused = error.kind() == io::ErrorKind::InvalidData;
         let by_tls = error
             .get_ref()
-            .is_some_and(|error| error.is::<rustls::Error>());
+            .and_then(|error| error.downcast_ref::<rustls::Error>())
+            .is_some();
         let end = match (refused, by_tls) {
             (true, true) => End::TlsError,
             (true, false) => End::NoProxyHeader,

@@ -20,4 +20,4 @@ mod tickets;
 pub use acceptor::{ClientCertificates, TlsAcceptor, TlsFileError, TlsFiles};
 pub use names::{AlternativeName, CertificateNames};
 pub(crate) use stream::TlsStream;
-pub use tickets::{TicketKey, TicketKeyError, TicketKeys, Tickets};
+pub use tickets::{TicketKey, TicketKeyError, TicketKeys, Tickets, new_ticket_key};

@@ -42,9 +42,7 @@ impl TicketKey {
 
     /// A key nobody else has; `None` where the system gives no random bytes.
     fn random() -> Option<Self> {
-        let mut bytes = [0; KEY_BYTES];
-        SystemRandom::new().fill(&mut bytes).ok()?;
-        Some(Self::new(&bytes))
+        Some(Self::new(&random_bytes()?))
     }
 
     fn from_hex(line: &str) -> Option<Self> {
@@ -60,6 +58,18 @@ impl TicketKey {
         }
         Some(Self::new(&bytes))
     }
+}
+
+fn random_bytes() -> Option<[u8; KEY_BYTES]> {
+    let mut bytes = [0; KEY_BYTES];
+    SystemRandom::new().fill(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// A new key as a line for [`TicketKeys::parse`], without its end.
+pub fn new_ticket_key() -> Result<String, TicketKeyError> {
+    let bytes = random_bytes().ok_or(TicketKeyError::NoRandomness)?;
+    Ok(bytes.map(|byte| format!("{byte:02x}")).concat())
 }
 
 impl fmt::Debug for TicketKey {
@@ -327,6 +337,13 @@ mod tests {
     }
 
     #[test]
+    fn a_new_key_is_a_line_of_the_list_and_never_the_same() {
+        let [one, two] = [(); 2].map(|()| new_ticket_key().expect("random"));
+        assert_ne!(one, two);
+        assert_eq!(keys(&[&one, &two]).0.len(), 2);
+    }
+
+    #[test]
     fn a_text_without_keys_is_refused_by_line() {
         let error = |text: &str| TicketKeys::parse(text).expect_err("wrong");
         assert_eq!(error("# only this\n\n"), TicketKeyError::Empty);
@@ -338,7 +355,7 @@ mod tests {
             error(&ONE.replace('a', "g")),
             TicketKeyError::NoKey { line: 1 }
         );
-        let many = vec![ONE; TICKET_KEYS_MAX + 1].join("\n");
+        let many = [ONE; TICKET_KEYS_MAX + 1].join("\n");
         assert_eq!(error(&many), TicketKeyError::TooMany);
     }
 }
