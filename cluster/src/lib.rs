@@ -5,6 +5,8 @@
 
 pub mod frame;
 pub mod ids;
+pub mod limits;
+pub mod link;
 pub mod mailbag;
 pub mod ring;
 pub mod shard_key;

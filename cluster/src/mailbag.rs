@@ -95,6 +95,21 @@ impl<T> Mailbag<T> {
         }
     }
 
+    /// Takes out the first frame that `wanted` picks; the others stay in their order. The bytes of the bag stay as
+    /// they are until all of it is taken.
+    pub fn extract(&self, wanted: impl Fn(&T) -> bool) -> Option<T> {
+        let mut queue = self.lock();
+        let at = queue.iter().position(wanted)?;
+        Some(queue.remove(at))
+    }
+
+    /// Receiver: says that it sleeps though frames may be in the bag, since it waits for one in particular. Every
+    /// later [`Mailbag::send`] calls its wake function until [`Mailbag::awake`]; look with [`Mailbag::extract`]
+    /// after this, not before.
+    pub fn listen(&self) {
+        self.receiver_sleeps.store(true, Ordering::Release);
+    }
+
     /// Receiver: says that it is about to sleep. `false`: there are frames, do not sleep.
     ///
     /// After `true` every later [`Mailbag::send`] calls the receiver's wake function until [`Mailbag::awake`].
@@ -217,6 +232,23 @@ mod tests {
         bag.take(&mut Vec::new());
         hear.try_recv().expect("room wakes the sender");
         assert!(!bag.is_full());
+    }
+
+    #[test]
+    fn one_frame_is_taken_out_of_its_turn() {
+        let (wake, hear) = bell();
+        let bag = Mailbag::new(10, wake, Box::new(|| {}));
+        bag.send(&mut vec![1, 2, 3], 30);
+        bag.listen();
+        assert_eq!(bag.extract(|frame| *frame == 4), None);
+        bag.send(&mut vec![4, 5], 2);
+        hear.try_recv()
+            .expect("a listener is woken though the bag was not empty");
+        assert_eq!(bag.extract(|frame| *frame == 4), Some(4));
+        assert!(bag.is_full());
+        let mut got = Vec::new();
+        bag.take(&mut got);
+        assert_eq!(got, [1, 2, 3, 5]);
     }
 
     /// Sender and receiver both sleep whenever they may. A lost wake-up stops the run.

@@ -1,6 +1,8 @@
 //! Batches: a stream of bytes in pieces that say their length and kind.
 
 use super::WireError;
+use super::read::Reader;
+use super::write::put_varint;
 use bytes::{Buf as _, Bytes, BytesMut};
 
 /// Bytes before the body of a batch: its length, which counts the kind, and its kind.
@@ -26,7 +28,7 @@ pub enum BatchKind {
     ToGroup = 16,
     /// Frames of a group.
     FromGroup = 17,
-    /// Nothing but a sign of life; from a broker also how many bytes its group has taken.
+    /// A sign of life, and how many bytes of frames the group has taken in this link session; 0 from a proxy.
     Heartbeat = 18,
 }
 
@@ -133,12 +135,10 @@ impl BatchStart {
         out.len() - self.0
     }
 
-    /// Ends the batch where `out` ends. One without a body is taken back unless it is a heartbeat.
+    /// Ends the batch where `out` ends. One without a body is taken back.
     pub fn end(self, out: &mut Vec<u8>) {
         let Self(start) = self;
-        if out.len() == start + HEADER_BYTES
-            && out[start + LENGTH_BYTES] != BatchKind::Heartbeat as u8
-        {
+        if out.len() == start + HEADER_BYTES {
             out.truncate(start);
             return;
         }
@@ -147,13 +147,28 @@ impl BatchStart {
     }
 }
 
+/// Appends a heartbeat of an end that has taken so many bytes.
+pub fn write_heartbeat(taken: u64, out: &mut Vec<u8>) {
+    let batch = BatchStart::begin(BatchKind::Heartbeat, out);
+    put_varint(taken, out);
+    batch.end(out);
+}
+
+/// Reads the body of a heartbeat: how many bytes the other end has taken.
+pub fn read_heartbeat(body: &Bytes) -> Result<u64, WireError> {
+    let mut reader = Reader::new(body);
+    let taken = reader.varint()?;
+    reader.end()?;
+    Ok(taken)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn heartbeat_and_hello() -> Vec<u8> {
         let mut out = Vec::new();
-        BatchStart::begin(BatchKind::Heartbeat, &mut out).end(&mut out);
+        write_heartbeat(300, &mut out);
         let hello = BatchStart::begin(BatchKind::Hello, &mut out);
         out.extend_from_slice(b"body");
         hello.end(&mut out);
@@ -172,8 +187,9 @@ mod tests {
                     got.push((batch.kind, batch.body));
                 }
             }
+            let heartbeat = (BatchKind::Heartbeat, Bytes::from_static(b"\xAC\x02"));
             let hello = (BatchKind::Hello, Bytes::from_static(b"body"));
-            assert_eq!(got, [(BatchKind::Heartbeat, Bytes::new()), hello]);
+            assert_eq!(got, [heartbeat, hello]);
             assert_eq!(batches.held_bytes(), 0);
         }
     }

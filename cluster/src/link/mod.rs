@@ -1,0 +1,69 @@
+//! The two ends of a link session, as machines: bytes and frames in, bytes and frames out.
+//!
+//! A *link* is between one producer (a proxy shard) and one group, and lasts as long as both; a *link session* is one
+//! TCP connection of it. [`ProducerLink`] is the proxy's end and outlives its sessions: it numbers the frames, keeps
+//! them until the group has stored them, and sends them again. [`GroupSession`] is the broker's end of one session.
+//!
+//! Invariant: no I/O, no clock, no randomness of its own; time, nonces and a seed are arguments.
+
+mod back_off;
+mod group_session;
+mod kept;
+mod out;
+mod producer_link;
+#[cfg(test)]
+mod tests;
+
+pub use group_session::{Admission, GroupFigures, GroupIdentity, GroupSession};
+pub use producer_link::{ProducerFigures, ProducerIdentity, ProducerLink, Received};
+
+use crate::wire::{Refused, WireError};
+use std::fmt;
+
+/// Why a link session ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkError {
+    /// The other end sent what it must not.
+    Wire(WireError),
+    /// The broker will not have the link; said by the broker, or about to be said to the proxy.
+    Refused(Refused),
+    /// The broker does not know the fleet's secret.
+    BrokerSecret,
+    /// Nothing was heard from the other end for too long.
+    Silent,
+    /// The handshake took too long.
+    HandshakeTooLong,
+    /// The other end closed the connection.
+    Closed,
+    /// The connection failed, or could not be made.
+    Io(std::io::ErrorKind),
+    /// The same producer has a newer link session.
+    Replaced,
+}
+
+impl fmt::Display for LinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wire(error) => write!(f, "the other end broke the link protocol: {error}"),
+            Self::Refused(refused) => write!(f, "refused: {refused}"),
+            Self::BrokerSecret => {
+                f.write_str("the broker does not know this fleet's link secret; check both secrets")
+            }
+            Self::Silent => f.write_str("nothing was heard from the other end for too long"),
+            Self::HandshakeTooLong => f.write_str("the handshake took too long"),
+            Self::Closed => f.write_str("the other end closed the connection"),
+            Self::Io(kind) => write!(f, "the connection failed: {kind}"),
+            Self::Replaced => {
+                f.write_str("the same proxy shard has come back on a newer connection")
+            }
+        }
+    }
+}
+
+impl std::error::Error for LinkError {}
+
+impl From<WireError> for LinkError {
+    fn from(error: WireError) -> Self {
+        Self::Wire(error)
+    }
+}

@@ -1,0 +1,6 @@
+//! Both ends of a link over a wire that breaks, with a clock that the tests turn.
+
+mod handshake;
+mod loss;
+mod steady;
+mod world;
