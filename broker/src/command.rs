@@ -5,7 +5,7 @@
 
 use cluster::frame::{Ack, Claim, Disconnect, Publish, StoredAt, Subscribe, Unsubscribe};
 use cluster::ids::{Actor, ClientNo, Epoch, LinkNo};
-use protocol::{Message, PacketId};
+use protocol::{Message, PacketId, QoS};
 
 /// One entry of a group's log.
 #[derive(Clone, Debug)]
@@ -41,7 +41,8 @@ pub struct MessageRef {
 /// One command.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// A new reign: the leader (re)started. All links of the reign before are gone; claims count from a new reign.
+    /// A new reign: the leader (re)started. Sessions stay attached, for their producers come back; claims count from a
+    /// new reign.
     LeaderStart,
     /// A producer has a link under this number.
     LinkUp {
@@ -56,7 +57,7 @@ pub enum Command {
         link: LinkNo,
     },
     /// The following numbered commands (all but this, `LeaderStart`, `LinkUp`, `LinkDown`, `Attach`, `Page`, `Tick`, `WillPublish`,
-    /// `Relocate`)
+    /// `Relocate` and publishes of QoS 0)
     /// come from this link, with consecutive numbers from `first`. Numbers at or below the producer's high-water are skipped.
     From {
         /// The link.
@@ -123,8 +124,8 @@ impl Command {
     /// Whether the command has a number of its link; see [`Command::From`].
     pub fn is_numbered(&self) -> bool {
         match self {
+            Self::Publish(publish, _) => publish.qos != QoS::AtMostOnce,
             Self::Claim(_)
-            | Self::Publish(..)
             | Self::Release { .. }
             | Self::Ack(_)
             | Self::Subscribe(_)

@@ -7,20 +7,21 @@
 //! nothing more to do; it also does what is due by time.
 
 mod bodies;
+mod links;
 #[cfg(test)]
 mod tests;
 
-use crate::command::Producer;
 use crate::leader::Leader;
+pub use crate::leader::LinkRefused;
 use crate::leader::clock::Clocks;
 use crate::log::{Appends, LogError, LogHandle};
 use crate::machine::Counters;
 use crate::snapshots::Snapshots;
+use bodies::Reads;
 pub(crate) use bodies::read_message;
-use bodies::{Reads, drop_unwindowed, frame_bytes, resolve};
-use cluster::frame::{FromGroup, ToGroup};
-use cluster::ids::LinkNo;
-use cluster::mailbag::Mailbag;
+use cluster::frame::ToGroup;
+use links::{Bags, Controls};
+pub use links::{GroupLinks, LinkEnd, LinkTicket};
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread::Thread;
@@ -48,6 +49,8 @@ struct Seat {
     /// lock is given back, so whoever fails to get the lock leaves the news to its holder.
     news: AtomicBool,
     thread: OnceLock<Thread>,
+    /// News of links that come and go.
+    controls: Controls,
 }
 
 impl GroupWaker {
@@ -67,12 +70,16 @@ impl GroupWaker {
             return;
         };
         seat.news.store(false, Ordering::SeqCst);
-        let thread_is_needed = group.visit();
+        let thread_is_needed = group.visit(&seat.controls);
         drop(held);
         fence(Ordering::SeqCst);
         if thread_is_needed || seat.news.load(Ordering::SeqCst) {
             seat.unpark();
         }
+    }
+
+    fn controls(&self) -> &Controls {
+        &self.0.controls
     }
 }
 
@@ -102,8 +109,9 @@ impl Seat {
             let group = held
                 .as_mut()
                 .expect("only this thread takes the group away");
-            let ended = group.work();
+            let ended = group.work(&self.controls);
             if let Some(result) = ended {
+                self.controls.close();
                 let group = held.take();
                 // Not under the lock: the log's thread may be on its way here, and the log waits for it.
                 drop(held);
@@ -120,16 +128,6 @@ impl Seat {
     }
 }
 
-/// The group's end of an in-process link.
-pub struct LinkEnd {
-    /// Who is at the other end.
-    pub producer: Producer,
-    /// Frames for the group.
-    pub to_group: Arc<Mailbag<ToGroup>>,
-    /// Frames for the proxy shard.
-    pub from_group: Arc<Mailbag<FromGroup>>,
-}
-
 /// What others may know of a running group.
 #[derive(Clone, Debug, Default)]
 pub struct GroupStatus {
@@ -141,6 +139,10 @@ pub struct GroupStatus {
     pub serving: bool,
     /// QoS 0 deliveries dropped because a link held its limit of bytes.
     pub qos0_dropped_link_full: u64,
+    /// QoS 0 deliveries dropped because a link had no session.
+    pub qos0_dropped_link_lost: u64,
+    /// Frames dropped because they came before their link session's `Resume`.
+    pub frames_out_of_turn: u64,
     /// A large step of the wall clock waits for proof.
     pub proving_clock_step: bool,
 }
@@ -192,6 +194,7 @@ impl RunningGroup {
         let seat = waker.0;
         let (thread_seat, thread_shared) = (Arc::clone(&seat), shared.clone());
         *seat.lock() = Some(group);
+        seat.controls.open();
         let body = move || {
             let _abort = AbortOnPanic;
             let result = thread_seat.run();
@@ -211,6 +214,11 @@ impl RunningGroup {
             seat,
             thread: Some(thread),
         })
+    }
+
+    /// Lets links of other processes come and go.
+    pub fn links(&self) -> GroupLinks {
+        GroupLinks(GroupWaker(Arc::clone(&self.seat)))
     }
 
     /// Waits until the group serves: its log is replayed and an entry of its own reign is stored.
@@ -264,7 +272,10 @@ impl RunningGroup {
 pub(crate) struct Group {
     leader: Leader,
     log: LogHandle,
-    links: Vec<LinkEnd>,
+    /// By their numbers.
+    links: Vec<Option<Bags>>,
+    /// Sessions of links that there have been.
+    sessions: u64,
     frames: Vec<ToGroup>,
     appends: Appends,
     snapshots: Snapshots,
@@ -273,6 +284,8 @@ pub(crate) struct Group {
     reported: Instant,
     /// QoS 0 deliveries dropped at full links.
     dropped: u64,
+    /// QoS 0 deliveries dropped for links without a session.
+    dropped_unlinked: u64,
     /// Reported to serve.
     serving: bool,
     /// The newest sealed entry is in `appends`, since too much waited for the disk to take it.
@@ -284,26 +297,19 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// A group over a replayed leader. Every link is up from the start.
+    /// A group over a replayed leader. The links within the process are up from the start.
     pub(crate) fn new(
-        mut leader: Leader,
+        leader: Leader,
         log: LogHandle,
         links: Vec<LinkEnd>,
         snapshots: Snapshots,
         started: Instant,
     ) -> Self {
-        for (at, link) in links.iter().enumerate() {
-            let number = leader.link_up(link.producer);
-            assert_eq!(
-                usize::from(number.0),
-                at,
-                "links are numbered as they are listed"
-            );
-        }
-        Self {
+        let mut group = Self {
             leader,
             log,
-            links,
+            links: Vec::new(),
+            sessions: 0,
             frames: Vec::new(),
             appends: Appends::new(),
             snapshots,
@@ -311,19 +317,25 @@ impl Group {
             shared: Arc::default(),
             reported: started,
             dropped: 0,
+            dropped_unlinked: 0,
             serving: false,
             unplaced: false,
             alarm: started,
             failure: None,
+        };
+        for end in links {
+            let number = group.leader.link_up(end.producer);
+            group.put_bags(number, Bags::of_process(end));
         }
+        group
     }
 
     /// One turn on the thread of somebody who brought news. Whether the group's thread has to go on.
-    fn visit(&mut self) -> bool {
+    fn visit(&mut self, controls: &Controls) -> bool {
         if self.failure.is_some() {
             return true;
         }
-        match self.turn(Reads::Memory) {
+        match self.turn(controls, Reads::Memory) {
             Ok(more) => {
                 self.report_when_due();
                 let stopping = self.shared.stop.load(Ordering::Acquire);
@@ -337,13 +349,13 @@ impl Group {
     }
 
     /// Turns on the group's own thread, until there is nothing to do. A result ends the thread.
-    fn work(&mut self) -> Option<Result<(), LogError>> {
+    fn work(&mut self, controls: &Controls) -> Option<Result<(), LogError>> {
         if let Some(failure) = self.failure.take() {
             return Some(Err(failure));
         }
-        self.links.iter().for_each(|link| link.to_group.awake());
+        self.links_awake();
         loop {
-            let more = match self.turn(Reads::Disk) {
+            let more = match self.turn(controls, Reads::Disk) {
                 Ok(more) => more,
                 Err(error) => return Some(Err(error)),
             };
@@ -363,12 +375,13 @@ impl Group {
     }
 
     /// Whether a further turn is due at once, for another reason than frames.
-    fn turn(&mut self, reads: Reads) -> Result<bool, LogError> {
+    fn turn(&mut self, controls: &Controls, reads: Reads) -> Result<bool, LogError> {
         if let Some(error) = self.log.failure() {
             return Err(error);
         }
         self.leader.advance(clocks(self.started));
         self.take_frames();
+        self.take_controls(controls);
         self.commit()?;
         if !self.send_frames(reads)? {
             return Ok(true);
@@ -381,15 +394,10 @@ impl Group {
         self.snapshots.relocate(&mut self.leader, &self.log)
     }
 
-    /// Whether no link has brought anything that would be taken. Links that bring something from then on bring
-    /// news of it too.
+    /// Whether nothing more would be taken in by a turn.
     fn is_quiet(&self) -> bool {
-        // All of them, so that each link is told.
-        let empty = self
-            .links
-            .iter()
-            .filter(|link| link.to_group.prepare_sleep());
-        empty.count() == self.links.len() || self.is_behind()
+        // Asked first, so that each link is told.
+        self.links_are_quiet() || self.is_behind()
     }
 
     /// How long nothing is due.
@@ -417,18 +425,6 @@ impl Group {
     /// Whether so much waits for the disk that nothing more is taken in.
     fn is_behind(&self) -> bool {
         self.unplaced || self.log.pending_bytes() >= LOG_BACKLOG_BYTES_MAX
-    }
-
-    fn take_frames(&mut self) {
-        if self.is_behind() {
-            return;
-        }
-        for (at, link) in self.links.iter().enumerate() {
-            link.to_group.take(&mut self.frames);
-            for frame in self.frames.drain(..) {
-                self.leader.frame(LinkNo(at as u16), frame);
-            }
-        }
     }
 
     /// Appends what is due and applies what is stored, until neither leads to more.
@@ -474,27 +470,6 @@ impl Group {
         Ok(true)
     }
 
-    /// `false`: a body has to be read from disk first, so all frames stay where they are.
-    fn send_frames(&mut self, reads: Reads) -> Result<bool, LogError> {
-        let effects = self.leader.effects();
-        if effects.stored {
-            for frames in &mut effects.links {
-                if !resolve(&self.log, frames, reads)? {
-                    return Ok(false);
-                }
-            }
-            effects.stored = false;
-        }
-        for (frames, link) in effects.links.iter_mut().zip(&self.links) {
-            if link.from_group.is_full() {
-                self.dropped += drop_unwindowed(frames);
-            }
-            let bytes = frames.iter().map(frame_bytes).sum();
-            link.from_group.send(frames, bytes);
-        }
-        Ok(true)
-    }
-
     fn report_when_due(&mut self) {
         if self.reported.elapsed() >= IDLE_WAIT / 4 || self.serving != self.leader.is_serving() {
             self.report();
@@ -511,6 +486,8 @@ impl Group {
             .unwrap_or_else(PoisonError::into_inner);
         status.counters = self.leader.state().counters();
         status.qos0_dropped_link_full = self.dropped;
+        status.qos0_dropped_link_lost = self.dropped_unlinked;
+        status.frames_out_of_turn = self.leader.frames_out_of_turn();
         status.applied = self.leader.applied();
         status.proving_clock_step = self.leader.is_proving_clock_step();
         status.serving = self.leader.is_serving();

@@ -53,6 +53,10 @@ pub const SHARED_BUCKETS: usize = 1_024;
 /// What is known of a producer is kept this long after its link is gone, in milliseconds.
 pub const PRODUCER_MEMORY_MS: u64 = 600_000;
 
+/// Numbers of refused publishes that are kept of a producer, for publishes that are sent again; older ones count as
+/// refused.
+pub const REFUSED_NUMBERS: usize = 1_024;
+
 /// Deque places that an empty mailbox of an attached session keeps.
 pub const MAILBOX_KEEP: usize = 64;
 

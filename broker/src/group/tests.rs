@@ -4,12 +4,14 @@
 //! looks at stays unanswered, and the test fails.
 
 use super::*;
+use crate::command::Producer;
 use crate::limits::MachineLimits;
 use crate::log::{Durability, LogOptions};
 use crate::snapshots::Journalled;
 use crate::{GroupOptions, OpenGroup};
-use cluster::frame::{Claim, Publish};
+use cluster::frame::{Claim, FromGroup, Publish};
 use cluster::ids::{Actor, Handle};
+use cluster::mailbag::Mailbag;
 use protocol::{Message, PacketId, QoS, TopicName, Version};
 use std::io::{Read, Write};
 use std::sync::atomic::AtomicU64;

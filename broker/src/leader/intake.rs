@@ -17,10 +17,10 @@ pub(super) const ENTRY_BYTES_MAX: usize = 64 << 10;
 const ENTRY_COMMANDS_MAX: usize = 16_384;
 
 impl Leader {
-    /// One frame of a proxy.
-    pub fn frame(&mut self, link: LinkNo, frame: ToGroup) {
+    /// A frame that is no repeat. `resent`: an earlier life of this leader may have dealt with it all the same.
+    pub(super) fn fresh(&mut self, link: LinkNo, frame: ToGroup, resent: bool) {
         match frame {
-            ToGroup::Publish(publish) => self.publish(link, publish),
+            ToGroup::Publish(publish) => self.publish(link, publish, resent),
             ToGroup::Ack(ack) => {
                 let moves = ack.kind == AckKind::Received || self.state.ack_unblocks(&ack);
                 self.propose(link, Command::Ack(ack), moves);
@@ -41,9 +41,8 @@ impl Leader {
             ToGroup::Unsubscribe(u) => self.propose(link, Command::Unsubscribe(u), true),
             ToGroup::Disconnect(gone) => self.propose(link, Command::Disconnect(gone), true),
             ToGroup::Kicked { handle } => self.kick_done(link, handle),
-            ToGroup::Number { first, .. } => self.count_from(link, first),
-            // A link that never breaks has nothing to resume.
-            ToGroup::Resume(_) => {}
+            // A link that never breaks has nothing to count or to resume.
+            ToGroup::Number { .. } | ToGroup::Resume(_) => self.links.out_of_turn += 1,
         }
     }
 
@@ -79,7 +78,11 @@ impl Leader {
         }
     }
 
-    fn publish(&mut self, link: LinkNo, publish: Publish) {
+    fn publish(&mut self, link: LinkNo, publish: Publish, resent: bool) {
+        if resent && !self.state.must_log(&publish) {
+            self.state.answer_unlogged_again(&publish, &mut self.out);
+            return;
+        }
         let bucket = PublishOrder::bucket(publish.message.topic_bytes());
         if !self
             .order
@@ -95,19 +98,12 @@ impl Leader {
     }
 
     fn propose(&mut self, link: LinkNo, command: Command, at_once: bool) {
-        let Some(Some(state)) = self.links.get_mut(usize::from(link.0)) else {
-            unreachable!("the driver only brings frames of links that are up");
-        };
-        let number = state.next_number;
-        state.next_number += 1;
+        if !command.is_numbered() {
+            return self.batch.push(command);
+        }
+        let number = self.links.number_for_log(link);
         self.batch
             .push_from(link, number, command, at_once, self.now_ms);
-    }
-
-    fn count_from(&mut self, link: LinkNo, first: u64) {
-        if let Some(Some(state)) = self.links.get_mut(usize::from(link.0)) {
-            state.next_number = first;
-        }
     }
 
     fn apply(&mut self, entry: Sealed) {
@@ -180,7 +176,8 @@ pub(super) struct Batch {
     commands: Vec<Command>,
     closed: VecDeque<Closed>,
     bytes: usize,
-    from: Option<LinkNo>,
+    /// The link whose numbers the commands have now, and the next one.
+    from: Option<(LinkNo, u64)>,
     /// Commands that do not wait.
     urgent: u64,
     lazy_since_ms: Option<u64>,
@@ -227,13 +224,13 @@ impl Batch {
         at_once: bool,
         now_ms: u64,
     ) {
-        if self.from != Some(link) {
-            self.from = Some(link);
+        if self.from != Some((link, number)) {
             self.commands.push(Command::From {
                 link,
                 first: number,
             });
         }
+        self.from = Some((link, number + 1));
         self.urgent += u64::from(at_once);
         if !at_once && self.lazy_since_ms.is_none() {
             self.lazy_since_ms = Some(now_ms);
@@ -245,6 +242,11 @@ impl Batch {
         if may_close && self.is_full() {
             self.close();
         }
+    }
+
+    /// Something waits for the commands that have been waiting for company.
+    pub(super) fn hurry(&mut self) {
+        self.urgent += u64::from(self.urgent == 0 && !self.commands.is_empty());
     }
 
     fn is_full(&self) -> bool {

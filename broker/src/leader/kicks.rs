@@ -9,6 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A claim over a live owner is answered at the latest after this long, in milliseconds of group time.
 pub const KICK_WAIT_MS: u64 = 2_000;
 
+/// No link has this number: stands for the link of a connection that is not known.
+const NO_LINK: LinkNo = LinkNo(u16::MAX);
+
 /// A connection of a link.
 type Connection = (LinkNo, Handle);
 
@@ -57,6 +60,15 @@ impl Kicks {
             .or_insert(Waiting { claimant, kicks: 0 });
         waiting.claimant = claimant;
         waiting.kicks += 1;
+    }
+
+    /// `claimant` waits as long as for a kick, though nobody knows whose connection might have to be closed.
+    pub(super) fn wait_for_unknown(&mut self, claimant: Actor, now_ms: u64) {
+        let nobody = Handle {
+            index: claimant.client.0,
+            generation: 0,
+        };
+        self.wait(claimant, (NO_LINK, nobody), now_ms);
     }
 
     /// `claimant` has nothing to wait for but the kicks of still earlier owners, if there are any: whether it may

@@ -8,11 +8,12 @@
 pub mod clock;
 mod intake;
 mod kicks;
+mod links;
 mod order;
 #[cfg(test)]
 mod tests;
 
-use crate::command::{Command, MessageRef, Producer};
+use crate::command::{Command, MessageRef};
 use crate::machine::{Effects, LeaderEffect, State};
 use clock::{Clocks, GroupClock};
 use cluster::frame::{FromGroup, Publish, StoredAt};
@@ -21,6 +22,8 @@ use intake::Batch;
 pub use intake::Sealed;
 pub use kicks::KICK_WAIT_MS;
 use kicks::Kicks;
+use links::Links;
+pub use links::{LEASE_MS, LinkRefused};
 use order::PublishOrder;
 use protocol::{Message, ReasonCode};
 use std::collections::VecDeque;
@@ -42,18 +45,12 @@ pub struct Leader {
     waiting: VecDeque<Sealed>,
     applied: u64,
     order: PublishOrder,
-    links: Vec<Option<Link>>,
+    links: Links,
     kicks: Kicks,
     tick_in_log: bool,
     first: u64,
     out: Effects,
     freed: Vec<u32>,
-}
-
-/// Volatile state of one producer's link.
-#[derive(Debug)]
-struct Link {
-    next_number: u64,
 }
 
 impl Leader {
@@ -64,6 +61,10 @@ impl Leader {
         let now_ms = clock.now_ms(clocks);
         let mut batch = Batch::new(applied + 1);
         batch.push(Command::LeaderStart);
+        let known = state
+            .links()
+            .map(|(link, producer)| (link, producer, state.high_water_of_link(link)));
+        let links = Links::of_reign(known, now_ms);
         Self {
             state,
             clock,
@@ -72,47 +73,12 @@ impl Leader {
             waiting: VecDeque::new(),
             applied,
             order: PublishOrder::default(),
-            links: Vec::new(),
+            links,
             kicks: Kicks::default(),
             tick_in_log: false,
             first: applied + 1,
             out: Effects::default(),
             freed: Vec::new(),
-        }
-    }
-
-    /// A producer connects; its frames carry the number that this returns.
-    pub fn link_up(&mut self, producer: Producer) -> LinkNo {
-        let free = self
-            .links
-            .iter()
-            .position(Option::is_none)
-            .unwrap_or_else(|| {
-                self.links.push(None);
-                self.links.len() - 1
-            });
-        assert!(
-            free < usize::from(LinkNo::MAX),
-            "the driver takes at most LinkNo::MAX links"
-        );
-        self.links[free] = Some(Link { next_number: 1 });
-        let link = LinkNo(free as u16);
-        self.batch.push(Command::LinkUp { link, producer });
-        link
-    }
-
-    /// A producer is gone for good: its sessions are detached.
-    pub fn link_down(&mut self, link: LinkNo) {
-        if self
-            .links
-            .get_mut(usize::from(link.0))
-            .and_then(Option::take)
-            .is_some()
-        {
-            self.batch.push(Command::LinkDown { link });
-            for (link, handle) in self.kicks.of_link(link) {
-                self.kick_done(link, handle);
-            }
         }
     }
 
@@ -131,6 +97,7 @@ impl Leader {
         while let Some((link, handle)) = self.kicks.overdue(self.now_ms) {
             self.kick_done(link, handle);
         }
+        self.end_leases();
     }
 
     /// Effects for the links since they were last taken, and whether some bodies are still in the log.
@@ -164,7 +131,8 @@ impl Leader {
             .flatten();
         let kick = self.kicks.next_deadline_ms();
         let lazy = self.batch.lazy_deadline_ms();
-        let next = [timer, kick, lazy].into_iter().flatten().min()?;
+        let lease = self.links.next_deadline_ms();
+        let next = [timer, kick, lazy, lease].into_iter().flatten().min()?;
         Some(next.saturating_sub(self.now_ms))
     }
 
@@ -194,6 +162,7 @@ impl Leader {
                 actor,
                 old: (link, handle),
             } => self.kick(actor, link, handle),
+            LeaderEffect::ClaimOpen { actor } => self.kicks.wait_for_unknown(actor, self.now_ms),
             LeaderEffect::WillDue {
                 client,
                 epoch,
@@ -219,7 +188,7 @@ impl Leader {
     }
 
     fn kick(&mut self, claimant: Actor, link: LinkNo, handle: Handle) {
-        if matches!(self.links.get(usize::from(link.0)), Some(Some(_))) {
+        if self.links.is_up(link) {
             let reason = ReasonCode::SessionTakenOver;
             self.out.send(link, FromGroup::Kick { handle, reason });
             self.kicks.wait(claimant, (link, handle), self.now_ms);

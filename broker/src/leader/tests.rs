@@ -2,6 +2,7 @@
 
 use super::intake::{ENTRY_BYTES_MAX, LAZY_MS_MAX};
 use super::*;
+use crate::command::Producer;
 use crate::limits::MachineLimits;
 use cluster::frame::{Ack, AckKind, Claim, Delivery, Subscribe, ToGroup};
 use protocol::{PacketId, QoS, SubscribeOptions, TopicFilter, TopicName, Version, Will};

@@ -129,9 +129,31 @@ impl State {
         }
     }
 
-    /// Sends the window again, in order: what was sent with DUP, and PUBREL where the PUBREC is stored
+    /// Sends the window to a new connection, in order: what was sent with DUP, and PUBREL where the PUBREC is stored
     /// (MQTT-4.4.0-1).
     pub(super) fn send_again(&mut self, client: ClientNo, out: &mut Effects) {
+        self.send_window(client, 0, true, out);
+    }
+
+    /// Sends what a connection has not had of the window: the entries behind the one with packet id `last`, all if
+    /// there is none or it has left the window. PUBRELs are no part of it: those of the connection's own PUBRECs
+    /// are answers, and those of earlier ones came with its CONNACK.
+    pub(super) fn send_missed(
+        &mut self,
+        client: ClientNo,
+        last: Option<PacketId>,
+        out: &mut Effects,
+    ) {
+        let session = self.clients.get(client);
+        let Some(mailbox) = session.and_then(|session| session.mailbox.as_ref()) else {
+            return;
+        };
+        let had = last.and_then(|last| mailbox.place_in_window(last));
+        let from = had.map_or(0, |place| place + 1);
+        self.send_window(client, from, false, out);
+    }
+
+    fn send_window(&mut self, client: ClientNo, from: u16, releases: bool, out: &mut Effects) {
         let Self {
             clients,
             messages,
@@ -145,7 +167,7 @@ impl State {
         let (Some((link, handle)), Some(mailbox)) = (session.attached(), &session.mailbox) else {
             return;
         };
-        for place in 0..mailbox.sent {
+        for place in from..mailbox.sent {
             let entry = &mailbox.entries[usize::from(place)];
             let packet_id = mailbox.packet_id(place);
             match entry.progress {
@@ -160,7 +182,7 @@ impl State {
                     );
                     out.stored = true;
                 }
-                Progress::Received => {
+                Progress::Received if releases => {
                     let reason = ReasonCode::Success;
                     out.send(
                         link,
@@ -171,7 +193,7 @@ impl State {
                         },
                     );
                 }
-                Progress::Done => {}
+                Progress::Received | Progress::Done => {}
             }
         }
     }

@@ -6,7 +6,7 @@ use super::session::{Owner, Session};
 use super::state::State;
 use super::timers::TimerKind;
 use cluster::frame::{Claim, Claimed, FromGroup};
-use cluster::ids::{Actor, ClientNo, Handle};
+use cluster::ids::{Actor, ClientNo, Handle, LinkNo};
 use protocol::{ReasonCode, Will};
 
 impl State {
@@ -153,18 +153,26 @@ impl State {
         session.owner = Owner::Attached { link, handle };
         let session_present = session.resumed;
         self.counters.attached += 1;
-        let claimed = claimed_frame(actor, handle, session_present);
-        out.send(link, FromGroup::Claimed(Box::new(claimed)));
-        self.send_again(actor.client, out);
+        self.answer_claim(actor, link, handle, session_present, out);
         self.pump(actor.client, out);
     }
-}
 
-fn claimed_frame(actor: Actor, handle: Handle, session_present: bool) -> Claimed {
-    Claimed {
-        handle,
-        client: actor.client,
-        epoch: actor.epoch,
-        session_present,
+    /// The answer to a claim, and what was sent to an earlier connection of the session.
+    pub(super) fn answer_claim(
+        &mut self,
+        actor: Actor,
+        link: LinkNo,
+        handle: Handle,
+        session_present: bool,
+        out: &mut Effects,
+    ) {
+        let claimed = Claimed {
+            handle,
+            client: actor.client,
+            epoch: actor.epoch,
+            session_present,
+        };
+        out.send(link, FromGroup::Claimed(Box::new(claimed)));
+        self.send_again(actor.client, out);
     }
 }

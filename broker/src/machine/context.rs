@@ -7,7 +7,8 @@ use cluster::ids::{Actor, LinkNo};
 pub(super) struct Context {
     index: u64,
     from: Option<(LinkNo, u64)>,
-    link: Option<LinkNo>,
+    /// Link and number of the command at hand, or of the last one that had a number.
+    numbered: Option<(LinkNo, u64)>,
     /// The claim right before, for an `Attach` that names nobody.
     claimed: Option<Actor>,
 }
@@ -34,14 +35,19 @@ impl Context {
         let (link, number) = self.from.as_mut()?;
         let this = (*link, *number);
         *number += 1;
-        self.link = Some(this.0);
+        self.numbered = Some(this);
         self.claimed = None;
         Some(this)
     }
 
     /// The link that the command at hand came from.
     pub(super) fn link(&self) -> LinkNo {
-        self.link
+        self.numbered().0
+    }
+
+    /// Link and number of the command at hand.
+    pub(super) fn numbered(&self) -> (LinkNo, u64) {
+        self.numbered
             .expect("asked while a numbered command is applied")
     }
 

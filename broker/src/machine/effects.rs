@@ -18,11 +18,16 @@ pub struct Effects {
 impl Effects {
     /// Appends a frame for a link.
     pub fn send(&mut self, link: LinkNo, frame: FromGroup) {
+        self.of_link(link).push(frame);
+    }
+
+    /// The frames for one link so far.
+    pub fn of_link(&mut self, link: LinkNo) -> &mut Vec<FromGroup> {
         let at = usize::from(link.0);
         if at >= self.links.len() {
             self.links.resize_with(at + 1, Vec::new);
         }
-        self.links[at].push(frame);
+        &mut self.links[at]
     }
 
     /// Forgets everything but keeps the memory.
@@ -46,6 +51,12 @@ pub enum LeaderEffect {
         /// The connection to close.
         old: (LinkNo, Handle),
     },
+    /// A claim is not attached, and the connection it took the client id from, if there was one, is not known any
+    /// more: wait as long as for a kick, then propose `Attach`. Follows a `LeaderStart`.
+    ClaimOpen {
+        /// The owner.
+        actor: Actor,
+    },
     /// Propose `WillPublish`. Repeated at each `LeaderStart` until that has been applied.
     WillDue {
         /// Whose will.
@@ -55,7 +66,8 @@ pub enum LeaderEffect {
         /// The will.
         will: Box<Will>,
     },
-    /// Retained messages are left to send, and there is room for them: propose `Page`.
+    /// Retained messages are left to send, and there is room for them: propose `Page`. Repeated at each
+    /// `LeaderStart` until that has been applied.
     PagesLeft {
         /// Whose subscription.
         actor: Actor,

@@ -1,6 +1,6 @@
 //! How connections and sessions end.
 
-use super::effects::Effects;
+use super::effects::{Effects, LeaderEffect};
 use super::mailbox::{Progress, TAKEN};
 use super::session::Owner;
 use super::state::State;
@@ -8,7 +8,7 @@ use super::subscriptions::SubscriberKey;
 use super::timers::TimerKind;
 use crate::limits::TIMERS_PER_TICK;
 use cluster::frame::{Disconnect, WillFate};
-use cluster::ids::{ClientNo, Epoch, LinkNo};
+use cluster::ids::{Actor, ClientNo, Epoch, LinkNo};
 
 /// When something that is due at once is done.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,10 @@ impl State {
         let Some(session) = self.fenced(gone.actor) else {
             return;
         };
+        if session.owner == Owner::None {
+            // Its link's end, or an earlier frame, has said so already.
+            return;
+        }
         if let Some(expiry_s) = gone.expiry_s {
             session.expiry_s = expiry_s;
         }
@@ -36,11 +40,7 @@ impl State {
         if !self.producers.down(link, self.time_ms) {
             return;
         }
-        self.lose_all(|at| at == link, out);
-    }
-
-    fn lose_all(&mut self, is_lost: impl Fn(LinkNo) -> bool, out: &mut Effects) {
-        let on_link = |owner: Owner| owner.connection().is_some_and(|(link, _)| is_lost(link));
+        let on_link = |owner: Owner| owner.connection().is_some_and(|(at, _)| at == link);
         let lost: Vec<_> = self
             .clients
             .iter()
@@ -56,16 +56,25 @@ impl State {
         }
     }
 
-    /// A new reign: no connection of the one before is left, and claims count from a new first epoch.
+    /// A new reign: claims count from a new first epoch. The proxies come back with their connections, so sessions
+    /// stay as they are; what the leader before had under way for them is asked for again.
     pub(super) fn leader_start(&mut self, out: &mut Effects) {
-        for link in self.producers.linked() {
-            self.producers.down(link, self.time_ms);
-        }
-        self.lose_all(|_| true, out);
         self.reign += 1;
         self.epoch = Epoch::first_of(self.reign);
         self.volatile.unlogged_ids.clear();
         self.wills_again(out);
+        for (client, session) in self.clients.iter() {
+            let actor = Actor {
+                client,
+                epoch: session.epoch,
+            };
+            if matches!(session.owner, Owner::Claimed { .. }) {
+                out.leader.push(LeaderEffect::ClaimOpen { actor });
+            }
+            if session.rare.as_ref().is_some_and(|rare| rare.page_asked) {
+                out.leader.push(LeaderEffect::PagesLeft { actor });
+            }
+        }
     }
 
     fn detach(&mut self, client: ClientNo, fate: WillFate, when: When, out: &mut Effects) {

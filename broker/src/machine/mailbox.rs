@@ -163,13 +163,19 @@ impl Mailbox {
 
     /// Place in the window of the uncompleted entry with this packet id.
     pub(super) fn place_of(&self, packet_id: PacketId) -> Option<u16> {
+        let place = self.place_in_window(packet_id)?;
+        let open = self.entries[usize::from(place)].progress != Progress::Done;
+        open.then_some(place)
+    }
+
+    /// Place in the window of the entry with this packet id, completed or not.
+    pub(super) fn place_in_window(&self, packet_id: PacketId) -> Option<u16> {
         let number = packet_id.get() - 1;
         if number >= PACKET_IDS {
             return None;
         }
         let place = (number + PACKET_IDS - self.first) % PACKET_IDS;
-        let open = place < self.sent && self.entries[usize::from(place)].progress != Progress::Done;
-        open.then_some(place)
+        (place < self.sent).then_some(place)
     }
 
     /// Lets the completed entries at the window's start go. Returns how many entries went.

@@ -16,6 +16,8 @@ mod mailbox;
 mod messages;
 mod producers;
 mod publish;
+mod repeats;
+mod resume;
 mod retain;
 pub mod retained;
 mod session;

@@ -8,7 +8,7 @@ use super::state::State;
 use super::subscriptions::{QueueNo, Subscriber};
 use crate::limits::{QueueFull, UNLOGGED_IDS};
 use cluster::frame::{FromGroup, Publish, Receiver, StoredAt, SubscriptionIds};
-use cluster::ids::{Actor, ClientNo};
+use cluster::ids::{Actor, ClientNo, Handle, LinkNo};
 use protocol::{Message, PacketId, QoS, ReasonCode};
 
 /// One client's matching subscriptions, merged: it gets one copy.
@@ -91,7 +91,36 @@ impl State {
         }
         self.volatile.hits = hits;
         self.volatile.fan_out.send(message, out);
-        if let (Some(packet_id), Some((link, handle))) = (packet_id, publisher) {
+        if let Some(packet_id) = packet_id {
+            self.answer_unlogged(actor, publisher, (packet_id, qos), matched, out);
+        }
+    }
+
+    /// The answer to a publish that needs no log entry and that was sent again: it was delivered, or lost, the first
+    /// time, and at QoS 0 nothing is delivered twice.
+    pub fn answer_unlogged_again(&mut self, publish: &Publish, out: &mut Effects) {
+        let actor = publish.actor;
+        let Some(session) = self.fenced(actor) else {
+            return;
+        };
+        let publisher = session.attached();
+        let topic = publish.message.topic_bytes();
+        let matched = self.subscriptions.any_match(topic, |_| true);
+        if let Some(packet_id) = publish.packet_id {
+            let id_and_qos = (packet_id, publish.qos);
+            self.answer_unlogged(actor, publisher, id_and_qos, matched, out);
+        }
+    }
+
+    fn answer_unlogged(
+        &mut self,
+        actor: Actor,
+        publisher: Option<(LinkNo, Handle)>,
+        (packet_id, qos): (PacketId, QoS),
+        matched: bool,
+        out: &mut Effects,
+    ) {
+        if let Some((link, handle)) = publisher {
             if qos == QoS::ExactlyOnce {
                 self.volatile
                     .unlogged_ids
@@ -122,6 +151,10 @@ impl State {
             Some(id) if qos == QoS::ExactlyOnce => self.publish_once(id, publish, at, out),
             _ => self.store_and_deliver(Some(actor.client), publish, at, out),
         };
+        if packet_id.is_some() && reason.is_error() {
+            let (link, number) = self.context.numbered();
+            self.producers.refuse(link, number);
+        }
         if let (Some(packet_id), Some((link, handle))) = (packet_id, connection) {
             out.send(
                 link,

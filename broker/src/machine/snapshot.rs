@@ -16,7 +16,9 @@ use crate::limits::MachineLimits;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 
 const MAGIC: [u8; 4] = *b"MFGM";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// The oldest version that is still read.
+const OLDEST_VERSION: u32 = 1;
 
 /// Why a snapshot was not restored.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +27,9 @@ pub enum SnapshotError {
     #[error("snapshot of a group: {0}")]
     Io(#[from] io::Error),
     /// It is none, or of another release.
-    #[error("snapshot of a group has version {0}, this release reads version {VERSION}")]
+    #[error(
+        "snapshot of a group has version {0}, this release reads versions {OLDEST_VERSION} to {VERSION}"
+    )]
     Version(u32),
     /// Its parts are not valid, or contradict each other.
     #[error("snapshot of a group is damaged: {0}")]

@@ -3,7 +3,7 @@
 use super::super::filters::{FilterList, HeldFilter};
 use super::super::mailbox::{Entry, Extra, Mailbox, Progress, SharedOrigin, TAKEN};
 use super::super::messages::{Kept, MessageKey, Messages};
-use super::super::producers::{Linked, Producers, Unlinked};
+use super::super::producers::{self, Linked, Producers, Unlinked};
 use super::super::retain::PendingRetained;
 use super::super::retained::{Cursor, RetainedEntry};
 use super::super::session::{Clients, Owner, Rare, Session};
@@ -13,9 +13,9 @@ use super::super::subscriptions::{QueueNo, Subscriber};
 use super::super::timers::TimerKind;
 use super::super::wills::DueWill;
 use super::read::Fields;
-use super::{MAGIC, SnapshotError, VERSION};
+use super::{MAGIC, OLDEST_VERSION, SnapshotError, VERSION};
 use crate::command::Producer;
-use crate::limits::{MachineLimits, PACKET_IDS};
+use crate::limits::{MachineLimits, PACKET_IDS, REFUSED_NUMBERS};
 use cluster::frame::StoredAt;
 use cluster::ids::{ClientNo, Handle};
 use protocol::{QoS, SubscribeOptions, TopicFilter};
@@ -42,9 +42,9 @@ pub(super) fn state(from: &mut dyn Read, limits: MachineLimits) -> Part<State> {
     if fields.u32()? != u32::from_le_bytes(MAGIC) {
         return Err(SnapshotError::Damaged("it does not begin like one"));
     }
-    match fields.u32()? {
-        VERSION => {}
-        other => return Err(SnapshotError::Version(other)),
+    let version = fields.u32()?;
+    if !(OLDEST_VERSION..=VERSION).contains(&version) {
+        return Err(SnapshotError::Version(version));
     }
     let mut state = State::new(limits);
     state.time_ms = fields.u64()?;
@@ -68,7 +68,7 @@ pub(super) fn state(from: &mut dyn Read, limits: MachineLimits) -> Part<State> {
     for (topic, message, index) in retained {
         state.retained.set(&topic, RetainedEntry { message, index });
     }
-    state.producers = producers(fields)?;
+    state.producers = producers(fields, version)?;
     let wills = fields.list(|f| {
         let key = (ClientNo(f.u32()?), f.epoch()?);
         Ok((
@@ -266,12 +266,12 @@ fn pending_retained(fields: &mut Fields<'_>) -> Part<PendingRetained> {
     })
 }
 
-fn producers(fields: &mut Fields<'_>) -> Part<Producers> {
+fn producers(fields: &mut Fields<'_>, version: u32) -> Part<Producers> {
     let links = fields.list(|f| {
         f.option(|f| {
             Ok(Linked {
                 producer: producer(f)?,
-                high_water: f.u64()?,
+                progress: progress(f, version)?,
             })
         })
     })?;
@@ -280,7 +280,7 @@ fn producers(fields: &mut Fields<'_>) -> Part<Producers> {
         Ok((
             who,
             Unlinked {
-                high_water: f.u64()?,
+                progress: progress(f, version)?,
                 forget_at_ms: f.u64()?,
             },
         ))
@@ -288,6 +288,22 @@ fn producers(fields: &mut Fields<'_>) -> Part<Producers> {
     Ok(Producers {
         links,
         unlinked: unlinked.into_iter().collect(),
+    })
+}
+
+fn progress(fields: &mut Fields<'_>, version: u32) -> Part<producers::Progress> {
+    let high_water = fields.u64()?;
+    // Before version 2 nothing was sent again.
+    let refused = match version {
+        OLDEST_VERSION => Vec::new(),
+        _ => fields.list(Fields::u64)?,
+    };
+    if !refused.is_sorted() || refused.len() > REFUSED_NUMBERS {
+        return Err(SnapshotError::Damaged("numbers of refused publishes"));
+    }
+    Ok(producers::Progress {
+        high_water,
+        refused: refused.into(),
     })
 }
 

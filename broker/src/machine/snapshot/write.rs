@@ -2,7 +2,7 @@
 
 use super::super::mailbox::{Entry, Mailbox};
 use super::super::messages::Messages;
-use super::super::producers::Producers;
+use super::super::producers::{Producers, Progress};
 use super::super::retain::PendingRetained;
 use super::super::session::{Owner, Rare, Session};
 use super::super::shared::Queue;
@@ -181,16 +181,23 @@ fn producers(producers: &Producers, out: Out<'_>) -> io::Result<()> {
     put_list(&producers.links, out, |link, out| {
         put_option(link.as_ref(), out, |linked, out| {
             producer(linked.producer, out)?;
-            put_u64(linked.high_water, out)
+            progress(&linked.progress, out)
         })
     })?;
     put_u32(producers.unlinked.len() as u32, out)?;
     for (who, unlinked) in &producers.unlinked {
         producer(*who, out)?;
-        put_u64(unlinked.high_water, out)?;
+        progress(&unlinked.progress, out)?;
         put_u64(unlinked.forget_at_ms, out)?;
     }
     Ok(())
+}
+
+fn progress(progress: &Progress, out: Out<'_>) -> io::Result<()> {
+    put_u64(progress.high_water, out)?;
+    put_u32(progress.refused.len() as u32, out)?;
+    let mut refused = progress.refused.iter();
+    refused.try_for_each(|number| put_u64(*number, out))
 }
 
 fn producer(producer: Producer, out: Out<'_>) -> io::Result<()> {

@@ -148,7 +148,11 @@ fn packet_ids_come_round_and_are_never_in_use_twice() {
     world.complete(&a, &got[0]);
     let next = world.got(&a);
     assert_eq!(next.len(), 78);
-    assert_eq!(next[0].packet_id, Some(super::world::id(1_023)), "the one that was free");
+    assert_eq!(
+        next[0].packet_id,
+        Some(super::world::id(1_023)),
+        "the one that was free"
+    );
     assert_eq!(next[1].packet_id, got[0].packet_id);
     assert_eq!(next[1].payload, "1023");
 }

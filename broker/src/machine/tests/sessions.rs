@@ -274,23 +274,58 @@ fn a_link_down_detaches_its_sessions_only() {
 }
 
 #[test]
-fn a_new_reign_detaches_everybody_and_its_epochs_are_higher() {
+fn a_new_reign_detaches_nobody_and_its_epochs_are_higher() {
+    let mut world = World::new();
+    let a = world.connect("a");
+    world.subscribe(&a, "t", Q1);
+    world.enter(vec![Command::LeaderStart]);
+    assert_eq!(world.state.counters().attached, 1);
+    world.publish(&a, "t", "x", Q1);
+    assert_eq!(world.payloads(&a), ["x"]);
+    let again = world.connect("a");
+    assert!(again.session_present);
+    assert!(again.actor.epoch >= Epoch::first_of(2));
+    assert_eq!(
+        world.publish(&a, "t", "y", Q1),
+        None,
+        "the old epoch is fenced"
+    );
+    world.publish(&again, "t", "z", Q1);
+    assert_eq!(world.payloads(&again), ["x", "z"]);
+}
+
+#[test]
+fn a_link_that_is_given_to_a_later_life_detaches_the_sessions_of_the_one_before() {
     let mut world = World::new();
     let a = world.connect("a");
     world.subscribe(&a, "t", Q1);
     world.enter(vec![Command::LeaderStart]);
     world.link_up(LINK, 2);
     assert_eq!(world.state.counters().attached, 0);
-    let again = world.connect("a");
-    assert!(again.session_present);
-    assert!(again.actor.epoch >= Epoch::first_of(2));
-    assert_eq!(
-        world.publish(&a, "t", "x", Q1),
-        None,
-        "the old epoch is fenced"
-    );
-    world.publish(&again, "t", "y", Q1);
-    assert_eq!(world.payloads(&again), ["y"]);
+    assert!(world.connect("a").session_present);
+}
+
+#[test]
+fn a_claim_that_waits_for_a_kick_is_attached_by_the_next_reign() {
+    let mut world = World::new();
+    world.connect("a");
+    let handle = world.claim(LINK, claim("a"));
+    assert!(world.claimed(LINK, handle).is_none());
+    world.enter(vec![Command::LeaderStart]);
+    assert!(world.claimed(LINK, handle).is_some());
+}
+
+#[test]
+fn a_second_disconnect_of_a_connection_changes_nothing() {
+    let mut world = World::new();
+    let watcher = world.connect("watcher");
+    world.subscribe(&watcher, "wills", Q1);
+    let will = Some(Box::new(super::world::will("wills", 5)));
+    let a = world.connect_with(LINK, Claim { will, ..claim("a") });
+    world.disconnect(&a);
+    world.disconnect_with(&a, cluster::frame::WillFate::Dropped);
+    world.pass_s(5);
+    assert_eq!(world.payloads(&watcher), ["will"]);
 }
 
 #[test]

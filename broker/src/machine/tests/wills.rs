@@ -123,7 +123,7 @@ fn a_kept_will_is_dropped_when_the_client_comes_back() {
 }
 
 #[test]
-fn a_crash_counts_as_a_lost_connection_and_a_due_will_is_asked_for_again() {
+fn a_later_life_of_a_node_ends_its_connections_and_a_due_will_is_asked_for_again() {
     let (mut world, _, _) = watched(0, u32::MAX);
     world.enter(vec![Command::LeaderStart]);
     world.link_up(LinkNo(0), 2);

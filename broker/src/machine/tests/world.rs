@@ -235,6 +235,10 @@ impl World {
                         at,
                     });
                 }
+                LeaderEffect::ClaimOpen { actor } => self.asked.push(Command::Attach {
+                    actor: Some(actor),
+                    if_free: false,
+                }),
                 LeaderEffect::PagesLeft { actor } => self.asked.push(Command::Page { actor }),
                 LeaderEffect::SegmentFree(segment) => {
                     assert!(!self.state.live_segments().contains(&segment));

@@ -1,0 +1,268 @@
+//! Links that come and go while the group runs.
+//!
+//! Whoever carries a link (a server of TCP connections) says so through a small bag that the next turn takes; the
+//! machine belongs to that turn.
+
+use super::bodies::{Reads, drop_unwindowed, frame_bytes, resolve};
+use super::{Group, GroupWaker};
+use crate::command::Producer;
+use crate::leader::LinkRefused;
+use crate::log::LogError;
+use cluster::frame::{FromGroup, ToGroup};
+use cluster::ids::LinkNo;
+use cluster::mailbag::Mailbag;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The group's end of a link.
+pub struct LinkEnd {
+    /// Who is at the other end.
+    pub producer: Producer,
+    /// Frames for the group.
+    pub to_group: Arc<Mailbag<ToGroup>>,
+    /// Frames for the proxy shard.
+    pub from_group: Arc<Mailbag<FromGroup>>,
+}
+
+/// A link session that is up, until it is given back with [`GroupLinks::link_lost`].
+#[must_use = "the session is over when the ticket is given back"]
+#[derive(Debug, PartialEq, Eq)]
+pub struct LinkTicket {
+    /// The reign of the group's leader.
+    pub reign: u32,
+    /// Whether the group knew the producer's link: its connections may go on.
+    pub known: bool,
+    link: LinkNo,
+    session: u64,
+}
+
+/// Lets links come and go. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct GroupLinks(pub(super) GroupWaker);
+
+impl GroupLinks {
+    /// A link session of `producer` begins, which is in another process; an earlier one of the same producer is over.
+    ///
+    /// The group takes `to_group` from now on, whose first frame must be [`ToGroup::Resume`] and whose numbered
+    /// frames must follow a [`ToGroup::Number`], and sends to `from_group` in units that end with
+    /// [`FromGroup::Done`]. The bags must wake the group as the waker of the opened group does.
+    ///
+    /// Waits for one turn of the group; not to be called from a bag's wake function, which may be part of a turn.
+    pub fn link_up(
+        &self,
+        producer: Producer,
+        to_group: Arc<Mailbag<ToGroup>>,
+        from_group: Arc<Mailbag<FromGroup>>,
+    ) -> Result<LinkTicket, LinkRefused> {
+        let end = LinkEnd {
+            producer,
+            to_group,
+            from_group,
+        };
+        let (reply, answer) = sync_channel(1);
+        self.0.controls().push(Control::Up { end, reply });
+        self.0.wake();
+        // The group drops what it has not answered when it ends.
+        answer.recv().unwrap_or(Err(LinkRefused::Ended))
+    }
+
+    /// The session is over. Frames that are in its bag are taken all the same, if the group takes any now; those
+    /// that are not come again with the producer's next session.
+    pub fn link_lost(&self, ticket: LinkTicket) {
+        self.0.controls().push(Control::Lost(ticket));
+        self.0.wake();
+    }
+}
+
+/// News of links, for the next turn. Holds at most one `Up` for each thread that waits for its answer, and one `Lost`
+/// for each session that was up, so it needs no limit of its own.
+#[derive(Default)]
+pub(super) struct Controls {
+    queue: Mutex<Option<Vec<Control>>>,
+    any: AtomicBool,
+}
+
+pub(super) enum Control {
+    Up {
+        end: LinkEnd,
+        reply: SyncSender<Result<LinkTicket, LinkRefused>>,
+    },
+    Lost(LinkTicket),
+}
+
+impl Controls {
+    /// From now on there is somebody to take what is pushed.
+    pub(super) fn open(&self) {
+        *self.lock() = Some(Vec::new());
+    }
+
+    /// Nobody takes anything any more; who waits for an answer gets none.
+    pub(super) fn close(&self) {
+        *self.lock() = None;
+    }
+
+    fn push(&self, control: Control) {
+        if let Some(queue) = &mut *self.lock() {
+            queue.push(control);
+            self.any.store(true, Ordering::Release);
+        }
+    }
+
+    fn take(&self) -> Vec<Control> {
+        if !self.any.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let mut queue = self.lock();
+        self.any.store(false, Ordering::Release);
+        queue.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<Control>>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The bags of a link that is up.
+pub(super) struct Bags {
+    to_group: Arc<Mailbag<ToGroup>>,
+    from_group: Arc<Mailbag<FromGroup>>,
+    /// Which session of the link; 0 for one within the process.
+    session: u64,
+}
+
+impl Bags {
+    pub(super) fn of_process(end: LinkEnd) -> Self {
+        Self {
+            to_group: end.to_group,
+            from_group: end.from_group,
+            session: 0,
+        }
+    }
+}
+
+impl Group {
+    pub(super) fn put_bags(&mut self, link: LinkNo, bags: Bags) {
+        let at = usize::from(link.0);
+        if at >= self.links.len() {
+            self.links.resize_with(at + 1, || None);
+        }
+        self.links[at] = Some(bags);
+    }
+
+    pub(super) fn take_controls(&mut self, controls: &Controls) {
+        for control in controls.take() {
+            match control {
+                Control::Up { end, reply } => {
+                    let result = self.session_up(end);
+                    // Who asked waits; if its thread is gone all the same, the lease ends the link.
+                    let _gone = reply.send(result);
+                }
+                Control::Lost(ticket) => self.session_lost(&ticket),
+            }
+        }
+    }
+
+    fn session_up(&mut self, end: LinkEnd) -> Result<LinkTicket, LinkRefused> {
+        let (link, known) = self.leader.session_up(end.producer)?;
+        self.sessions += 1;
+        let session = self.sessions;
+        let bags = Bags {
+            session,
+            ..Bags::of_process(end)
+        };
+        self.put_bags(link, bags);
+        Ok(LinkTicket {
+            reign: self.leader.state().reign(),
+            known,
+            link,
+            session,
+        })
+    }
+
+    fn session_lost(&mut self, ticket: &LinkTicket) {
+        let Some(place) = self.links.get_mut(usize::from(ticket.link.0)) else {
+            return;
+        };
+        // A later session of the producer may have taken its place.
+        if place.as_ref().map(|bags| bags.session) == Some(ticket.session) {
+            *place = None;
+            self.leader.session_lost(ticket.link);
+        }
+    }
+
+    /// Every link is told that the group is up, so that its sender need not wake it.
+    pub(super) fn links_awake(&self) {
+        let links = self.links.iter().flatten();
+        links.for_each(|link| link.to_group.awake());
+    }
+
+    /// Whether no link has brought anything that would be taken now. Links that bring something from then on bring
+    /// news of it too; one that may not be taken from yet is looked at again when the log has got further.
+    pub(super) fn links_are_quiet(&self) -> bool {
+        // All of them, so that each link is told.
+        let mut quiet = true;
+        for (at, link) in self.links.iter().enumerate() {
+            let Some(link) = link else { continue };
+            if self.leader.is_ready(LinkNo(at as u16)) {
+                quiet &= link.to_group.prepare_sleep();
+            }
+        }
+        quiet
+    }
+
+    pub(super) fn take_frames(&mut self) {
+        if self.is_behind() {
+            return;
+        }
+        for (at, link) in self.links.iter().enumerate() {
+            let number = LinkNo(at as u16);
+            let Some(link) = link else { continue };
+            if !self.leader.is_ready(number) {
+                continue;
+            }
+            link.to_group.take(&mut self.frames);
+            for frame in self.frames.drain(..) {
+                self.leader.frame(number, frame);
+            }
+        }
+    }
+
+    /// `false`: a body has to be read from disk first, so all frames stay where they are.
+    pub(super) fn send_frames(&mut self, reads: Reads) -> Result<bool, LogError> {
+        self.leader.end_units();
+        self.drop_undeliverable();
+        let effects = self.leader.effects();
+        if effects.stored {
+            for frames in &mut effects.links {
+                if !resolve(&self.log, frames, reads)? {
+                    return Ok(false);
+                }
+            }
+            effects.stored = false;
+        }
+        for (frames, link) in effects.links.iter_mut().zip(&self.links) {
+            let Some(link) = link else { continue };
+            if link.from_group.is_full() {
+                self.dropped += drop_unwindowed(frames);
+            }
+            let bytes = frames.iter().map(frame_bytes).sum();
+            link.from_group.send(frames, bytes);
+        }
+        Ok(true)
+    }
+
+    /// What is for links without a session goes: deliveries with a packet id are in mailboxes, answers come again.
+    fn drop_undeliverable(&mut self) {
+        for at in 0..self.leader.effects().links.len() {
+            let is_live = self.leader.is_live(LinkNo(at as u16));
+            let has_bags = matches!(self.links.get(at), Some(Some(_)));
+            if is_live && has_bags {
+                continue;
+            }
+            let frames = &mut self.leader.effects().links[at];
+            self.dropped_unlinked += drop_unwindowed(frames);
+            frames.clear();
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What a producer's new link session finds of its connections.
+
+use super::effects::Effects;
+use super::session::Owner;
+use super::state::State;
+use crate::command::Producer;
+use cluster::frame::{FromGroup, Reattach};
+use cluster::ids::{Actor, Handle, LinkNo};
+use protocol::ReasonCode;
+use std::collections::HashSet;
+
+impl State {
+    /// A connection goes on over a new link session: it gets what it has not had. One that owns nothing any more is
+    /// to be closed.
+    ///
+    /// Changes nothing that a replica must agree on.
+    pub fn resume(&mut self, link: LinkNo, reattach: &Reattach, out: &mut Effects) {
+        let Reattach {
+            actor,
+            handle,
+            last,
+        } = *reattach;
+        let owns = self.clients.get(actor.client).is_some_and(|session| {
+            session.epoch == actor.epoch && session.attached() == Some((link, handle))
+        });
+        if owns {
+            self.send_missed(actor.client, last, out);
+        } else {
+            let reason = ReasonCode::SessionTakenOver;
+            out.send(link, FromGroup::Kick { handle, reason });
+        }
+    }
+
+    /// Connections of a link that are attached and that a new session of it did not list: whether they have had their
+    /// `Claimed` is not known, so it comes again, and their window with it. Where a connection is over by now, its
+    /// proxy says so.
+    ///
+    /// Changes nothing that a replica must agree on.
+    pub fn claimed_again(&mut self, link: LinkNo, listed: &HashSet<Handle>, out: &mut Effects) {
+        let on_link = |owner: Owner| match owner {
+            Owner::Attached { link: at, handle } if at == link => Some(handle),
+            _ => None,
+        };
+        let unlisted: Vec<(Actor, Handle, bool)> = self
+            .clients
+            .iter()
+            .filter_map(|(client, session)| {
+                let handle = on_link(session.owner).filter(|handle| !listed.contains(handle))?;
+                let epoch = session.epoch;
+                Some((Actor { client, epoch }, handle, session.resumed))
+            })
+            .collect();
+        for (actor, handle, session_present) in unlisted {
+            self.answer_claim(actor, link, handle, session_present, out);
+        }
+    }
+
+    /// Producers with a link, in the order of its numbers.
+    pub fn links(&self) -> impl Iterator<Item = (LinkNo, Producer)> + '_ {
+        let links = self.producers.links.iter().enumerate();
+        links.filter_map(|(n, linked)| Some((LinkNo(n as u16), linked.as_ref()?.producer)))
+    }
+
+    /// Number of the last applied command of a link; 0 if nobody has it.
+    pub fn high_water_of_link(&self, link: LinkNo) -> u64 {
+        let linked = self.producers.linked(link);
+        linked.map_or(0, |linked| linked.progress.high_water)
+    }
+
+    /// Number of the last applied command of a producer; 0 if it is not known.
+    pub fn high_water(&self, producer: &Producer) -> u64 {
+        self.producers.high_water(producer)
+    }
+
+    /// Whether a producer has the link, as far as entries have been applied.
+    pub fn is_linked(&self, link: LinkNo) -> bool {
+        self.producers.linked(link).is_some()
+    }
+
+    /// How often the group's leader has started.
+    pub fn reign(&self) -> u32 {
+        self.reign
+    }
+}
