@@ -11,6 +11,7 @@ use redis::{
 };
 
 use super::config::{Place, RedisConfig, RedisMode};
+use super::key;
 use crate::limits::CLUSTER_RETRIES;
 
 /// A connection; clones share it.
@@ -25,10 +26,11 @@ pub(super) enum Connection {
 impl Connection {
     /// Sends a command and waits for its answer, at most the response time-out.
     pub(super) async fn ask(&mut self, command: &Cmd) -> RedisResult<Value> {
-        match self {
+        let answer = match self {
             Self::Server(server) => server.req_packed_command(command).await,
             Self::Cluster(cluster) => cluster.req_packed_command(command).await,
-        }
+        };
+        answer?.extract_error()
     }
 }
 
@@ -47,7 +49,7 @@ impl Opener {
         Self { place, config }
     }
 
-    /// Opens a connection and makes sure that it answers.
+    /// Opens a connection and makes sure that records can be read over it.
     pub(super) async fn open(&self) -> RedisResult<Connection> {
         // One for each address that may have to be tried, and one for the server they name.
         let attempts = self.place.nodes.len() as u32 + 1;
@@ -56,9 +58,10 @@ impl Opener {
             let mut connection = match self.place.mode {
                 RedisMode::Single => self.single().await?,
                 RedisMode::Sentinel => self.master().await?,
-                RedisMode::Cluster => self.cluster().await?,
+                // It has asked a node for the slots; any other node may be away.
+                RedisMode::Cluster => return self.cluster().await,
             };
-            connection.ask(&redis::cmd("PING")).await?;
+            connection.ask(&read_nothing()).await?;
             Ok(connection)
         };
         match tokio::time::timeout(longest, opening).await {
@@ -135,6 +138,13 @@ impl Opener {
     }
 }
 
+/// Reads as a load does: a server that is loading, or wants a login, or forbids it, says so.
+fn read_nothing() -> Cmd {
+    let mut command = redis::cmd("HGETALL");
+    command.arg(key::of(""));
+    command
+}
+
 /// What an error means for what was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meaning {
@@ -148,7 +158,7 @@ pub(super) enum Meaning {
 pub(super) fn meaning(error: &RedisError) -> Meaning {
     use ServerErrorKind as Server;
     match error.kind() {
-        ErrorKind::UnexpectedReturnType | ErrorKind::Client => Meaning::Refused,
+        ErrorKind::UnexpectedReturnType | ErrorKind::Parse | ErrorKind::Client => Meaning::Refused,
         ErrorKind::Server(Server::ResponseError | Server::ExecAbort | Server::CrossSlot) => {
             Meaning::Refused
         }

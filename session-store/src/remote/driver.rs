@@ -19,7 +19,7 @@ use super::stats::{count, set};
 use crate::limits::{
     COUNT_TIME_MS_MAX, LOST_MAX, OPERATION_TIME_MS_MAX, PROBES, REFUSALS_LOGGED_EVERY_MS,
 };
-use crate::{Record, Write};
+use crate::{Record, StoreError, Write};
 
 /// A write that was answered, or was not.
 struct Sent {
@@ -163,7 +163,6 @@ impl Driver {
         } else {
             outbox.failed(&sent.client_id, parked);
         }
-        self.shared.show(&outbox);
         let none_parked = outbox.parked_len() == 0;
         drop(outbox);
         match sent.result {
@@ -178,6 +177,8 @@ impl Driver {
         if passed && (probed.is_some() || none_parked || !self.in_cluster()) {
             self.well();
         }
+        // Last: whoever waits for the end of it sees all the figures.
+        self.shared.show(&self.shared.outbox());
     }
 
     fn count_change(&self, is_save: bool, changed: Changed, again: bool) {
@@ -300,10 +301,16 @@ impl Driver {
 
     fn take(&mut self, question: Question) {
         // While it is known that no answer will come in time, nobody needs to wait for it.
-        if let (Question::Load { wait, .. }, Some(trouble)) = (&question, self.health.trouble())
+        if let (
+            Question::Load {
+                wait, client_id, ..
+            },
+            Some(trouble),
+        ) = (&question, self.health.trouble())
             && trouble.since.elapsed() > *wait
+            && self.shared.outbox().newest(client_id).is_none()
         {
-            let why = crate::StoreError::Unavailable(trouble.why.clone());
+            let why = StoreError::Unavailable(trouble.why.clone());
             self.shared.answered(question.byte_len());
             count(&self.shared.stats.loads);
             count(&self.shared.stats.loads_late);

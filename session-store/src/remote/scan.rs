@@ -154,7 +154,10 @@ async fn ask_master(
     let host = host.to_owned();
     let route = RoutingInfo::SingleNode(SingleNodeRoutingInfo::ByAddress { host, port });
     match connection {
-        Connection::Cluster(cluster) => cluster.route_command(command, route).await,
+        Connection::Cluster(cluster) => {
+            let answer = cluster.route_command(command, route).await;
+            answer?.extract_error()
+        }
         Connection::Server(_) => connection.ask(&command).await,
     }
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 
 use super::outbox::{Offered, Outbox};
@@ -80,18 +81,19 @@ impl Shared {
         let bytes = question.byte_len();
         let open = self.questions_open.fetch_add(1, Ordering::Relaxed) + 1;
         let total = self.question_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let refused = if open > QUESTIONS_MAX || total > QUESTION_BYTES_MAX {
-            question
+        let full = || StoreError::Unavailable(format!("{open} questions are open already"));
+        let (refused, why) = if open > QUESTIONS_MAX || total > QUESTION_BYTES_MAX {
+            (question, full())
         } else {
             match self.questions.try_send(question) {
                 Ok(()) => return,
-                Err(error) => error.into_inner(),
+                Err(TrySendError::Full(question)) => (question, full()),
+                Err(TrySendError::Closed(question)) => (question, closed()),
             }
         };
         self.answered(bytes);
-        count(&self.stats.loads_refused_full);
-        let why = format!("{open} questions are open already");
-        refused.refuse(&StoreError::Unavailable(why));
+        count(&self.stats.questions_refused);
+        refused.refuse(&why);
     }
 
     /// A question of this size is answered.

@@ -54,8 +54,8 @@ stats! {
     loads,
     /// Records that did not come in time.
     loads_late,
-    /// Records not asked for because too many questions are open.
-    loads_refused_full,
+    /// Loads and other questions refused because too many are open.
+    questions_refused,
     /// Records and keys in Redis that cannot be read.
     malformed,
     /// Scripts given to Redis again because it had forgotten them.

@@ -1,6 +1,8 @@
 //! What the tests share.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub(crate) mod server;
+
 use std::future::Future;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
