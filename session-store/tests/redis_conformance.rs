@@ -16,7 +16,7 @@ fn on_one_server() {
 
 #[test]
 fn on_a_cluster() {
-    let servers = cluster();
+    let servers = cluster(&[]);
     block_on(conformance::suite(async || {
         for server in &servers {
             server.ask::<()>(&["FLUSHALL"]);

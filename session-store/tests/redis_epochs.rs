@@ -34,17 +34,16 @@ fn the_highest_epoch_stands_among_many_writers() {
             scope.spawn(move || {
                 let store = server.store();
                 start.wait();
-                for round in 0..EPOCHS {
-                    for number in 0..CLIENTS {
-                        // Each writer has epochs of its own, in an order of its own.
-                        let epoch = (round * 7 + number) % EPOCHS * WRITERS + writer;
-                        // Through the outbox, and past it.
-                        let record = device(number, epoch);
-                        if round % 2 == 0 {
-                            store.write(&save(&record)).expect("room");
-                        } else {
-                            block_on(store.save(&record)).expect("a save succeeds");
-                        }
+                for step in 0..EPOCHS * CLIENTS {
+                    let (round, number) = (step / CLIENTS, step % CLIENTS);
+                    // Each writer has epochs of its own, in an order of its own.
+                    let epoch = (round * 7 + number) % EPOCHS * WRITERS + writer;
+                    let record = device(number, epoch);
+                    // Through the outbox, and past it.
+                    if round % 2 == 0 {
+                        store.write(&save(&record)).expect("room");
+                    } else {
+                        block_on(store.save(&record)).expect("a save succeeds");
                     }
                 }
                 assert_eq!(store.close(PATIENCE), 0);

@@ -237,25 +237,22 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime.expect("a runtime").block_on(future)
 }
 
-/// A Redis Cluster of three masters.
-pub(crate) fn cluster() -> Vec<Server> {
+/// A Redis Cluster of three masters, started with further arguments.
+pub(crate) fn cluster(arguments: &[&str]) -> Vec<Server> {
     let servers: Vec<_> = (0..3)
         .map(|_| {
-            let folder = tempfile::tempdir().expect("a folder");
             let bus = free_port().to_string();
-            Server::start_with(folder, |_| {
-                let arguments = [
-                    "--cluster-enabled",
-                    "yes",
-                    "--cluster-port",
-                    &bus,
-                    "--cluster-node-timeout",
-                    "1000",
-                    "--cluster-require-full-coverage",
-                    "no",
-                ];
-                arguments.map(str::to_owned).into()
-            })
+            let cluster = [
+                "--cluster-enabled",
+                "yes",
+                "--cluster-port",
+                &bus,
+                "--cluster-node-timeout",
+                "1000",
+                "--cluster-require-full-coverage",
+                "no",
+            ];
+            Server::start(&[&cluster, arguments].concat())
         })
         .collect();
     let mut command = Command::new(program("redis-cli"));
