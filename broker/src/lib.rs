@@ -5,6 +5,7 @@ pub mod command_codec;
 pub mod group;
 pub mod leader;
 pub mod limits;
+pub mod link_server;
 pub mod log;
 pub mod machine;
 mod open;

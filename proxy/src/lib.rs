@@ -7,6 +7,7 @@ pub mod auth;
 pub mod counters;
 pub mod limits;
 pub mod link;
+pub mod link_client;
 mod proxy_protocol;
 pub mod records;
 pub mod session;

@@ -1,0 +1,294 @@
+//! One link with its bags, and the connection it has at the time.
+
+use super::addresses::Addresses;
+use super::counters::LinkCounters;
+use super::limits::{READS_PER_TURN, REPEAT_EVERY};
+use crate::link::GroupLink;
+use cluster::frame::{FromGroup, ToGroup};
+use cluster::link::{LinkError, ProducerLink};
+use cluster::wire::Nonce;
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+use std::io::{self, Read as _, Write as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What the thread keeps for all links.
+pub(super) struct Scratch {
+    block: Box<[u8]>,
+    to_group: Vec<ToGroup>,
+    from_group: Vec<FromGroup>,
+}
+
+impl Scratch {
+    pub(super) fn new(read_bytes: usize) -> Self {
+        Self {
+            block: vec![0; read_bytes].into_boxed_slice(),
+            to_group: Vec::new(),
+            from_group: Vec::new(),
+        }
+    }
+}
+
+pub(super) struct Carrier {
+    token: Token,
+    link: ProducerLink,
+    bags: Arc<GroupLink>,
+    connection: Option<Connection>,
+    counters: Arc<LinkCounters>,
+    /// What went wrong last, and when that was in the log.
+    trouble: Option<(LinkError, Instant)>,
+}
+
+struct Connection {
+    socket: TcpStream,
+    peer: SocketAddr,
+    /// The kernel has made the connection.
+    made: bool,
+    readable: bool,
+    /// The socket takes no more for now.
+    blocked: bool,
+}
+
+impl Carrier {
+    pub(super) fn new(token: Token, link: ProducerLink, bags: Arc<GroupLink>) -> Self {
+        Self {
+            token,
+            link,
+            bags,
+            connection: None,
+            counters: Arc::default(),
+            trouble: None,
+        }
+    }
+
+    pub(super) fn counters(&self) -> Arc<LinkCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Whether the group has stored everything that the shard has brought.
+    pub(super) fn is_settled(&self) -> bool {
+        self.link.figures().kept_frames == 0
+            && self.link.outgoing().is_empty()
+            && self.bags.to_group.is_empty()
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.link.deadline()
+    }
+
+    pub(super) fn take_event(&mut self, event: &Event) {
+        if let Some(connection) = &mut self.connection {
+            connection.readable |=
+                event.is_readable() || event.is_read_closed() || event.is_error();
+            connection.blocked &= !event.is_writable();
+        }
+    }
+
+    /// Whether nothing can be done before an event; from then on the bags wake the client.
+    pub(super) fn is_quiet(&mut self, now: Instant) -> bool {
+        let reads = self.listen_for_room(now);
+        let readable = self
+            .connection
+            .as_ref()
+            .is_some_and(|c| c.readable && c.made);
+        self.listen_to_shard() && !(reads && readable)
+    }
+
+    /// Everything that can be done for the link now.
+    pub(super) fn turn(
+        &mut self,
+        now: Instant,
+        registry: &Registry,
+        addresses: &mut Addresses,
+        scratch: &mut Scratch,
+    ) {
+        self.bags.to_group.awake();
+        if self.link.wants_connection(now) {
+            self.connect(now, registry, addresses);
+        }
+        let result = self
+            .see_connection(now)
+            .and_then(|()| self.read(now, scratch))
+            .and_then(|()| {
+                self.take_resume();
+                self.write(now, scratch)
+            })
+            .and_then(|()| self.link.tick(now))
+            // A heartbeat may have become due.
+            .and_then(|()| self.write(now, scratch));
+        if let Err(error) = result {
+            self.lose(now, registry, addresses, error);
+        }
+        self.counters.take(self.link.is_up(), &self.link.figures());
+    }
+
+    fn connect(&mut self, now: Instant, registry: &Registry, addresses: &mut Addresses) {
+        self.link.connecting(now);
+        match self.dial(registry, addresses) {
+            Ok(connection) => self.connection = Some(connection),
+            Err(error) => self.lose(now, registry, addresses, LinkError::Io(error.kind())),
+        }
+    }
+
+    fn dial(&self, registry: &Registry, addresses: &mut Addresses) -> io::Result<Connection> {
+        let peer = addresses.next().ok_or(io::ErrorKind::HostUnreachable)?;
+        let mut socket = TcpStream::connect(peer)?;
+        let both = Interest::READABLE | Interest::WRITABLE;
+        registry.register(&mut socket, self.token, both)?;
+        Ok(Connection {
+            socket,
+            peer,
+            made: false,
+            readable: false,
+            blocked: true,
+        })
+    }
+
+    /// Finds out whether a connection is made by now.
+    fn see_connection(&mut self, now: Instant) -> Result<(), LinkError> {
+        let Some(connection) = self.connection.as_mut().filter(|c| !c.made) else {
+            return Ok(());
+        };
+        let socket = &connection.socket;
+        if let Some(error) = socket.take_error().map_err(|e| LinkError::Io(e.kind()))? {
+            return Err(LinkError::Io(error.kind()));
+        }
+        match socket.peer_addr() {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => return Ok(()),
+            Err(error) => return Err(LinkError::Io(error.kind())),
+        }
+        let prepared = socket.set_nodelay(true).and_then(|()| {
+            let mut nonce = Nonce::default();
+            getrandom::fill(&mut nonce)?;
+            Ok(nonce)
+        });
+        let nonce = prepared.map_err(|error| LinkError::Io(error.kind()))?;
+        connection.made = true;
+        connection.blocked = false;
+        connection.readable = true;
+        self.link.connected(now, nonce);
+        Ok(())
+    }
+
+    /// Reads what has come, a bounded amount, and hands frames to the shard.
+    fn read(&mut self, now: Instant, scratch: &mut Scratch) -> Result<(), LinkError> {
+        for _ in 0..READS_PER_TURN {
+            if self.bags.to_shard.is_full() {
+                return Ok(());
+            }
+            let Some(connection) = self.connection.as_mut().filter(|c| c.readable && c.made) else {
+                return Ok(());
+            };
+            let read = match connection.socket.read(&mut scratch.block) {
+                Ok(0) => return Err(LinkError::Closed),
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    connection.readable = false;
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(LinkError::Io(error.kind())),
+            };
+            let frames = &mut scratch.from_group;
+            let result = self.link.received(now, &scratch.block[..read], frames);
+            // What was handed over before an error is in whole units and counts.
+            let frame_bytes = result.as_ref().map_or(0, |received| received.frame_bytes);
+            let bytes = frame_bytes + frames.len() * size_of::<FromGroup>();
+            self.bags.to_shard.send(frames, bytes);
+            if let Some(terms) = result?.welcomed {
+                let peer = connection.peer;
+                let (reign, known) = (terms.reign, terms.known);
+                tracing::info!(shard = self.token.0, broker = %peer, reign, known, "link session begins");
+                self.trouble = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// The shard's `Resume` goes before everything else in the bag.
+    fn take_resume(&mut self) {
+        let is_resume = |frame: &ToGroup| matches!(frame, ToGroup::Resume(_));
+        while self.link.wants_resume()
+            && let Some(resume) = self.bags.to_group.extract(is_resume)
+        {
+            self.link.frames(&mut vec![resume]);
+        }
+    }
+
+    /// Takes what the shard has brought and sends it, as far as the socket takes it.
+    fn write(&mut self, now: Instant, scratch: &mut Scratch) -> Result<(), LinkError> {
+        loop {
+            if self.link.takes_frames() {
+                self.bags.to_group.take(&mut scratch.to_group);
+                self.link.frames(&mut scratch.to_group);
+            }
+            let Some(connection) = self.connection.as_mut().filter(|c| !c.blocked) else {
+                return Ok(());
+            };
+            if self.link.outgoing().is_empty() {
+                return Ok(());
+            }
+            match connection.socket.write(self.link.outgoing()) {
+                Ok(0) => return Err(LinkError::Closed),
+                Ok(written) => self.link.written(now, written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    connection.blocked = true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(LinkError::Io(error.kind())),
+            }
+        }
+    }
+
+    fn lose(&mut self, now: Instant, registry: &Registry, addresses: &Addresses, error: LinkError) {
+        let peer = self.connection.as_ref().map(|connection| connection.peer);
+        if let Some(mut connection) = self.connection.take()
+            && let Err(error) = registry.deregister(&mut connection.socket)
+        {
+            tracing::debug!(%error, "a connection was not registered");
+        }
+        self.link.lost(now, &error);
+        addresses.refresh();
+        let counters = &self.counters;
+        counters.losses.add(1);
+        counters
+            .refusals
+            .add(u64::from(matches!(error, LinkError::Refused(_))));
+        counters
+            .protocol_errors
+            .add(u64::from(matches!(error, LinkError::Wire(_))));
+        let said = self.trouble.take();
+        let again = said.filter(|(last, at)| *last == error && now < *at + REPEAT_EVERY);
+        if again.is_none() {
+            let broker = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
+            tracing::warn!(shard = self.token.0, %broker, %error, "no link to the group; trying again");
+        }
+        self.trouble = again.or(Some((error, now)));
+    }
+
+    /// `true`: the bag of the shard has nothing that would be taken now, and wakes the client when it has.
+    fn listen_to_shard(&mut self) -> bool {
+        let bag = &self.bags.to_group;
+        if self.link.takes_frames() {
+            return bag.prepare_sleep();
+        }
+        if self.link.wants_resume() {
+            bag.listen();
+            let before = self.link.is_up();
+            self.take_resume();
+            return self.link.is_up() == before;
+        }
+        true
+    }
+
+    /// Whether the shard has room for more; if not, the client is woken when it has.
+    fn listen_for_room(&mut self, now: Instant) -> bool {
+        let full = self.bags.to_shard.is_full() && self.bags.to_shard.wait_for_room();
+        self.link.set_deaf(now, full);
+        !full
+    }
+}
