@@ -27,6 +27,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread::Thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// Between two slices of what the connections of a new link session have missed: time for others, and for the link.
+const RESUME_WAIT: Duration = Duration::from_millis(2);
+
 /// The group's stream in the node's log.
 pub const GROUP_STREAM: u16 = 0;
 
@@ -405,6 +408,9 @@ impl Group {
         // The log brings news whenever it gets further.
         if self.is_behind() {
             return IDLE_WAIT;
+        }
+        if self.leader.is_resuming() {
+            return RESUME_WAIT;
         }
         let wait = self.leader.wait_ms();
         wait.map_or(IDLE_WAIT, |ms| Duration::from_millis(ms).min(IDLE_WAIT))

@@ -127,6 +127,8 @@ impl Controls {
 pub(super) struct Bags {
     to_group: Arc<Mailbag<ToGroup>>,
     from_group: Arc<Mailbag<FromGroup>>,
+    /// Frames behind a `Resume` that were taken with it, before the link was ready for more.
+    rest: Vec<ToGroup>,
     /// Which session of the link; 0 for one within the process.
     session: u64,
 }
@@ -136,6 +138,7 @@ impl Bags {
         Self {
             to_group: end.to_group,
             from_group: end.from_group,
+            rest: Vec::new(),
             session: 0,
         }
     }
@@ -205,7 +208,7 @@ impl Group {
         for (at, link) in self.links.iter().enumerate() {
             let Some(link) = link else { continue };
             if self.leader.is_ready(LinkNo(at as u16)) {
-                quiet &= link.to_group.prepare_sleep();
+                quiet &= link.to_group.prepare_sleep() && link.rest.is_empty();
             }
         }
         quiet
@@ -215,22 +218,37 @@ impl Group {
         if self.is_behind() {
             return;
         }
-        for (at, link) in self.links.iter().enumerate() {
+        for (at, link) in self.links.iter_mut().enumerate() {
             let number = LinkNo(at as u16);
             let Some(link) = link else { continue };
             if !self.leader.is_ready(number) {
                 continue;
             }
-            link.to_group.take(&mut self.frames);
-            for frame in self.frames.drain(..) {
+            if link.rest.is_empty() {
+                link.to_group.take(&mut self.frames);
+            } else {
+                std::mem::swap(&mut link.rest, &mut self.frames);
+            }
+            let mut frames = self.frames.drain(..);
+            while let Some(frame) = frames.next() {
+                let begins_session = matches!(frame, ToGroup::Resume(_));
                 self.leader.frame(number, frame);
+                if begins_session && !self.leader.is_ready(number) {
+                    link.rest.extend(frames);
+                    break;
+                }
             }
         }
     }
 
     /// `false`: a body has to be read from disk first, so all frames stay where they are.
     pub(super) fn send_frames(&mut self, reads: Reads) -> Result<bool, LogError> {
-        self.leader.end_units();
+        let links = &self.links;
+        let is_full = |link: LinkNo| {
+            let bags = links.get(usize::from(link.0)).and_then(Option::as_ref);
+            bags.is_some_and(|bags| bags.from_group.is_full())
+        };
+        self.leader.end_units(is_full);
         self.drop_undeliverable();
         let effects = self.leader.effects();
         if effects.stored {

@@ -4,16 +4,21 @@
 //! with `Resume`. Before that nothing is sent to the link: deliveries stay in mailboxes, and a frame whose answer is
 //! lost comes again.
 //!
+//! What a session's connections have missed may be much, so it is sent a slice a turn. Until a connection's turn has
+//! come nothing else is sent to it, and until all have had theirs no frame is taken.
+//!
 //! Invariant: an answer to a frame is sent in the unit of the first `Done` that covers the frame. So an answer that
 //! has no log entry to wait for is held back while an earlier frame of its producer is on its way through the log.
 //! Invariant: when a `Resume` is taken, nothing of its producer is on its way through the log. Whether a frame that
 //! comes again has been dealt with is then a comparison of two numbers.
 
 use super::Leader;
+use super::catch_up::Missed;
 use crate::command::{Command, Producer};
 use cluster::frame::{FromGroup, Resume, ToGroup};
 use cluster::ids::{Handle, LinkNo};
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use protocol::{QoS, ReasonCode};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A producer without a link session is taken for dead after this long, in milliseconds of group time: its sessions
 /// are detached. Counted from the loss, or from the reign's start.
@@ -72,30 +77,36 @@ enum End {
 
 /// Volatile state of one producer's numbers.
 #[derive(Debug)]
-struct Remote {
-    session: Session,
+pub(super) struct Remote {
+    pub(super) session: Session,
     /// The highest number taken.
     taken: u64,
     /// The highest number given to the log.
     proposed: u64,
     /// Every frame up to here is dealt with, and its answer sent, held for this turn, or lost with a session.
     done: u64,
-    /// The number of the last frame in this session.
+    /// The number of the last frame in this session; 0 before a `Number`.
     seen: u64,
+    /// Whether this session has said a `Number`.
+    counts: bool,
     /// What comes now may have been sent in an earlier session.
     resent: bool,
     /// The last `Done` of this session.
     said: u64,
     /// What was dealt with without the log, and must not be answered before what is in it.
     held: VecDeque<Held>,
+    /// Connections that have not had what they missed.
+    pub(super) missed: BTreeMap<Handle, Missed>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Session {
+pub(super) enum Session {
     /// None; the lease ends then, in group time.
     Lost { until_ms: u64 },
     /// Up, and its `Resume` is not taken yet.
     Joining,
+    /// Its `Resume` is taken, and some connections have not had what they missed.
+    Resuming,
     /// Frames go both ways.
     Live,
 }
@@ -121,10 +132,12 @@ impl Remote {
             taken: high_water,
             proposed: high_water,
             done: high_water,
-            seen: high_water,
+            seen: 0,
+            counts: false,
             resent: false,
             said: 0,
             held: VecDeque::new(),
+            missed: BTreeMap::new(),
         }
     }
 
@@ -313,6 +326,7 @@ impl Leader {
             return;
         };
         remote.held.clear();
+        remote.missed.clear();
         if let Session::Lost { until_ms } = remote.session {
             self.links.leases.remove(&(until_ms, link));
         }
@@ -383,7 +397,7 @@ impl Leader {
             Some(End::Remote(remote)) => match remote.session {
                 Session::Live => true,
                 Session::Joining => remote.proposed <= self.state.high_water_of_link(link),
-                Session::Lost { .. } => false,
+                Session::Resuming | Session::Lost { .. } => false,
             },
             None => false,
         }
@@ -393,7 +407,9 @@ impl Leader {
     pub fn is_live(&self, link: LinkNo) -> bool {
         match self.links.get(link).map(|link| &link.end) {
             Some(End::Local { .. }) => true,
-            Some(End::Remote(remote)) => remote.session == Session::Live,
+            Some(End::Remote(remote)) => {
+                matches!(remote.session, Session::Resuming | Session::Live)
+            }
             None => false,
         }
     }
@@ -403,9 +419,19 @@ impl Leader {
         self.links.out_of_turn
     }
 
-    /// Before the effects of a turn are taken: adds to each live session's frames what is due now, and the `Done`
-    /// that ends the unit.
-    pub fn end_units(&mut self) {
+    /// Whether connections of some new session wait for what they missed, of which each turn sends some.
+    pub fn is_resuming(&self) -> bool {
+        let mut remote = self.links.remote.iter();
+        remote.any(|link| {
+            self.links
+                .get(*link)
+                .is_some_and(|link| matches!(&link.end, End::Remote(remote) if remote.session == Session::Resuming))
+        })
+    }
+
+    /// Before the effects of a turn are taken: adds to each session's frames what is due now, and the `Done` that ends
+    /// the unit. `is_full` says of a link whether it should not be given what connections have missed.
+    pub fn end_units(&mut self, is_full: impl Fn(LinkNo) -> bool) {
         for link in &self.links.remote {
             let applied = self.state.high_water_of_link(*link);
             let Some(Some(Link {
@@ -415,8 +441,11 @@ impl Leader {
             else {
                 continue;
             };
-            if remote.session != Session::Live {
+            if !matches!(remote.session, Session::Resuming | Session::Live) {
                 continue;
+            }
+            if remote.session == Session::Resuming {
+                remote.catch_up(*link, is_full(*link), &mut self.state, &mut self.out);
             }
             let frames = self.out.of_link(*link);
             remote.advance(applied, frames);
@@ -437,19 +466,25 @@ impl Leader {
             (Session::Joining, ToGroup::Resume(resume)) => self.resume(link, &resume),
             (Session::Live, ToGroup::Number { first, resent }) => {
                 remote.seen = first.saturating_sub(1);
+                remote.counts = true;
                 remote.resent = resent;
             }
-            (Session::Live, ToGroup::Resume(_)) | (Session::Joining | Session::Lost { .. }, _) => {
-                self.links.out_of_turn += 1;
+            (Session::Live | Session::Resuming, ToGroup::Publish(publish))
+                if publish.qos == QoS::AtMostOnce =>
+            {
+                self.fresh(link, ToGroup::Publish(publish), false);
             }
-            (Session::Live, frame) if !frame.is_numbered() => self.fresh(link, frame, false),
-            (Session::Live, frame) => self.numbered(link, frame),
+            (Session::Live, frame) if frame.is_numbered() && remote.counts => {
+                self.numbered(link, frame);
+            }
+            // What is numbered comes again, and with its number then.
+            _ => self.links.out_of_turn += 1,
         }
     }
 
     fn numbered(&mut self, link: LinkNo, frame: ToGroup) {
         let remote = self.links.remote(link).expect("just looked at");
-        remote.seen += 1;
+        remote.seen = remote.seen.saturating_add(1);
         let (number, resent) = (remote.seen, remote.resent);
         if number <= remote.taken {
             return self.state.answer_again(link, number, &frame, &mut self.out);
@@ -475,19 +510,24 @@ impl Leader {
     fn resume(&mut self, link: LinkNo, resume: &Resume) {
         let high_water = self.state.high_water_of_link(link);
         let remote = self.links.remote(link).expect("just looked at");
-        remote.session = Session::Live;
+        remote.session = Session::Resuming;
         remote.taken = remote.taken.max(high_water);
         remote.done = remote.taken;
-        remote.seen = remote.taken;
-        remote.resent = true;
+        remote.seen = 0;
+        remote.counts = false;
         remote.said = 0;
         // What this turn had for the link so far is of no session.
         self.out.of_link(link).clear();
-        let mut listed: HashSet<Handle> = HashSet::with_capacity(resume.sessions.len());
-        for reattach in &resume.sessions {
-            listed.insert(reattach.handle);
-            self.state.resume(link, reattach, &mut self.out);
+        let missed = &mut remote.missed;
+        for (actor, handle) in self.state.attached_on(link) {
+            missed.insert(handle, Missed::Claimed(actor));
         }
-        self.state.claimed_again(link, &listed, &mut self.out);
+        for (link, handle) in self.kicks.of_link(link) {
+            let reason = ReasonCode::SessionTakenOver;
+            self.out.send(link, FromGroup::Kick { handle, reason });
+        }
+        for reattach in &resume.sessions {
+            missed.insert(reattach.handle, Missed::Behind(*reattach));
+        }
     }
 }

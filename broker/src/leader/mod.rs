@@ -5,6 +5,7 @@
 //! client is an effect of applying a committed command; there is no other place that makes one, but
 //! for the publish that nobody needs stored.
 
+mod catch_up;
 pub mod clock;
 mod intake;
 mod kicks;

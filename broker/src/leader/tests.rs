@@ -1,5 +1,8 @@
 //! The leader with fake clocks and a log that is a counter.
 
+mod fleet;
+mod links;
+
 use super::intake::{ENTRY_BYTES_MAX, LAZY_MS_MAX};
 use super::*;
 use crate::command::Producer;

@@ -1,13 +1,11 @@
 //! What a producer's new link session finds of its connections.
 
 use super::effects::Effects;
-use super::session::Owner;
 use super::state::State;
 use crate::command::Producer;
 use cluster::frame::{FromGroup, Reattach};
 use cluster::ids::{Actor, Handle, LinkNo};
 use protocol::ReasonCode;
-use std::collections::HashSet;
 
 impl State {
     /// A connection goes on over a new link session: it gets what it has not had. One that owns nothing any more is
@@ -31,28 +29,31 @@ impl State {
         }
     }
 
-    /// Connections of a link that are attached and that a new session of it did not list: whether they have had their
-    /// `Claimed` is not known, so it comes again, and their window with it. Where a connection is over by now, its
-    /// proxy says so.
+    /// A connection of a link that is attached, and that a new session of the link did not list: whether it has had
+    /// its `Claimed` is not known, so it comes again, and the window with it. Where the connection is over by now,
+    /// its proxy says so. One that owns nothing any more is to be closed.
     ///
     /// Changes nothing that a replica must agree on.
-    pub fn claimed_again(&mut self, link: LinkNo, listed: &HashSet<Handle>, out: &mut Effects) {
-        let on_link = |owner: Owner| match owner {
-            Owner::Attached { link: at, handle } if at == link => Some(handle),
-            _ => None,
-        };
-        let unlisted: Vec<(Actor, Handle, bool)> = self
-            .clients
-            .iter()
-            .filter_map(|(client, session)| {
-                let handle = on_link(session.owner).filter(|handle| !listed.contains(handle))?;
-                let epoch = session.epoch;
-                Some((Actor { client, epoch }, handle, session.resumed))
-            })
-            .collect();
-        for (actor, handle, session_present) in unlisted {
+    pub fn claimed_again(&mut self, link: LinkNo, handle: Handle, actor: Actor, out: &mut Effects) {
+        let owned = self.clients.get(actor.client).filter(|session| {
+            session.epoch == actor.epoch && session.attached() == Some((link, handle))
+        });
+        if let Some(session) = owned {
+            let session_present = session.resumed;
             self.answer_claim(actor, link, handle, session_present, out);
+        } else {
+            let reason = ReasonCode::SessionTakenOver;
+            out.send(link, FromGroup::Kick { handle, reason });
         }
+    }
+
+    /// The attached connections of a link, in the order of the clients' numbers.
+    pub fn attached_on(&self, link: LinkNo) -> impl Iterator<Item = (Actor, Handle)> + '_ {
+        self.clients.iter().filter_map(move |(client, session)| {
+            let (at, handle) = session.attached()?;
+            let epoch = session.epoch;
+            (at == link).then_some((Actor { client, epoch }, handle))
+        })
     }
 
     /// Producers with a link, in the order of its numbers.
