@@ -260,10 +260,7 @@ impl Shard {
             .is_none_or(|at_s| now_s >= at_s + LOG_EVERY_S);
         if may_log && let Some(connection) = self.table.at(index) {
             self.refusals_logged_s = Some(now_s);
-            let layers = connection.layers.as_deref();
-            let peer = layers.and_then(|layers| layers.client);
-            let peer = peer.or_else(|| connection.socket.peer_addr().ok());
-            let peer = peer.map_or_else(|| "gone".to_owned(), |peer| peer.to_string());
+            let peer = connection.shown_address();
             tracing::warn!(%peer, %error, "refused a connection; the next {LOG_EVERY_S} s without a line");
         }
         self.end(index, end);

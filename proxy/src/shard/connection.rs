@@ -149,6 +149,12 @@ impl Connection {
         tls.is_some_and(TlsStream::is_handshaking)
     }
 
+    /// The client's address for people: by the load balancer, else by the socket.
+    pub(crate) fn shown_address(&self) -> String {
+        let address = address_of(&self.socket, self.layers.as_deref());
+        address.map_or_else(|| "gone".to_owned(), |address| address.to_string())
+    }
+
     /// Says that no more bytes will come: as TLS does, and as TCP does.
     pub(crate) fn finish_writing(&mut self) -> io::Result<()> {
         self.say_goodbye();
@@ -246,12 +252,16 @@ fn seal_all(
 
 /// The address behind a connection, and the names in the certificate it came with. `None`: the connection is gone.
 pub(crate) fn peer_of(socket: &TcpStream, layers: Option<&Layers>) -> Option<Peer> {
-    let client = layers.and_then(|layers| layers.client);
     let tls = layers.and_then(|layers| layers.tls.as_ref());
     Some(Peer {
-        address: client.or_else(|| socket.peer_addr().ok())?,
+        address: address_of(socket, layers)?,
         certificate: tls.and_then(TlsStream::certificate_names),
     })
+}
+
+fn address_of(socket: &TcpStream, layers: Option<&Layers>) -> Option<SocketAddr> {
+    let client = layers.and_then(|layers| layers.client);
+    client.or_else(|| socket.peer_addr().ok())
 }
 
 #[cfg(test)]

@@ -320,7 +320,8 @@ impl Shard {
         let Some(end) = connection.session.ended() else {
             return;
         };
-        tracing::debug!(client_id = connection.session.client_id(), %end, "connection ends");
+        let client_id = connection.session.client_id();
+        tracing::debug!(client_id, peer = %connection.shown_address(), %end, "connection ends");
         connection.unread = None;
         connection.heard_s = self.rules.now_s;
         mark(&mut connection.dirty, &mut self.dirty, index);

@@ -8,7 +8,7 @@ use super::names::CertificateNames;
 use crate::limits::{TLS_BLOCK_BYTES, TLS_READ_BYTES_MIN};
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic,
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
 };
 use rustls::{HandshakeKind, ServerConfig};
 use std::fmt;
@@ -164,7 +164,6 @@ impl TlsStream {
         plain: &mut Plain<'_>,
     ) -> Result<usize, rustls::Error> {
         let mut done = 0;
-        let mut first_error = None;
         loop {
             let UnbufferedStatus { discard, state } =
                 self.tls.process_tls_records(&mut records[done..]);
@@ -175,24 +174,33 @@ impl TlsStream {
                         plain.put(record?.payload);
                     }
                 }
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    self.sealed.append(&mut |into| match data.encode(into) {
-                        Err(EncodeError::InsufficientSize(size)) => Err(size.required_size),
-                        written => Ok(written.unwrap_or(0)),
-                    });
-                }
+                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, &mut self.sealed),
                 // What was encoded is in our hands, and leaves in order.
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
                 Ok(ConnectionState::PeerClosed) => self.peer_closed = true,
-                Ok(ConnectionState::WriteTraffic(mut traffic)) if first_error.is_none() => {
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                     match std::mem::replace(&mut then, Then::Nothing) {
                         Then::Nothing => return Ok(done),
                         then => write(then, &mut traffic, &mut self.sealed)?,
                     }
                 }
-                // The alert that goes with an error comes out after it.
-                Err(error) if first_error.is_none() => first_error = Some(error),
-                _ => return first_error.map_or(Ok(done), Err),
+                Ok(_) => return Ok(done),
+                Err(error) => {
+                    self.take_alert(&mut records[done..]);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Takes what an error has left to be sent, its alert at the end. rustls must not see the records that follow: it
+    /// would fail on them a second time, and takes that for an error of its own.
+    fn take_alert(&mut self, records: &mut [u8]) {
+        while self.tls.wants_write() {
+            match self.tls.process_tls_records(records).state {
+                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, &mut self.sealed),
+                // Nothing else comes while there is something to encode.
+                other => return tracing::warn!(?other, "a TLS alert is lost"),
             }
         }
     }
@@ -288,6 +296,13 @@ impl fmt::Debug for TlsStream {
     }
 }
 
+fn encode<Data>(mut data: EncodeTlsData<'_, Data>, sealed: &mut Sealed) {
+    sealed.append(&mut |into| match data.encode(into) {
+        Err(EncodeError::InsufficientSize(size)) => Err(size.required_size),
+        written => Ok(written.unwrap_or(0)),
+    });
+}
+
 fn write<Data>(
     then: Then<'_>,
     traffic: &mut WriteTraffic<'_, Data>,
@@ -353,5 +368,231 @@ impl Sealed {
         self.bytes.clear();
         self.at = 0;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::{ClientCertificates, TlsAcceptor, TlsFiles};
+    use proptest::prelude::*;
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+    struct Ends {
+        server: Arc<ServerConfig>,
+        client: Arc<ClientConfig>,
+    }
+
+    fn ends() -> Ends {
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let folder = tempfile::tempdir().expect("a folder");
+        let (certificate, key) = (folder.path().join("cert"), folder.path().join("key"));
+        std::fs::write(&certificate, cert.pem()).expect("writable");
+        std::fs::write(&key, signing_key.serialize_pem()).expect("writable");
+        let files = TlsFiles {
+            certificate,
+            key,
+            client_ca: None,
+            client_certificates: ClientCertificates::None,
+            ticket_keys: None,
+        };
+        let server = TlsAcceptor::load(files).expect("good files").config();
+        let mut roots = RootCertStore::empty();
+        roots.add(cert.der().clone()).expect("a root");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        client.resumption = rustls::client::Resumption::disabled();
+        Ends {
+            server,
+            client: Arc::new(client),
+        }
+    }
+
+    fn client(ends: &Ends) -> ClientConnection {
+        let name = ServerName::try_from("localhost").expect("a name");
+        let mut client = ClientConnection::new(Arc::clone(&ends.client), name).expect("a client");
+        client.set_buffer_limit(None);
+        client
+    }
+
+    /// A socket that has these bytes and then no more.
+    struct Has<'a>(&'a [u8]);
+
+    impl Read for Has<'_> {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            if self.0.is_empty() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.0.read(buf)
+        }
+    }
+
+    /// Lets the server read `bytes` in pieces. Answers the plaintext; an error of TLS ends it.
+    fn feed(
+        server: &mut TlsStream,
+        bytes: &[u8],
+        piece: usize,
+        room: usize,
+    ) -> io::Result<Vec<u8>> {
+        let mut block = vec![0; TLS_BLOCK_BYTES];
+        let mut room = vec![0; room];
+        let mut plain = Vec::new();
+        for part in bytes.chunks(piece) {
+            let mut socket = Has(part);
+            loop {
+                match server.read(&mut socket, &mut block, &mut room) {
+                    Ok(0) => return Ok(plain),
+                    Ok(len) => plain.extend_from_slice(&room[..len]),
+                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                    Err(_) => {}
+                }
+                if socket.0.is_empty() && !server.has_more(false) {
+                    break;
+                }
+            }
+        }
+        Ok(plain)
+    }
+
+    fn flight(client: &mut ClientConnection) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut bytes).expect("to memory");
+        }
+        bytes
+    }
+
+    /// Lets the client have what the server has for it. Answers the plaintext.
+    fn answer(server: &mut TlsStream, client: &mut ClientConnection) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        server.flush(&mut bytes).expect("to memory");
+        let mut rest = &bytes[..];
+        let mut plain = Vec::new();
+        while !rest.is_empty() {
+            client.read_tls(&mut rest).expect("from memory");
+            let state = client.process_new_packets().expect("the server speaks TLS");
+            let mut came = vec![0; state.plaintext_bytes_to_read()];
+            client.reader().read_exact(&mut came).expect("counted");
+            plain.extend_from_slice(&came);
+        }
+        plain
+    }
+
+    fn shaken(ends: &Ends, piece: usize) -> (TlsStream, ClientConnection) {
+        let mut server = TlsStream::new(Arc::clone(&ends.server)).expect("for servers");
+        let mut client = client(ends);
+        while client.is_handshaking() || server.is_handshaking() {
+            feed(&mut server, &flight(&mut client), piece, 1000).expect("good");
+            answer(&mut server, &mut client);
+        }
+        (server, client)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn plaintext_arrives_whole_both_ways_in_any_pieces(
+            lens in proptest::collection::vec(1..40_000_usize, 1..5),
+            piece in 1..40_000_usize,
+            room in 1..20_000_usize,
+        ) {
+            let ends = ends();
+            let (mut server, mut client) = shaken(&ends, piece.max(7));
+            let mut sent = Vec::new();
+            for len in lens {
+                let plain: Vec<u8> = (0..len).map(|n| (n % 251) as u8).collect();
+                client.writer().write_all(&plain).expect("to memory");
+                sent.extend_from_slice(&plain);
+            }
+            let bytes = flight(&mut client);
+            prop_assert!(feed(&mut server, &bytes, piece, room).expect("good") == sent);
+            prop_assert_eq!(server.partial.capacity() + server.plain.capacity(), 0, "idle");
+
+            let mut got = Vec::new();
+            for part in sent.chunks(piece) {
+                server.seal(part).expect("open");
+                got.extend(answer(&mut server, &mut client));
+            }
+            prop_assert!(got == sent);
+        }
+
+        /// Whatever is changed, cut or appended, at whichever stage: an error or silence, never more.
+        #[test]
+        fn changed_bytes_are_refused_without_a_panic(
+            stage in 0..3_u8,
+            changes in proptest::collection::vec((any::<u16>(), any::<u8>()), 0..6),
+            tail in proptest::collection::vec(any::<u8>(), 0..200),
+            piece in 1..700_usize,
+        ) {
+            let ends = ends();
+            let mut client = client(&ends);
+            let mut server = TlsStream::new(Arc::clone(&ends.server)).expect("for servers");
+            for _ in 0..stage {
+                let sent = feed(&mut server, &flight(&mut client), 500, 1000);
+                prop_assert!(sent.expect("good").is_empty());
+                answer(&mut server, &mut client);
+            }
+            if stage == 2 {
+                client.writer().write_all(&[7; 300]).expect("to memory");
+            }
+            let mut bytes = flight(&mut client);
+            bytes.extend_from_slice(&tail);
+            for (at, change) in changes {
+                if let Some(len) = std::num::NonZeroUsize::new(bytes.len()) {
+                    bytes[usize::from(at) % len] ^= change;
+                }
+            }
+            let result = feed(&mut server, &bytes, piece, 100);
+            if let Err(error) = &result {
+                let inner = error.get_ref().expect("says why");
+                prop_assert!(inner.is::<rustls::Error>());
+                prop_assert!(server.has_failed());
+            } else if server.is_open() {
+                server.seal(b"answer").expect("open");
+            }
+            server.close();
+            prop_assert!(server.partial.len() <= bytes.len() + 100);
+        }
+
+        /// Handshake messages in as many records as one likes, also of one byte each.
+        #[test]
+        fn a_first_flight_may_come_in_many_records(size in 1..300_usize, piece in 1..2_000_usize) {
+            let ends = ends();
+            let mut client = client(&ends);
+            let whole = flight(&mut client);
+            let mut records = Vec::new();
+            for fragment in whole[5..].chunks(size) {
+                records.extend_from_slice(&whole[..3]);
+                records.extend((fragment.len() as u16).to_be_bytes());
+                records.extend_from_slice(fragment);
+            }
+            let mut server = TlsStream::new(Arc::clone(&ends.server)).expect("for servers");
+            feed(&mut server, &records, piece, 10).expect("good");
+            answer(&mut server, &mut client);
+            feed(&mut server, &flight(&mut client), piece, 10).expect("good");
+            prop_assert!(!server.is_handshaking() && !client.is_handshaking());
+        }
+    }
+
+    /// A handshake message that never ends is refused when the block is full, not when memory is.
+    #[test]
+    fn a_handshake_message_without_end_is_refused() {
+        let ends = ends();
+        let mut server = TlsStream::new(Arc::clone(&ends.server)).expect("for servers");
+        // A first flight that says it has 60,000 bytes, in records of four.
+        let mut bytes = vec![22, 3, 1, 0, 4, 1, 0, 0xea, 0x60];
+        for _ in 0..20_000 {
+            bytes.extend([22, 3, 1, 0, 4, 3, 3, 7, 7]);
+        }
+        let error = feed(&mut server, &bytes, 3_000, 10).expect_err("too much");
+        assert!(error.to_string().contains("too large"), "{error}");
     }
 }

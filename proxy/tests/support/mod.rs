@@ -4,7 +4,7 @@
 use bytes::{Bytes, BytesMut};
 use cluster::frame::{AckKind, Body, Claimed, Delivery, FromGroup, Receiver, ToGroup};
 use cluster::ids::{ClientNo, Epoch, Handle};
-use mqtt_fleet_proxy::auth::AcceptAll;
+use mqtt_fleet_proxy::auth::{AcceptAll, Authenticator};
 use mqtt_fleet_proxy::counters::ProxyCounters;
 use mqtt_fleet_proxy::limits::ProxyLimits;
 use mqtt_fleet_proxy::link::{GroupLink, ShardPoll};
@@ -51,6 +51,16 @@ impl Server {
         limits: ProxyLimits,
         records: Option<Box<dyn RecordSink>>,
     ) -> Self {
+        Self::start_as(limits, records, Arc::new(AcceptAll), ListenerConfig::plain)
+    }
+
+    /// The same with a listener that is not plain, and somebody who looks at who comes.
+    pub(crate) fn start_as(
+        limits: ProxyLimits,
+        records: Option<Box<dyn RecordSink>>,
+        authenticator: Arc<dyn Authenticator>,
+        listener_of: impl FnOnce(TcpListener) -> ListenerConfig,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let addr = listener.local_addr().expect("it is bound");
         let poll = ShardPoll::new().expect("descriptors are left");
@@ -77,10 +87,10 @@ impl Server {
             .expect("set once");
         let counters = Arc::new(ProxyCounters::default());
         let config = ShardConfig {
-            listeners: vec![ListenerConfig::plain(listener)],
+            listeners: vec![listener_of(listener)],
             limits,
             link: Arc::clone(&link),
-            authenticator: Arc::new(AcceptAll),
+            authenticator,
             records,
             counters: Arc::clone(&counters),
         };
