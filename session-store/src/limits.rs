@@ -71,8 +71,11 @@ pub const QUESTIONS_MAX: usize = 16_384;
 /// fits.
 pub const QUESTION_BYTES_MAX: usize = 32 << 20;
 
-/// Attempts of a command in a cluster before it counts as failed and waits: for a slot that moved.
-pub const CLUSTER_RETRIES: u32 = 3;
+/// Times a command is sent on to another node of a cluster before it counts as failed and waits.
+pub const CLUSTER_REDIRECTS_MAX: usize = 4;
+
+/// Masters of a cluster, each with a connection. More are refused.
+pub const CLUSTER_MASTERS_MAX: usize = 256;
 
 /// Fields given to one HSET of a script: Lua spreads a few thousand values at most.
 pub const FIELDS_PER_HSET: usize = 500;

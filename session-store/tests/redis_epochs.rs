@@ -28,26 +28,25 @@ fn the_highest_epoch_stands_among_many_writers() {
     const EPOCHS: u64 = 50;
     let server = Server::start(&[]);
     let start = Barrier::new(WRITERS as usize);
+    // Each writer has epochs of its own, in an order of its own; it writes through the outbox, and
+    // past it.
+    let write = &|writer: u64| {
+        let store = server.store();
+        start.wait();
+        for (round, number) in (0..EPOCHS * CLIENTS).map(|step| (step / CLIENTS, step % CLIENTS)) {
+            let epoch = (round * 7 + number) % EPOCHS * WRITERS + writer;
+            let record = device(number, epoch);
+            if round % 2 == 0 {
+                store.write(&save(&record)).expect("room");
+            } else {
+                block_on(store.save(&record)).expect("a save succeeds");
+            }
+        }
+        assert_eq!(store.close(PATIENCE), 0);
+    };
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
-            let (server, start) = (&server, &start);
-            scope.spawn(move || {
-                let store = server.store();
-                start.wait();
-                for step in 0..EPOCHS * CLIENTS {
-                    let (round, number) = (step / CLIENTS, step % CLIENTS);
-                    // Each writer has epochs of its own, in an order of its own.
-                    let epoch = (round * 7 + number) % EPOCHS * WRITERS + writer;
-                    let record = device(number, epoch);
-                    // Through the outbox, and past it.
-                    if round % 2 == 0 {
-                        store.write(&save(&record)).expect("room");
-                    } else {
-                        block_on(store.save(&record)).expect("a save succeeds");
-                    }
-                }
-                assert_eq!(store.close(PATIENCE), 0);
-            });
+            scope.spawn(move || write(writer));
         }
     });
     let store = server.store();

@@ -41,13 +41,6 @@ const PERMISSIONS: &str =
     "~mqtt-fleet:session:* +evalsha +eval +hmget +hget +hset +hgetall +del +expire +scan";
 
 #[test]
-fn a_user_with_few_permissions_is_enough() {
-    let server = Server::start(&["--user", "default", "off"]);
-    let refused = refusal(server.config());
-    assert!(refused.contains("set redis.password"), "{refused}");
-}
-
-#[test]
 fn users_and_passwords() {
     let server = Server::start(&[]);
     let mut rules = vec!["ACL", "SETUSER", "fleet", "on", ">hush"];

@@ -1,36 +1,38 @@
 //! Connections to the three kinds of Redis.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::cluster_async::ClusterConnection;
+use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind,
-    TlsMode, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, RedisError, RedisResult,
+    ServerErrorKind, TlsCertificates, TlsMode, Value,
 };
 
+use super::cluster::Cluster;
 use super::config::{Place, RedisConfig, RedisMode};
 use super::key;
-use crate::limits::CLUSTER_RETRIES;
 
 /// A connection; clones share it.
 #[derive(Clone)]
 pub(super) enum Connection {
     /// To one server.
     Server(MultiplexedConnection),
-    /// To all nodes of a cluster.
-    Cluster(ClusterConnection),
+    /// To all masters of a cluster.
+    Cluster(Arc<Cluster>),
 }
 
 impl Connection {
-    /// Sends a command and waits for its answer, at most the response time-out.
-    pub(super) async fn ask(&mut self, command: &Cmd) -> RedisResult<Value> {
-        let answer = match self {
-            Self::Server(server) => server.req_packed_command(command).await,
-            Self::Cluster(cluster) => cluster.req_packed_command(command).await,
-        };
-        answer?.extract_error()
+    /// Sends a command about one key and waits for its answer, at most the response time-out.
+    pub(super) async fn ask(&self, key: &str, command: &Cmd) -> RedisResult<Value> {
+        match self {
+            Self::Server(server) => {
+                let answer = server.clone().req_packed_command(command).await;
+                answer?.extract_error()
+            }
+            Self::Cluster(cluster) => cluster.ask(key, command).await,
+        }
     }
 }
 
@@ -55,13 +57,19 @@ impl Opener {
         let attempts = self.place.nodes.len() as u32 + 1;
         let longest = (self.config.connect_timeout + self.config.response_timeout) * attempts;
         let opening = async {
-            let mut connection = match self.place.mode {
-                RedisMode::Single => self.single().await?,
+            let server = match self.place.mode {
+                RedisMode::Single => self.dialer().dial(self.place.nodes[0].clone()).await?,
                 RedisMode::Sentinel => self.master().await?,
-                // It has asked a node for the slots; any other node may be away.
-                RedisMode::Cluster => return self.cluster().await,
+                RedisMode::Cluster => {
+                    // It has asked a node for the slots; any other node may be away.
+                    let seeds = self.place.nodes.clone();
+                    let cluster = Cluster::open(self.dialer(), seeds).await?;
+                    return Ok(Connection::Cluster(cluster));
+                }
             };
-            connection.ask(&read_nothing()).await?;
+            let connection = Connection::Server(server);
+            let (key, command) = read_nothing();
+            connection.ask(&key, &command).await?;
             Ok(connection)
         };
         match tokio::time::timeout(longest, opening).await {
@@ -70,24 +78,13 @@ impl Opener {
         }
     }
 
-    async fn single(&self) -> RedisResult<Connection> {
-        let node = self.place.nodes[0].clone();
-        let client = match &self.place.certificates {
-            Some(certificates) => Client::build_with_tls(node, certificates.clone())?,
-            None => Client::open(node)?,
-        };
-        let server = client
-            .get_multiplexed_async_connection_with_config(&self.options())
-            .await?;
-        Ok(Connection::Server(server))
-    }
-
-    async fn master(&self) -> RedisResult<Connection> {
+    async fn master(&self) -> RedisResult<MultiplexedConnection> {
+        let node = &self.place.nodes[0];
         let sentinels = self.place.nodes.iter().map(|node| node.addr().clone());
         let master = SentinelServerType::Master;
         let mut builder = SentinelClientBuilder::new(sentinels, &self.place.master_name, master)?
-            .set_client_to_redis_db(self.place.nodes[0].redis_settings().db())
-            .set_client_to_redis_tcp_settings(self.place.nodes[0].tcp_settings().clone());
+            .set_client_to_redis_db(node.redis_settings().db())
+            .set_client_to_redis_tcp_settings(node.tcp_settings().clone());
         if self.place.tls {
             builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
         }
@@ -108,41 +105,55 @@ impl Opener {
         if let Some(password) = &self.config.sentinel_password {
             builder = builder.set_client_to_sentinel_password(password);
         }
-        let server = builder
-            .build()?
-            .get_async_connection_with_config(&self.options())
-            .await?;
-        Ok(Connection::Server(server))
+        let mut sentinels = builder.build()?;
+        let options = self.dialer().options;
+        sentinels.get_async_connection_with_config(&options).await
     }
 
-    async fn cluster(&self) -> RedisResult<Connection> {
-        let mut builder = redis::cluster::ClusterClient::builder(self.place.nodes.clone())
-            .connection_timeout(self.config.connect_timeout)
-            .response_timeout(self.config.response_timeout)
-            .connection_concurrency_limit(self.config.in_flight_max)
-            .retries(CLUSTER_RETRIES)
-            .tcp_settings(self.place.nodes[0].tcp_settings().clone());
-        if let Some(certificates) = &self.place.certificates {
-            builder = builder.certs(certificates.clone());
-        }
-        let cluster = builder.build()?.get_async_connection().await?;
-        Ok(Connection::Cluster(cluster))
-    }
-
-    fn options(&self) -> AsyncConnectionConfig {
-        AsyncConnectionConfig::new()
+    fn dialer(&self) -> Dialer {
+        let options = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.config.connect_timeout))
             .set_response_timeout(Some(self.config.response_timeout))
             .set_pipeline_buffer_size(self.config.in_flight_max)
-            .set_concurrency_limit(self.config.in_flight_max)
+            .set_concurrency_limit(self.config.in_flight_max);
+        Dialer {
+            certificates: self.place.certificates.clone(),
+            options,
+            pause: self.config.retry_min,
+        }
+    }
+}
+
+/// Connects to one server.
+pub(super) struct Dialer {
+    certificates: Option<TlsCertificates>,
+    options: AsyncConnectionConfig,
+    pause: Duration,
+}
+
+impl Dialer {
+    pub(super) async fn dial(&self, server: ConnectionInfo) -> RedisResult<MultiplexedConnection> {
+        let client = match &self.certificates {
+            Some(certificates) => Client::build_with_tls(server, certificates.clone())?,
+            None => Client::open(server)?,
+        };
+        client
+            .get_multiplexed_async_connection_with_config(&self.options)
+            .await
+    }
+
+    /// Least time between two attempts on one server.
+    pub(super) fn pause(&self) -> Duration {
+        self.pause
     }
 }
 
 /// Reads as a load does: a server that is loading, or wants a login, or forbids it, says so.
-fn read_nothing() -> Cmd {
+fn read_nothing() -> (String, Cmd) {
+    let key = key::of("");
     let mut command = redis::cmd("HGETALL");
-    command.arg(key::of(""));
-    command
+    command.arg(&key);
+    (key, command)
 }
 
 /// What an error means for what was asked.
@@ -171,12 +182,6 @@ pub(super) fn meaning(error: &RedisError) -> Meaning {
         },
         _ => Meaning::Away,
     }
-}
-
-/// True if a cluster connection with this error will not heal by itself.
-pub(super) fn is_lost(error: &RedisError) -> bool {
-    error.is_io_error() && error.is_connection_dropped()
-        || error.kind() == ErrorKind::ClusterConnectionNotFound
 }
 
 /// An error in a sentence that says what to do, where that is known.

@@ -206,13 +206,13 @@ impl Driver {
     }
 
     /// Something failed on the connection of this number. The connection is given up, if it is the
-    /// present one; a cluster's only if it is beyond healing.
+    /// present one. That to a cluster repairs itself.
     fn away(&mut self, error: &RedisError, link: u64) {
         let present = self.link.borrow().as_ref().map(|link| link.number);
         if present != Some(link) {
             return; // Known already.
         }
-        if !self.in_cluster() || connect::is_lost(error) {
+        if !self.in_cluster() {
             self.link.send_replace(None);
         }
         self.trouble(error);
@@ -286,8 +286,7 @@ impl Driver {
     /// The time for the next attempt has come.
     fn retry(&mut self) {
         self.health.retry();
-        let parked = self.shared.outbox().parked_len();
-        if self.link.borrow().is_some() && parked > 0 {
+        if self.link.borrow().is_some() {
             self.probe();
         } else {
             self.open();
@@ -337,22 +336,17 @@ impl Driver {
 }
 
 async fn send(link: Link, scripts: Arc<Scripts>, sent: Numbered, name: String) -> Sent {
-    let Link {
-        mut connection,
-        number,
-    } = link;
+    let Link { connection, number } = link;
     let result = match &*sent.write {
         Write::Save { record, .. } => match Record::decode(record) {
-            Ok(record) => scripts.save(&mut connection, &record, &name).await,
+            Ok(record) => scripts.save(&connection, &record, &name).await,
             Err(error) => Err(RedisError::from((
                 redis::ErrorKind::Client,
                 "a waiting record is no record",
                 error.to_string(),
             ))),
         },
-        Write::Delete { client_id, epoch } => {
-            scripts.delete(&mut connection, client_id, *epoch).await
-        }
+        Write::Delete { client_id, epoch } => scripts.delete(&connection, client_id, *epoch).await,
     };
     Sent {
         client_id: Arc::clone(sent.write.client_id()),

@@ -12,6 +12,7 @@
 //! The hash of a client is described in `docs/session-store.md`.
 
 mod backoff;
+mod cluster;
 mod config;
 mod connect;
 mod driver;

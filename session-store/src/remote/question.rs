@@ -210,8 +210,7 @@ impl Desk {
         let number = self.shared.outbox().next_number();
         let write = self.shared.write_name(number);
         let scripts = Arc::clone(&self.scripts);
-        let save =
-            async |connection: &mut Connection| scripts.save(connection, record, &write).await;
+        let save = async |connection: &Connection| scripts.save(connection, record, &write).await;
         let (changed, again) = self.ask(save).await?;
         self.count_reload(again);
         Ok(match changed {
@@ -226,7 +225,7 @@ impl Desk {
     async fn delete(&mut self, client_id: &str, epoch: u64) -> Result<bool, StoreError> {
         let scripts = Arc::clone(&self.scripts);
         let delete =
-            async |connection: &mut Connection| scripts.delete(connection, client_id, epoch).await;
+            async |connection: &Connection| scripts.delete(connection, client_id, epoch).await;
         let (changed, again) = self.ask(delete).await?;
         self.count_reload(again);
         Ok(changed == Changed::Done)
@@ -267,18 +266,22 @@ impl Desk {
     /// fails. Ends by the caller's time limit if there never is one.
     async fn ask<T>(
         &mut self,
-        mut question: impl AsyncFnMut(&mut Connection) -> RedisResult<T>,
+        mut question: impl AsyncFnMut(&Connection) -> RedisResult<T>,
     ) -> Result<T, StoreError> {
         let mut after = 0;
         loop {
-            let mut link = self.next_link(after).await?;
+            let link = self.next_link(after).await?;
             let permits = Arc::clone(&self.permits);
             let permit = permits.acquire().await;
-            let answer = question(&mut link.connection).await;
+            let answer = question(&link.connection).await;
             drop(permit);
             match answer {
                 Ok(answer) => return Ok(answer),
-                Err(error) if meaning(&error) == Meaning::Refused => {
+                // A cluster repairs its connections itself, and there will be no other one.
+                Err(error)
+                    if meaning(&error) == Meaning::Refused
+                        || matches!(link.connection, Connection::Cluster(_)) =>
+                {
                     return Err(StoreError::Unavailable(error.to_string()));
                 }
                 Err(error) => {

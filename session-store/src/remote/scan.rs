@@ -6,13 +6,13 @@
 
 use std::hash::BuildHasher as _;
 
-use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
-use redis::{Cmd, RedisResult, Value};
+use redis::RedisResult;
 use tokio::task::JoinSet;
 
+use super::cluster::{Address, Range};
 use super::connect::Connection;
 use super::{key, script};
-use crate::limits::SCAN_READS;
+use crate::limits::{CLUSTER_MASTERS_MAX, SCAN_READS};
 use crate::{Page, Record, StoreError};
 
 const CURSOR_BITS: u32 = 48;
@@ -25,13 +25,11 @@ pub(super) struct Scanned {
     pub(super) unread: usize,
 }
 
-/// Masters that a place in a scan has room for.
-const MASTERS_MAX: usize = 256;
+const _: () = assert!(CLUSTER_MASTERS_MAX <= 256, "8 bits for their positions");
 
 /// The servers to go through: none stands for the one that is connected.
 struct Servers {
-    /// Hosts and ports.
-    masters: Vec<(String, u16)>,
+    masters: Vec<Address>,
     check: u64,
 }
 
@@ -43,7 +41,7 @@ struct Keys {
 
 /// Some records from `from` on.
 pub(super) async fn page(
-    connection: &mut Connection,
+    connection: &Connection,
     from: u64,
     limit: usize,
 ) -> RedisResult<Result<Scanned, StoreError>> {
@@ -66,7 +64,7 @@ pub(super) async fn page(
 
 /// The number of keys that are records. A key that Redis shows twice while it shrinks its table
 /// counts twice.
-pub(super) async fn count(connection: &mut Connection) -> RedisResult<u64> {
+pub(super) async fn count(connection: &Connection) -> RedisResult<u64> {
     let servers = servers(connection).await?;
     let mut count = 0;
     let mut from = Some(0);
@@ -95,8 +93,8 @@ async fn read(
             *unread += 1;
             continue;
         };
-        let mut connection = connection.clone();
-        reads.spawn_local(async move { script::load(&mut connection, &client_id).await });
+        let connection = connection.clone();
+        reads.spawn_local(async move { script::load(&connection, &client_id).await });
     }
     for read in reads.join_all().await {
         match read? {
@@ -111,7 +109,7 @@ async fn read(
 }
 
 async fn keys(
-    connection: &mut Connection,
+    connection: &Connection,
     servers: &Servers,
     from: u64,
     step: usize,
@@ -125,9 +123,12 @@ async fn keys(
     let mut scan = redis::cmd("SCAN");
     scan.arg(cursor).arg("MATCH").arg(key::PATTERN);
     scan.arg("COUNT").arg(step);
-    let answer = match servers.masters.get(at) {
-        Some((host, port)) => ask_master(connection, scan, host, *port).await?,
-        None => connection.ask(&scan).await?,
+    let answer = match (connection, servers.masters.get(at)) {
+        (Connection::Cluster(cluster), Some(master)) => {
+            cluster.ask_node(master, &scan, false).await?
+        }
+        // One server has all keys, and it does not matter which one is named.
+        _ => connection.ask(key::PATTERN, &scan).await?,
     };
     let (cursor, keys): (u64, Vec<Vec<u8>>) = redis::from_redis_value(answer)?;
     if cursor >> CURSOR_BITS != 0 {
@@ -145,69 +146,22 @@ async fn keys(
     }))
 }
 
-async fn ask_master(
-    connection: &mut Connection,
-    command: Cmd,
-    host: &str,
-    port: u16,
-) -> RedisResult<Value> {
-    let host = host.to_owned();
-    let route = RoutingInfo::SingleNode(SingleNodeRoutingInfo::ByAddress { host, port });
-    match connection {
-        Connection::Cluster(cluster) => {
-            let answer = cluster.route_command(command, route).await;
-            answer?.extract_error()
-        }
-        Connection::Server(_) => connection.ask(&command).await,
-    }
-}
-
 /// The masters that have slots, in the order of their addresses.
-async fn servers(connection: &mut Connection) -> RedisResult<Servers> {
-    if matches!(connection, Connection::Server(_)) {
-        return Ok(Servers {
+async fn servers(connection: &Connection) -> RedisResult<Servers> {
+    match connection {
+        Connection::Server(_) => Ok(Servers {
             masters: Vec::new(),
             check: 0,
-        });
+        }),
+        Connection::Cluster(cluster) => Ok(Servers::of(&cluster.learn().await?)),
     }
-    let command = redis::cmd("CLUSTER").arg("SLOTS").to_owned();
-    let answer = connection.ask(&command).await?;
-    let mut ranges = Vec::new();
-    for range in redis::from_redis_value::<Vec<Vec<Value>>>(answer)? {
-        let [first, last, master, ..] = &*range else {
-            let error = std::io::Error::other("CLUSTER SLOTS gives a range without a master");
-            return Err(error.into());
-        };
-        let (first, last): (u16, u16) = (
-            redis::from_redis_value_ref(first)?,
-            redis::from_redis_value_ref(last)?,
-        );
-        let node: Vec<Value> = redis::from_redis_value_ref(master)?;
-        let [host, port, ..] = &*node else {
-            let error = std::io::Error::other("CLUSTER SLOTS gives a master without an address");
-            return Err(error.into());
-        };
-        let host: String = redis::from_redis_value_ref(host)?;
-        let port: u16 = redis::from_redis_value_ref(port)?;
-        ranges.push((host, port, first, last));
-    }
-    let servers = Servers::of(ranges);
-    if servers.masters.len() > MASTERS_MAX {
-        let error = std::io::Error::other("a scan can go through 256 masters at most");
-        return Err(error.into());
-    }
-    Ok(servers)
 }
 
 impl Servers {
-    /// From masters with the first and last slot of a range that each has.
-    fn of(mut ranges: Vec<(String, u16, u16, u16)>) -> Self {
-        ranges.sort();
-        let hash = foldhash::fast::FixedState::with_seed(0).hash_one(&ranges);
-        let mut masters: Vec<_> = ranges
-            .into_iter()
-            .map(|(host, port, ..)| (host, port))
-            .collect();
+    /// From ranges in the order of their masters.
+    fn of(ranges: &[Range]) -> Self {
+        let hash = foldhash::fast::FixedState::with_seed(0).hash_one(ranges);
+        let mut masters: Vec<_> = ranges.iter().map(|range| range.master.clone()).collect();
         masters.dedup();
         Self {
             masters,
@@ -222,14 +176,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn masters_are_in_order_and_another_list_has_another_check() {
-        let range = |port, first| ("127.0.0.1".to_owned(), port, first, first + 99);
-        let servers = Servers::of(vec![range(2, 0), range(1, 100), range(2, 200)]);
+    fn another_list_has_another_check() {
+        let range = |port, first| Range {
+            master: ("127.0.0.1".to_owned(), port),
+            first,
+            last: first + 99,
+        };
+        let servers = Servers::of(&[range(1, 100), range(2, 0), range(2, 200)]);
         let ports: Vec<_> = servers.masters.iter().map(|(_, port)| *port).collect();
         assert_eq!(ports, [1, 2]);
-        let again = Servers::of(vec![range(2, 200), range(2, 0), range(1, 100)]);
-        assert_eq!(again.check, servers.check);
-        let checks = (0..100).map(|slot| Servers::of(vec![range(1, slot)]).check);
+        let checks = (0..100).map(|slot| Servers::of(&[range(1, slot)]).check);
         let different: std::collections::BTreeSet<_> = checks.collect();
         assert!(different.len() > 60 && !different.contains(&0));
     }

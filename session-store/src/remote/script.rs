@@ -81,7 +81,7 @@ impl Scripts {
     /// be given again.
     pub(super) async fn save(
         &self,
-        connection: &mut Connection,
+        connection: &Connection,
         record: &Record,
         write: &str,
     ) -> RedisResult<(Changed, bool)> {
@@ -100,7 +100,7 @@ impl Scripts {
     /// Deletes a record of at most this epoch.
     pub(super) async fn delete(
         &self,
-        connection: &mut Connection,
+        connection: &Connection,
         client_id: &str,
         highest: u64,
     ) -> RedisResult<(Changed, bool)> {
@@ -117,11 +117,13 @@ impl Scripts {
 
 /// Reads a client's record.
 pub(super) async fn load(
-    connection: &mut Connection,
+    connection: &Connection,
     client_id: &str,
 ) -> RedisResult<Result<Option<Record>, StoreError>> {
-    let command = redis::cmd("HGETALL").arg(key::of(client_id)).to_owned();
-    let answer = connection.ask(&command).await?;
+    let key = key::of(client_id);
+    let mut command = redis::cmd("HGETALL");
+    command.arg(&key);
+    let answer = connection.ask(&key, &command).await?;
     let fields: Vec<(Vec<u8>, Vec<u8>)> = redis::from_redis_value(answer)?;
     if fields.is_empty() {
         return Ok(Ok(None));
@@ -132,7 +134,7 @@ pub(super) async fn load(
 /// Runs a script by its hash, or, where the server does not know it (any more), by its text, which
 /// also makes the server remember it. Says whether that was so.
 async fn run(
-    connection: &mut Connection,
+    connection: &Connection,
     script: &Prepared,
     client_id: &str,
     arguments: &[String],
@@ -143,9 +145,12 @@ async fn run(
         command.arg(script).arg(1).arg(&key).arg(arguments);
         command
     };
-    match connection.ask(&command("EVALSHA", &script.hash)).await {
+    let by_hash = command("EVALSHA", &script.hash);
+    match connection.ask(&key, &by_hash).await {
         Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-            let answer = connection.ask(&command("EVAL", script.source)).await?;
+            let answer = connection
+                .ask(&key, &command("EVAL", script.source))
+                .await?;
             Ok((answer, true))
         }
         answer => Ok((answer?, false)),
