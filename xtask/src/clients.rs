@@ -13,13 +13,16 @@ const PAHO: &str = "paho-mqtt==2.1.0";
 const MQTT_JS: &str = "mqtt@5";
 
 /// The program, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("mosquitto_pub", "mosquitto-clients"),
     ("mosquitto_sub", "mosquitto-clients"),
     ("python3", "python3"),
     ("node", "nodejs"),
     ("npm", "npm"),
     ("prlimit", "util-linux"),
+    ("redis-server", "redis-server"),
+    ("redis-cli", "redis-tools"),
+    ("haproxy", "haproxy"),
 ];
 
 /// Makes sure that every client is there. Returns the environment that tells the tests where.
@@ -42,7 +45,8 @@ fn system_packages() -> Outcome {
         .filter(|(program, _)| !is_installed(program))
         .collect();
     if missing.is_empty() {
-        say("mosquitto_pub, mosquitto_sub, python3, node, npm: found");
+        let programs: Vec<_> = PROGRAMS.iter().map(|(program, _)| *program).collect();
+        say(format_args!("{}: found", programs.join(", ")));
         return Ok(());
     }
     let mut packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
