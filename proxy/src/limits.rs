@@ -176,7 +176,8 @@ impl Default for ProxyLimits {
 // A packet below the shared-read limit always fits behind its own unfinished part in one block.
 const _: () = assert!(SHARED_READ_PACKET_BYTES_MAX + READ_ROOM_BYTES_MIN <= READ_BLOCK_BYTES);
 // Tickets of keys of our own making live as long as they say.
-const _: () = assert!(TICKET_KEY_ROTATE_S * (TICKET_KEYS_MAX as u64 - 1) >= TICKET_LIFETIME_S as u64);
+const _: () =
+    assert!(TICKET_KEY_ROTATE_S * (TICKET_KEYS_MAX as u64 - 1) >= TICKET_LIFETIME_S as u64);
 // The largest record fits into what is read at least, that into the block, and what is sealed into a kept buffer.
 const _: () = assert!(5 + 16 * 1024 + 256 <= TLS_READ_BYTES_MIN);
 const _: () = assert!(2 * TLS_READ_BYTES_MIN <= TLS_BLOCK_BYTES);

@@ -41,6 +41,34 @@ fn messages_go_from_client_to_client_at_every_qos_and_size() {
 }
 
 #[test]
+fn a_new_link_session_is_told_which_connections_go_on() {
+    let server = Server::start(ProxyLimits::default());
+    let mut receiver = server.client("receiver");
+    receiver.subscribe("t", QoS::AtLeastOnce);
+    let mut sender = server.client("sender");
+    for id in 1..=3 {
+        sender.publish("t", QoS::AtLeastOnce, id, b"x");
+        receiver.receive_publish();
+    }
+    let mut gone = server.client("gone");
+    gone.send(&Packet::Disconnect(protocol::Disconnect::new(
+        ReasonCode::Success,
+    )));
+    assert!(gone.receive_or_end().is_none());
+    let resume = vec![cluster::frame::FromGroup::Resume];
+    server.link.to_shard.send(&mut { resume }, 64);
+    sender.ping();
+    receiver.ping();
+    let group = server.stop();
+    let [resume] = &group.resumed[..] else {
+        panic!("one answer, not {:?}", group.resumed)
+    };
+    let mut last: Vec<_> = resume.sessions.iter().map(|session| session.last).collect();
+    last.sort_unstable();
+    assert_eq!(last, [None, protocol::PacketId::new(3)]);
+}
+
+#[test]
 fn packets_may_come_in_any_pieces() {
     let server = Server::start(ProxyLimits::default());
     let mut receiver = server.client("receiver");

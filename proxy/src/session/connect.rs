@@ -101,12 +101,19 @@ impl Session {
 
     /// The claim is stored: CONNACK leaves (promise P6).
     pub(super) fn claimed(&mut self, claimed: &Claimed, cx: &mut Context<'_>) {
+        let actor = Actor {
+            client: claimed.client,
+            epoch: claimed.epoch,
+        };
+        if self.is_connected() && self.actor == actor {
+            // Said again: it is known.
+            return cx.counters().answers_stale.increment();
+        }
         if self.state != State::Claiming {
             let will = self.ended().map_or(WillFate::Published, End::will);
             return leave_late(claimed, will, cx);
         }
-        self.actor.client = claimed.client;
-        self.actor.epoch = claimed.epoch;
+        self.actor = actor;
         let opening = self.busy().opening.take().expect("made when the claim was");
         let Opening {
             mut connack,

@@ -257,6 +257,17 @@ impl Session {
         }
     }
 
+    /// A PUBREL, SUBSCRIBE or UNSUBSCRIBE is answered. `false`: none waits, so the answer is void.
+    fn settle_request(&mut self, cx: &Context<'_>) -> bool {
+        let awaited = self.requests > 0;
+        if awaited {
+            self.requests -= 1;
+        } else {
+            cx.counters().answers_stale.increment();
+        }
+        awaited
+    }
+
     /// The group ends this connection: from here on nothing of it reaches the group (promise P5).
     fn kick(&mut self, reason: protocol::ReasonCode, cx: &mut Context<'_>) {
         if matches!(self.state, State::Over(_)) {

@@ -138,7 +138,9 @@ impl Session {
         reason: ReasonCode,
         cx: &mut Context<'_>,
     ) {
-        self.requests = self.requests.saturating_sub(1);
+        if !self.settle_request(cx) {
+            return;
+        }
         self.publishes_in = self.publishes_in.saturating_sub(1);
         self.write_ack(AckKind::PubComp, packet_id, reason, cx);
     }

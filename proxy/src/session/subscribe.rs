@@ -44,7 +44,9 @@ impl Session {
         reasons: &[ReasonCode],
         cx: &mut Context<'_>,
     ) {
-        self.requests = self.requests.saturating_sub(1);
+        if !self.settle_request(cx) {
+            return;
+        }
         self.record_answer(packet_id, reasons, cx);
         let reasons = reasons.to_vec();
         self.write(&Packet::SubAck(SubAck { packet_id, reasons }), cx);
@@ -75,7 +77,9 @@ impl Session {
         reasons: &[ReasonCode],
         cx: &mut Context<'_>,
     ) {
-        self.requests = self.requests.saturating_sub(1);
+        if !self.settle_request(cx) {
+            return;
+        }
         self.record_answer(packet_id, reasons, cx);
         let reasons = reasons.to_vec();
         self.write(&Packet::UnsubAck(UnsubAck { packet_id, reasons }), cx);

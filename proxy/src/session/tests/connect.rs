@@ -30,6 +30,28 @@ fn claim(wire: &mut Wire) -> cluster::frame::Claim {
     }
 }
 
+#[test]
+fn an_answer_that_comes_again_is_void() {
+    let mut wire = Wire::connected(Version::V5);
+    wire.claimed(true);
+    wire.frame(FromGroup::Released {
+        handle: HANDLE,
+        packet_id: packet_id(1),
+        reason: ReasonCode::Success,
+    });
+    let reasons = [ReasonCode::Success].into();
+    wire.frame(FromGroup::Unsubscribed {
+        handle: HANDLE,
+        packet_id: packet_id(1),
+        reasons,
+    });
+    wire.published(1, QoS::AtLeastOnce, ReasonCode::Success);
+    assert_eq!(wire.sent(), []);
+    assert!(wire.frames().is_empty());
+    assert!(wire.session.is_connected());
+    assert_eq!(wire.rules.counters.answers_stale.get(), 4);
+}
+
 /// Promise P6, MQTT-3.2.0-1.
 #[test]
 fn connack_waits_for_the_home_and_says_what_it_said() {

@@ -35,6 +35,45 @@ fn acks(wire: &mut Wire) -> Vec<(u16, AckKind)> {
 }
 
 #[test]
+fn a_new_link_session_is_told_the_newest_delivery() {
+    let message = message("t", b"x");
+    let mut wire = Wire::new(ProxyLimits::default());
+    assert_eq!(wire.session.reattach(), None, "no CONNECT yet");
+    wire.send_connect(Connect::new(Version::V5, "client"));
+    assert_eq!(wire.session.reattach(), None, "not claimed yet");
+    wire.claimed(false);
+    let last = |wire: &Wire| {
+        let reattach = wire.session.reattach().expect("it is connected");
+        assert_eq!((reattach.actor, reattach.handle), (ACTOR, HANDLE));
+        reattach.last.map(PacketId::get)
+    };
+    assert_eq!(last(&wire), None);
+    wire.deliver(&message, None, &receiver(QoS::AtMostOnce, 0));
+    assert_eq!(last(&wire), None, "QoS 0 does not come again");
+    wire.deliver(&message, None, &receiver(QoS::AtLeastOnce, 1));
+    wire.deliver(&message, None, &receiver(QoS::ExactlyOnce, 2));
+    assert_eq!(last(&wire), Some(2));
+    wire.send(&Packet::Disconnect(protocol::Disconnect::new(
+        ReasonCode::Success,
+    )));
+    assert_eq!(wire.session.reattach(), None, "it is over");
+}
+
+#[test]
+fn a_delivery_that_comes_again_is_sent_once() {
+    let message = message("t", b"x");
+    let mut wire = Wire::connected(Version::V5);
+    wire.deliver(&message, None, &receiver(QoS::AtLeastOnce, 1));
+    let again = Receiver {
+        dup: true,
+        ..receiver(QoS::AtLeastOnce, 1)
+    };
+    wire.deliver(&message, None, &again);
+    assert_eq!(published(&mut wire).len(), 1);
+    assert_eq!(wire.rules.counters.deliveries_repeated.get(), 1);
+}
+
+#[test]
 fn a_delivery_is_a_publish_with_the_receivers_options() {
     let message = message("a/b", b"payload");
     for version in [Version::V31, Version::V311, Version::V5] {

@@ -1,0 +1,96 @@
+//! A broker: a real group with a link server.
+
+use super::{FIXED, PATIENCE, SECRET};
+use broker::group::{GroupStatus, RunningGroup};
+use broker::limits::MachineLimits;
+use broker::link_server::{LinkServer, LinkServerCounters};
+use broker::log::{Durability, LogOptions};
+use broker::{GroupOptions, Journalled, OpenGroup};
+use cluster::link::GroupIdentity;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+
+pub(crate) struct Node {
+    group: RunningGroup,
+    server: LinkServer,
+}
+
+pub(crate) fn identity() -> GroupIdentity {
+    GroupIdentity {
+        fixed: FIXED,
+        group: 0,
+        name: "broker-a".into(),
+        secret: Arc::from(SECRET),
+    }
+}
+
+impl Node {
+    pub(crate) fn start(data: &Path, durability: Durability) -> Self {
+        Self::start_as(data, durability, identity())
+    }
+
+    pub(crate) fn start_as(data: &Path, durability: Durability, identity: GroupIdentity) -> Self {
+        let options = GroupOptions {
+            data: data.to_path_buf(),
+            log: LogOptions {
+                durability,
+                ..LogOptions::default()
+            },
+            limits: MachineLimits::default(),
+            snapshot_bytes: 64 << 20,
+        };
+        let open = OpenGroup::open(options, Box::new(NoTable)).expect("the folder is whole");
+        let waker = open.waker();
+        let failed = |error: &_| panic!("the log failed: {error}");
+        let group = open
+            .start(Vec::new(), Box::new(failed))
+            .expect("a thread is free");
+        assert!(group.wait_until_serving(PATIENCE));
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let server = LinkServer::start(listener, identity, group.links(), waker);
+        Self {
+            group,
+            server: server.expect("a thread is free"),
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    pub(crate) fn counters(&self) -> Arc<LinkServerCounters> {
+        self.server.counters()
+    }
+
+    pub(crate) fn status(&self) -> GroupStatus {
+        self.group.status()
+    }
+
+    pub(crate) fn stop(self) {
+        self.server.stop().expect("the poll works");
+        self.group.stop().expect("everything is stored");
+    }
+}
+
+/// A session store without content.
+struct NoTable;
+
+impl Journalled for NoTable {
+    fn fresh(&self) -> Box<dyn Journalled> {
+        Box::new(NoTable)
+    }
+
+    fn restore(&mut self, from: &mut dyn Read) -> io::Result<()> {
+        io::copy(from, &mut io::sink()).map(|_| ())
+    }
+
+    fn replay(&mut self, body: &[u8]) -> io::Result<()> {
+        panic!("{body:?}: nobody writes to the store's stream")
+    }
+
+    fn snapshot(&self, _to: &mut dyn Write) -> io::Result<()> {
+        Ok(())
+    }
+}

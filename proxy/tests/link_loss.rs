@@ -1,0 +1,210 @@
+//! Over real sockets that are cut, stopped and led to a restarted broker, nothing acknowledged is lost or repeated.
+
+mod link_common;
+
+use broker::log::Durability;
+use cluster::frame::FromGroup;
+use link_common::node::Node;
+use link_common::shard_end::{Client, ShardEnd, config, number};
+use link_common::wire::Wire;
+use mqtt_fleet_proxy::link_client::{LinkClient, RunningLinkClient};
+use protocol::{QoS, ReasonCode};
+use std::collections::VecDeque;
+use std::path::Path;
+use std::time::Duration;
+
+/// Unanswered publishes of the publisher; fewer than it has packet ids.
+const WINDOW: usize = 100;
+
+struct Fleet {
+    wire: Wire,
+    client: RunningLinkClient,
+    shard: ShardEnd,
+    publisher: Client,
+    subscriber: Client,
+    /// Packet ids that wait for their answer, oldest first.
+    open: VecDeque<u16>,
+    published: u32,
+    answered: u32,
+    delivered: u32,
+}
+
+impl Fleet {
+    fn start(node: &Node) -> Self {
+        let wire = Wire::to(node.address());
+        let mut client = LinkClient::new(config(wire.address())).expect("descriptors are left");
+        let mut shard = ShardEnd::new(&mut client);
+        let client = client.start().expect("a thread is free");
+        let subscriber = shard.connect("subscriber");
+        shard.subscribe(subscriber, "a/#", QoS::AtLeastOnce);
+        let publisher = shard.connect("publisher");
+        Self {
+            wire,
+            client,
+            shard,
+            publisher,
+            subscriber,
+            open: VecDeque::new(),
+            published: 0,
+            answered: 0,
+            delivered: 0,
+        }
+    }
+
+    /// Publishes until `count` have been published in all.
+    fn publish_to(&mut self, count: u32) {
+        let mut frames = Vec::new();
+        while self.published < count && self.open.len() < WINDOW {
+            self.published += 1;
+            let publisher = self.publisher;
+            let frame = self
+                .shard
+                .publish(publisher, "a/b", self.published, QoS::AtLeastOnce);
+            let cluster::frame::ToGroup::Publish(publish) = &frame else {
+                unreachable!("it is a publish");
+            };
+            self.open.push_back(publish.packet_id.expect("QoS 1").get());
+            frames.push(frame);
+        }
+        self.shard.send(frames);
+    }
+
+    /// Takes the next frame: every answer once, every delivery once and in order.
+    fn take_one(&mut self) {
+        match self.shard.next("answers and deliveries") {
+            FromGroup::Published {
+                packet_id, reason, ..
+            } => {
+                assert_eq!(
+                    self.open.pop_front(),
+                    Some(packet_id.get()),
+                    "answers keep their order"
+                );
+                assert_eq!(reason, ReasonCode::Success);
+                self.answered += 1;
+            }
+            FromGroup::Deliver(delivery) => {
+                for got in self.shard.take(&delivery) {
+                    assert_eq!(got.handle, self.subscriber.handle);
+                    self.delivered += 1;
+                    assert_eq!(
+                        number(&got.message),
+                        self.delivered,
+                        "each once and in order"
+                    );
+                }
+            }
+            FromGroup::Done { .. } => {}
+            other => panic!("nobody expects {other:?}"),
+        }
+    }
+
+    fn run_to(&mut self, count: u32) {
+        while self.answered < count || self.delivered < count {
+            self.publish_to(count);
+            self.take_one();
+        }
+    }
+
+    fn stop(self) -> u64 {
+        let sessions = self.client.counters()[0].sessions.get();
+        self.client
+            .stop(Duration::from_secs(20))
+            .expect("the poll works");
+        sessions
+    }
+}
+
+fn survives_cuts(data: &Path, durability: Durability, count: u32) {
+    let node = Node::start(data, durability);
+    let mut fleet = Fleet::start(&node);
+    let every = 3_001;
+    fleet.wire.cut_every(Some(every));
+    fleet.run_to(count);
+    let cuts = fleet.wire.cuts();
+    fleet.wire.cut_every(None);
+    fleet.run_to(count + 100);
+    let resent = fleet.client.counters()[0].frames_resent.get();
+    assert!(
+        cuts > 10 && resent > 0,
+        "{cuts} cuts, {resent} frames sent again"
+    );
+    let sessions = fleet.stop();
+    assert!(sessions > cuts / 2, "{sessions} sessions for {cuts} cuts");
+    let counters = node.counters();
+    assert_eq!(counters.protocol_errors.get(), 0);
+    node.stop();
+    assert_eq!(counters.links_up.get(), 0);
+}
+
+#[test]
+fn cuts_lose_and_repeat_nothing_in_memory() {
+    survives_cuts(Path::new("unused"), Durability::Memory, 3_000);
+}
+
+#[test]
+fn cuts_lose_and_repeat_nothing_with_fsync() {
+    let data = tempfile::tempdir().expect("a folder");
+    survives_cuts(data.path(), Durability::Fsync, 1_500);
+}
+
+#[test]
+fn a_restarted_broker_goes_on_with_the_same_connections() {
+    let data = tempfile::tempdir().expect("a folder");
+    let mut node = Node::start(data.path(), Durability::Fsync);
+    let mut fleet = Fleet::start(&node);
+    for round in 1..=4 {
+        fleet.run_to(round * 200);
+        // Some are on their way.
+        fleet.publish_to(round * 200 + 50);
+        node.stop();
+        node = Node::start(data.path(), Durability::Fsync);
+        fleet.wire.lead_to(node.address());
+        fleet.run_to(round * 200 + 50);
+    }
+    let sessions = fleet.stop();
+    assert!(sessions >= 5, "{sessions}");
+    node.stop();
+}
+
+#[test]
+fn a_wire_that_stands_still_is_given_up_and_another_is_made() {
+    let node = Node::start(Path::new("unused"), Durability::Memory);
+    let mut fleet = Fleet::start(&node);
+    fleet.run_to(100);
+    fleet.wire.pause(true);
+    fleet.publish_to(150);
+    let counters = std::sync::Arc::clone(&fleet.client.counters()[0]);
+    // The shard hears nothing; the figures tell. Both ends give up after the same silence.
+    let server = node.counters();
+    let lost = || counters.losses.get() > 0 && server.sessions_ended.get() > 0;
+    let begun = std::time::Instant::now();
+    while !lost() {
+        assert!(begun.elapsed() < link_common::PATIENCE, "nobody gave up");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    assert!(
+        begun.elapsed() >= Duration::from_secs(1),
+        "heartbeats were owed"
+    );
+    fleet.wire.cut();
+    fleet.wire.pause(false);
+    fleet.run_to(300);
+    assert!(fleet.stop() >= 2);
+    node.stop();
+}
+
+#[test]
+fn an_idle_link_stays_up() {
+    let node = Node::start(Path::new("unused"), Durability::Memory);
+    let mut fleet = Fleet::start(&node);
+    fleet.run_to(10);
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < Duration::from_secs(5) {
+        std::thread::park_timeout(Duration::from_secs(5));
+    }
+    fleet.run_to(20);
+    assert_eq!(fleet.wire.connections(), 1);
+    assert_eq!(fleet.stop(), 1);
+    node.stop();
+}
