@@ -11,6 +11,7 @@ use crate::Error;
 use crate::limits::{
     CONNECTIONS_MAX, OUTSTANDING, PAYLOAD_BYTES_MAX, STAMP_BYTES, STORM_OUTSTANDING, WINDOW_MAX,
 };
+use crate::tls::Tls;
 use crate::wire::Version;
 
 /// What the devices do.
@@ -31,6 +32,9 @@ pub enum Scenario {
     Connect,
     /// Connections that are all dropped at once and come back.
     Storm,
+    /// Pairs with sessions that outlive their connections and come back at the next address, while
+    /// brokers are killed.
+    Endure,
 }
 
 /// Arguments of the load simulator.
@@ -39,7 +43,8 @@ pub struct LoadtestArgs {
     /// What the devices do
     #[arg(value_enum)]
     pub scenario: Scenario,
-    /// Brokers; devices are spread over them, the two ends of a pair on different ones
+    /// Brokers; devices are spread over them, the two ends of a pair on different ones (endure:
+    /// a device whose connection is lost goes on to the next one)
     #[arg(long, value_delimiter = ',', default_value = "127.0.0.1:1883")]
     pub addr: Vec<String>,
     /// Process id of a broker whose CPU time and memory are measured (repeatable)
@@ -54,7 +59,7 @@ pub struct LoadtestArgs {
     /// `QoS` of publishers and subscriptions
     #[arg(
         long,
-        help = "QoS of publishers and subscriptions [default: 0; idle, connect and storm: 1]",
+        help = "QoS of publishers and subscriptions [default: 0; idle, connect, storm and endure: 1]",
         value_parser = clap::value_parser!(u8).range(0..=2)
     )]
     pub qos: Option<u8>,
@@ -64,7 +69,8 @@ pub struct LoadtestArgs {
     /// Closed loop: messages a publisher may have under way
     #[arg(long, default_value_t = 16)]
     pub window: u32,
-    /// Open loop instead: messages per second of all publishers together
+    /// Open loop instead: messages per second of all publishers together [endure: always, default
+    /// 1000]
     #[arg(long)]
     pub rate: Option<f64>,
     /// Seconds that are measured
@@ -73,36 +79,90 @@ pub struct LoadtestArgs {
     /// Seconds before the measured part, with the same load
     #[arg(long, default_value_t = 1.0)]
     pub warmup: f64,
-    /// MQTT version
-    #[arg(long, default_value = "3.1.1", value_parser = ["3.1.1", "5"])]
-    pub mqtt: String,
-    /// Seconds of the keepalive
-    #[arg(long, default_value_t = 60)]
-    pub keepalive: u16,
+    /// MQTT version [default: 3.1.1; endure: 5]
+    #[arg(long, visible_alias = "protocol", value_parser = ["3.1.1", "5"])]
+    pub mqtt: Option<String>,
+    /// Seconds of the keepalive [default: 60; endure: 10]
+    #[arg(long)]
+    pub keepalive: Option<u16>,
     /// Connections that may be on their way at once [default: 80; after a storm: 1000]
     #[arg(long)]
     pub outstanding: Option<usize>,
     /// Threads of the generator [default: 2, or 1 where one is enough]
     #[arg(long)]
     pub threads: Option<usize>,
+    /// endure: seconds the broker keeps a session without a connection (MQTT 5; in 3.1.1 the
+    /// broker decides)
+    #[arg(long, default_value_t = 3600, value_parser = clap::value_parser!(u32).range(1..))]
+    pub session_expiry: u32,
+    /// endure: seconds without a connection after which a device gives up
+    #[arg(long, default_value_t = 60.0)]
+    pub patience: f64,
+    /// endure: seconds to wait, after the last publish, for what was acknowledged
+    #[arg(long, default_value_t = 60.0)]
+    pub drain: f64,
+    /// Encrypt with TLS, and trust the certificates in this PEM file only
+    #[arg(long)]
+    pub tls_ca: Option<PathBuf>,
+    /// Certificate chain of the devices, a PEM file
+    #[arg(long, requires_all = ["tls_ca", "tls_key"])]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key to --tls-cert, a PEM file
+    #[arg(long, requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Seconds between two lines of progress where stderr is no terminal
+    #[arg(long, default_value_t = 2.0)]
+    pub report_every: f64,
     /// Write the result as JSON to this file
     #[arg(long)]
     pub json: Option<PathBuf>,
 }
 
+/// Messages per second of endure, unless asked otherwise.
+const ENDURE_RATE: f64 = 1_000.0;
+
 impl LoadtestArgs {
     /// `QoS` in effect.
     pub(crate) fn qos(&self) -> u8 {
-        self.qos.unwrap_or(u8::from(!self.scenario.publishes()))
+        let endures = self.scenario == Scenario::Endure;
+        self.qos
+            .unwrap_or(u8::from(endures || !self.scenario.publishes()))
     }
 
     /// Version in effect.
     pub(crate) fn version(&self) -> Version {
-        if self.mqtt == "5" {
-            Version::V5
-        } else {
-            Version::V4
+        match self.mqtt.as_deref() {
+            Some("5") => Version::V5,
+            None if self.scenario == Scenario::Endure => Version::V5,
+            _ => Version::V4,
         }
+    }
+
+    /// Keepalive in effect, in seconds.
+    pub(crate) fn keep_alive_s(&self) -> u16 {
+        let endures = self.scenario == Scenario::Endure;
+        self.keepalive.unwrap_or(if endures { 10 } else { 60 })
+    }
+
+    /// Open loop: the rate in effect.
+    pub(crate) fn rate(&self) -> Option<f64> {
+        let endures = self.scenario == Scenario::Endure;
+        self.rate.or(endures.then_some(ENDURE_RATE))
+    }
+
+    /// Time between two lines of progress.
+    pub(crate) fn report_every(&self) -> Duration {
+        Duration::from_secs_f64(self.report_every)
+    }
+
+    /// What connections are encrypted with, if they are.
+    pub(crate) fn tls(&self, addrs: &[SocketAddr]) -> Result<Option<Tls>, Error> {
+        let Some(ca) = &self.tls_ca else {
+            return Ok(None);
+        };
+        let own = self.tls_cert.as_ref().zip(self.tls_key.as_ref());
+        let addrs = self.addr.iter().cloned().zip(addrs.iter().copied());
+        Tls::new(ca, own, addrs).map(Some)
     }
 
     /// Length of the measured part.
@@ -128,7 +188,7 @@ impl LoadtestArgs {
     /// Connections open at once.
     pub(crate) fn connections(&self) -> usize {
         match self.scenario {
-            Scenario::Pair => self.conns.saturating_mul(2),
+            Scenario::Pair | Scenario::Endure => self.conns.saturating_mul(2),
             Scenario::Fanin | Scenario::Fanout => self.conns.saturating_add(1),
             Scenario::Share => self.conns.saturating_add(self.subs),
             Scenario::Idle | Scenario::Storm => self.conns,
@@ -165,6 +225,26 @@ impl LoadtestArgs {
         {
             return refuse("--threads must be 1 to 64".to_owned());
         }
+        if !(0.05..=1e6).contains(&self.report_every) {
+            return refuse("--report-every must be 0.05 to 1e6 seconds".to_owned());
+        }
+        if self.scenario == Scenario::Endure {
+            return self.check_endurance();
+        }
+        Ok(())
+    }
+
+    fn check_endurance(&self) -> Result<(), Error> {
+        let refuse = |what: &str| Err(Error::Arguments(what.to_owned()));
+        if self.qos() == 0 {
+            return refuse("endure needs --qos 1 or 2: QoS 0 promises nothing across a crash");
+        }
+        if !(1.0..=1e6).contains(&self.patience) || !(0.0..=1e6).contains(&self.drain) {
+            return refuse("--patience must be 1 or more, --drain 0 or more, both below 1e6");
+        }
+        if !self.pid.is_empty() {
+            return refuse("endure takes no --pid: the processes it drives come and go");
+        }
         Ok(())
     }
 
@@ -187,7 +267,10 @@ impl LoadtestArgs {
 impl Scenario {
     /// True where messages flow.
     pub(crate) fn publishes(self) -> bool {
-        matches!(self, Self::Pair | Self::Fanin | Self::Fanout | Self::Share)
+        matches!(
+            self,
+            Self::Pair | Self::Fanin | Self::Fanout | Self::Share | Self::Endure
+        )
     }
 
     /// The scenario as typed.
@@ -200,6 +283,7 @@ impl Scenario {
             Self::Idle => "idle",
             Self::Connect => "connect",
             Self::Storm => "storm",
+            Self::Endure => "endure",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The main thread: leads the crew through the phases and measures.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -8,43 +9,63 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::Error;
 use crate::args::{LoadtestArgs, Scenario};
 use crate::crew::{Counts, Crew, Phase};
+use crate::endure;
 use crate::limits::SPARE_DESCRIPTORS;
 use crate::meter::{Meter, Sample};
 use crate::plan;
 use crate::progress::Progress;
 use crate::report::{Quantiles, Verdict};
+use crate::tls::Tls;
 use crate::traffic::{Errors, Tally};
+use crate::worker::Worker;
 
 /// How long the main thread waits for a report before it looks at the clock.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Figures at one moment.
-struct Mark {
-    at: Instant,
+pub(crate) struct Mark {
+    pub(crate) at: Instant,
     usage: Sample,
-    counts: Counts,
+    pub(crate) counts: Counts,
 }
 
 /// A run under way.
-struct Run {
-    crew: Crew,
-    meter: Meter,
-    progress: Progress,
+pub(crate) struct Run {
+    pub(crate) crew: Crew,
+    pub(crate) meter: Meter,
+    pub(crate) progress: Progress,
 }
 
 /// Runs `args` to the end and gives the verdict; the summary is its `Display`.
 pub fn run(args: &LoadtestArgs) -> Result<Verdict, Error> {
     args.check()?;
     let addrs = args.resolve()?;
+    let tls = args.tls(&addrs)?;
     allow_descriptors(args.connections() as u64 + SPARE_DESCRIPTORS)?;
+    let verdict = match args.scenario {
+        Scenario::Endure => endure::run(args, &addrs, tls.as_ref())?,
+        _ => drive(args, &addrs, tls.as_ref())?,
+    };
+    if let Some(path) = &args.json {
+        verdict.write(path)?;
+    }
+    Ok(verdict)
+}
+
+/// All scenarios in which connections are expected to stay.
+fn drive(args: &LoadtestArgs, addrs: &[SocketAddr], tls: Option<&Tls>) -> Result<Verdict, Error> {
     let meter = Meter::new(&args.pid)?;
     let before = meter.sample()?;
     let began = Instant::now();
-    let crew = Crew::start(plan::plans(args, &addrs, &run_name()))?;
+    let mut plans = plan::plans(args, addrs, &run_name());
+    for plan in &mut plans {
+        plan.tls = tls.cloned();
+    }
+    let crew = Crew::start(plans, Worker::new)?;
     let mut run = Run {
         crew,
         meter,
-        progress: Progress::new("connecting"),
+        progress: Progress::new("connecting", args.report_every(), false),
     };
     run.until(None, |crew| crew.heard.ready == crew.size())?;
     let up = run.mark()?;
@@ -75,15 +96,12 @@ pub fn run(args: &LoadtestArgs) -> Result<Verdict, Error> {
     }
     verdict.tally(std::mem::take(&mut run.crew.heard.tallies));
     verdict.judge();
-    if let Some(path) = &args.json {
-        verdict.write(path)?;
-    }
     Ok(verdict)
 }
 
 impl Run {
     /// Waits until `done`, for `limit` at most.
-    fn until(
+    pub(crate) fn until(
         &mut self,
         limit: Option<Duration>,
         done: impl Fn(&Crew) -> bool,
@@ -102,7 +120,7 @@ impl Run {
         Ok(())
     }
 
-    fn mark(&self) -> Result<Mark, Error> {
+    pub(crate) fn mark(&self) -> Result<Mark, Error> {
         let counts = self.crew.counts();
         Ok(Mark {
             at: Instant::now(),
@@ -113,9 +131,9 @@ impl Run {
 }
 
 impl Verdict {
-    fn describe(&mut self, args: &LoadtestArgs) {
+    pub(crate) fn describe(&mut self, args: &LoadtestArgs) {
         self.scenario = args.scenario.name();
-        self.mqtt.clone_from(&args.mqtt);
+        args.version().name().clone_into(&mut self.mqtt);
         self.addr.clone_from(&args.addr);
         self.conns = match args.scenario {
             Scenario::Connect => args.connections(),
@@ -123,11 +141,11 @@ impl Verdict {
         };
         self.qos = args.qos();
         self.size = args.size;
-        self.window = (args.scenario.publishes() && args.rate.is_none()).then_some(args.window);
-        self.rate = args.rate;
+        self.window = (args.scenario.publishes() && args.rate().is_none()).then_some(args.window);
+        self.rate = args.rate();
     }
 
-    fn measure(&mut self, args: &LoadtestArgs, from: &Mark, to: &Mark) {
+    pub(crate) fn measure(&mut self, args: &LoadtestArgs, from: &Mark, to: &Mark) {
         self.secs = (to.at - from.at).as_secs_f64();
         self.sent = to.counts.sent - from.counts.sent;
         self.delivered = to.counts.delivered - from.counts.delivered;
@@ -203,27 +221,21 @@ impl Verdict {
                 None => latency = Some(tally.latency_us),
             }
         }
-        if let Some(latency) = latency {
-            let at = |quantile| latency.value_at_quantile(quantile);
-            let (p50, p99, p999) = (at(0.5), at(0.99), at(0.999));
-            self.e2e_us = Quantiles {
-                p50,
-                p99,
-                p999,
-                max: latency.max(),
-            };
-        }
+        self.e2e_us = latency
+            .as_ref()
+            .map_or_else(Quantiles::default, Quantiles::of);
     }
 }
 
-fn add_errors(sum: &mut Errors, more: Errors) {
+/// Adds up errors by kind.
+pub(crate) fn add_errors(sum: &mut Errors, more: Errors) {
     for (kind, count) in more {
         *sum.entry(kind).or_default() += count;
     }
 }
 
 /// A name that keeps the topics and client ids of two runs apart.
-fn run_name() -> String {
+pub(crate) fn run_name() -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let millis = now.map_or(0, |time| time.as_millis() as u64) & 0xFF_FFFF_FFFF;
     format!("{:x}-{millis:x}", std::process::id())

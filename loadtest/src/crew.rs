@@ -7,10 +7,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::Error;
+use crate::endure;
 use crate::limits::REPORTS_MAX;
-use crate::plan::Plan;
 use crate::traffic::Tally;
-use crate::worker::Worker;
 
 /// What the threads are to do. Phases follow each other in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +46,8 @@ pub(crate) enum Report {
     Deserted,
     /// It is done.
     Finished(Box<Tally>),
+    /// The same of a thread whose sessions outlive their connections.
+    Endured(Box<endure::Tally>),
     /// The run cannot go on.
     Failed(Error),
 }
@@ -59,6 +60,12 @@ pub(crate) struct Gauge {
     pub(crate) connects: AtomicU64,
     pub(crate) sent: AtomicU64,
     pub(crate) delivered: AtomicU64,
+    /// endure: connections that came back.
+    pub(crate) reconnects: AtomicU64,
+    /// endure: acknowledged messages that have not arrived yet.
+    pub(crate) owed: AtomicU64,
+    /// endure: broken promises so far.
+    pub(crate) faults: AtomicU64,
 }
 
 /// Sums of the counters.
@@ -68,6 +75,9 @@ pub(crate) struct Counts {
     pub(crate) connects: u64,
     pub(crate) sent: u64,
     pub(crate) delivered: u64,
+    pub(crate) reconnects: u64,
+    pub(crate) owed: u64,
+    pub(crate) faults: u64,
 }
 
 /// What all threads share.
@@ -86,6 +96,28 @@ impl Shared {
     }
 }
 
+/// What ties a thread to the main thread.
+#[derive(Debug)]
+pub(crate) struct Post {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) gauge: Arc<Gauge>,
+    reports: SyncSender<Report>,
+}
+
+impl Post {
+    /// Tells the main thread.
+    pub(crate) fn report(&self, report: Report) {
+        // A main thread that already gave up does not listen any more.
+        drop(self.reports.send(report));
+    }
+}
+
+/// What a thread does.
+pub(crate) trait Labour: Send + 'static {
+    /// Works to the end of the last phase; gives the last report.
+    fn work(self) -> Report;
+}
+
 /// What the threads have reported so far.
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
@@ -94,6 +126,7 @@ pub(crate) struct Heard {
     pub(crate) back_after: Duration,
     pub(crate) deserted: usize,
     pub(crate) tallies: Vec<Tally>,
+    pub(crate) endured: Vec<endure::Tally>,
 }
 
 /// The running threads. Dropping it ends them.
@@ -108,8 +141,11 @@ pub(crate) struct Crew {
 }
 
 impl Crew {
-    /// Starts one thread for each plan.
-    pub(crate) fn start(plans: Vec<Plan>) -> Result<Self, Error> {
+    /// Starts one thread for each plan; `hire` makes a worker of it, and what wakes it.
+    pub(crate) fn start<P, W: Labour>(
+        plans: Vec<P>,
+        hire: impl Fn(P, Post) -> Result<(W, Arc<mio::Waker>), Error>,
+    ) -> Result<Self, Error> {
         let (sender, reports) = sync_channel(REPORTS_MAX);
         let phase = AtomicU8::new(Phase::Setup as u8);
         let shared = Arc::new(Shared {
@@ -125,7 +161,17 @@ impl Crew {
             heard: Heard::default(),
         };
         for plan in plans {
-            crew.hire(plan, sender.clone())?;
+            let gauge = Arc::new(Gauge::default());
+            crew.gauges.push(Arc::clone(&gauge));
+            let (shared, reports) = (Arc::clone(&crew.shared), sender.clone());
+            let post = Post {
+                shared,
+                gauge,
+                reports: reports.clone(),
+            };
+            let (worker, waker) = hire(plan, post)?;
+            crew.wakers.push(waker);
+            crew.employ(worker, reports)?;
         }
         Ok(crew)
     }
@@ -153,6 +199,9 @@ impl Crew {
             sum.connects += gauge.connects.load(Ordering::Relaxed);
             sum.sent += gauge.sent.load(Ordering::Relaxed);
             sum.delivered += gauge.delivered.load(Ordering::Relaxed);
+            sum.reconnects += gauge.reconnects.load(Ordering::Relaxed);
+            sum.owed += gauge.owed.load(Ordering::Relaxed);
+            sum.faults += gauge.faults.load(Ordering::Relaxed);
         }
         sum
     }
@@ -167,6 +216,7 @@ impl Crew {
             }
             Ok(Report::Deserted) => self.heard.deserted += 1,
             Ok(Report::Finished(tally)) => self.heard.tallies.push(*tally),
+            Ok(Report::Endured(tally)) => self.heard.endured.push(*tally),
             Ok(Report::Failed(error)) => return Err(error),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Err(Error::Thread),
@@ -174,17 +224,15 @@ impl Crew {
         Ok(())
     }
 
-    fn hire(&mut self, plan: Plan, reports: SyncSender<Report>) -> Result<(), Error> {
-        let gauge = Arc::new(Gauge::default());
-        let name = format!("load-{}", plan.thread);
-        let shared = Arc::clone(&self.shared);
-        let (worker, waker) = Worker::new(plan, shared, Arc::clone(&gauge), reports)?;
+    fn employ(&mut self, worker: impl Labour, reports: SyncSender<Report>) -> Result<(), Error> {
         let thread = std::thread::Builder::new()
-            .name(name)
-            .spawn(move || worker.run())
+            .name(format!("load-{}", self.threads.len()))
+            .spawn(move || {
+                let last = worker.work();
+                // A main thread that already gave up does not listen any more.
+                drop(reports.send(last));
+            })
             .map_err(Error::system("cannot start a thread"))?;
-        self.gauges.push(gauge);
-        self.wakers.push(waker);
         self.threads.push(thread);
         Ok(())
     }

@@ -48,6 +48,18 @@ pub enum Error {
         /// How long it was given.
         seconds: u64,
     },
+    /// endure: a device never got through to any broker.
+    #[error("{device} got through to none of {addrs:?} within {seconds} s: {what}")]
+    GaveUp {
+        /// All brokers.
+        addrs: Vec<SocketAddr>,
+        /// Which device, by client id.
+        device: String,
+        /// How long it was given.
+        seconds: f64,
+        /// What came between.
+        what: String,
+    },
     /// Too few file descriptors.
     #[error("{needed} file descriptors needed, {allowed} allowed; raise `ulimit -n`")]
     Descriptors {

@@ -82,5 +82,29 @@ pub(crate) const ONE_THREAD_RATE_MAX: f64 = 100_000.0;
 /// Messages that worker threads may have under way to the main thread.
 pub(crate) const REPORTS_MAX: usize = 64;
 
+/// endure: messages a publisher may have open, counted from the oldest one. What falls due beyond
+/// waits and counts as late. Brokers commonly grant this much as Receive Maximum.
+pub(crate) const ENDURE_OPEN_MAX: usize = 1_024;
+
+/// endure: ranges of message numbers one stream of the oracle may keep: half a MiB of gaps. Beyond
+/// it the run fails, because nothing could be said about what comes.
+pub(crate) const RANGES_MAX: usize = 16_384;
+
+/// endure: shortest and longest wait before a connection is tried again.
+pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// See [`BACKOFF_MIN`].
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+/// endure: time from a dial to the answer of CONNECT (and SUBSCRIBE). Then the next address is
+/// tried. A fleet may take 10 s to answer a SUBSCRIBE when a group is away.
+pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(12);
+
+/// endure: a message that left this much after its time counts as late.
+pub(crate) const LATE: Duration = Duration::from_millis(50);
+
+/// endure: wait after everything has arrived for what should not come any more.
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
+
+const _: () = assert!(ENDURE_OPEN_MAX < 65_535 && BACKOFF_MIN.as_nanos() < BACKOFF_MAX.as_nanos());
 const _: () = assert!(WINDOW_MAX < 65_535 / 2 && OPEN_LOOP_UNACKED_MAX < 65_535 / 2 + 2);
 const _: () = assert!(PAYLOAD_BYTES_MAX + 1024 < PACKET_BYTES_MAX);

@@ -4,7 +4,10 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 
 use mio::net::TcpStream;
+use rustls::ClientConnection;
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::tls;
 
 /// How far a connection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +39,7 @@ pub(crate) enum Fetched {
 #[derive(Debug)]
 pub(crate) struct Link {
     socket: Option<TcpStream>,
+    tls: Option<Box<ClientConnection>>,
     pub(crate) stage: Stage,
     /// True while it waits for its write at the end of the turn.
     pub(crate) dirty: bool,
@@ -52,12 +56,24 @@ impl Link {
         let (out, held) = (Vec::new(), Vec::new());
         Self {
             socket: None,
+            tls: None,
             stage: Stage::Down,
             dirty: false,
             touched: 0,
             out,
             held,
         }
+    }
+
+    /// From the next dial on everything is encrypted.
+    pub(crate) fn seal(&mut self, tls: Option<ClientConnection>) {
+        self.tls = tls.map(Box::new);
+    }
+
+    /// True while something waits for the socket.
+    #[inline]
+    pub(crate) fn has_unsent(&self) -> bool {
+        !self.out.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
 
     /// Starts to connect. Readiness is edge-triggered for both directions, once for all.
@@ -107,13 +123,18 @@ impl Link {
             block.resize(held * 2, 0);
         }
         block[..held].copy_from_slice(&self.held);
-        match socket.read(&mut block[held..]) {
+        let read = match &mut self.tls {
+            None => socket.read(&mut block[held..]),
+            Some(tls) => tls::read(tls, socket, &mut block[held..]),
+        };
+        match read {
             Ok(0) => Ok(Fetched::Closed),
             Ok(len) => {
                 self.held.clear();
                 Ok(Fetched::Bytes {
                     len: held + len,
-                    more: held + len == block.len(),
+                    // Behind one TLS record the next may wait, already read from the socket.
+                    more: held + len == block.len() || self.tls.is_some(),
                 })
             }
             Err(error) => match error.kind() {
@@ -140,6 +161,11 @@ impl Link {
         let Some(socket) = &mut self.socket else {
             return Ok(true);
         };
+        if let Some(tls) = &mut self.tls {
+            let written = tls::write(tls, socket, &self.out)?;
+            self.out.drain(..written);
+            return Ok(!self.has_unsent());
+        }
         let mut written = 0;
         while written < self.out.len() {
             match socket.write(&self.out[written..]) {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::args::{LoadtestArgs, Scenario};
 use crate::limits::{ONE_THREAD_RATE_MAX, PER_SOURCE_MAX, SOURCES_MAX};
+use crate::tls::Tls;
 use crate::traffic::{Pace, Shape, Spec};
 use crate::wire::Version;
 
@@ -38,6 +39,16 @@ pub(crate) enum Mode {
     Storm,
 }
 
+impl Mode {
+    fn of(scenario: Scenario) -> Self {
+        match scenario {
+            Scenario::Connect => Self::Cycle,
+            Scenario::Storm => Self::Storm,
+            _ => Self::Hold,
+        }
+    }
+}
+
 /// The share of one thread.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -53,6 +64,8 @@ pub(crate) struct Plan {
     pub(crate) thread: usize,
     /// True where one source address has too few ports.
     pub(crate) many_sources: bool,
+    /// What connections are encrypted with, if they are.
+    pub(crate) tls: Option<Tls>,
 }
 
 /// Threads to use: one wherever publishers share a receiver, since windows are then plain counters
@@ -65,7 +78,7 @@ pub(crate) fn threads(args: &LoadtestArgs) -> usize {
     if together {
         return 1;
     }
-    let slow = args.scenario.publishes() && args.rate.is_some_and(|r| r <= ONE_THREAD_RATE_MAX);
+    let slow = args.scenario.publishes() && args.rate().is_some_and(|r| r <= ONE_THREAD_RATE_MAX);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let usual = if slow { 1 } else { cores.min(2) };
     let units = if args.scenario == Scenario::Connect {
@@ -99,7 +112,7 @@ fn plan(
         subscribers: 0,
     };
     let mine = |total: usize| (0..total).filter(move |index| index % threads == thread);
-    let (mut shape, mut mode) = (Shape::Pair, Mode::Hold);
+    let (mut shape, mode) = (Shape::Pair, Mode::of(args.scenario));
     match args.scenario {
         Scenario::Pair => {
             for pair in mine(args.conns) {
@@ -126,16 +139,12 @@ fn plan(
             }
             (0..args.conns).for_each(|index| builder.publisher(index, addr(index + 1)));
         }
+        Scenario::Endure => unreachable!("endure makes plans of its own"),
         Scenario::Idle | Scenario::Connect | Scenario::Storm => {
-            mode = match args.scenario {
-                Scenario::Idle => Mode::Hold,
-                Scenario::Connect => Mode::Cycle,
-                _ => Mode::Storm,
-            };
             mine(args.connections()).for_each(|index| builder.silent(index, addr(index)));
         }
     }
-    let pace = match args.rate {
+    let pace = match args.rate() {
         Some(rate) => Pace::Rate {
             per_s: rate / threads as f64,
         },
@@ -155,11 +164,12 @@ fn plan(
         mode,
         version: args.version(),
         qos: args.qos(),
-        keep_alive_s: args.keepalive,
+        keep_alive_s: args.keep_alive_s(),
         outstanding: args.outstanding().div_ceil(threads),
         storm_outstanding: args.storm_outstanding().div_ceil(threads),
         thread,
         many_sources: mode != Mode::Hold || args.connections() > PER_SOURCE_MAX,
+        tls: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a person sees while it runs: a line that renews itself on a terminal, else one every two
 //! seconds.
 
+use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -8,26 +9,33 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::crew::Counts;
 
-/// Between two lines where stderr is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(2);
-
 /// The progress line.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
+    every: Duration,
+    endures: bool,
     what: &'static str,
     last: (Instant, Counts),
 }
 
 impl Progress {
-    /// Starts with the step `what`.
-    pub(crate) fn new(what: &'static str) -> Self {
+    /// Starts with the step `what`. Where stderr is no terminal there is a line each
+    /// `line_every`; `endures` adds what matters across crashes.
+    pub(crate) fn new(what: &'static str, line_every: Duration, endures: bool) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             let style = ProgressStyle::with_template("{spinner} [{elapsed}] {msg}");
             bar.with_style(style.expect("the template is well-formed"))
         });
+        let every = if bar.is_some() {
+            Duration::from_millis(200)
+        } else {
+            line_every
+        };
         Self {
             bar,
+            every,
+            endures,
             what,
             last: (Instant::now(), Counts::default()),
         }
@@ -42,20 +50,26 @@ impl Progress {
     pub(crate) fn show(&mut self, counts: Counts) {
         let (then, before) = self.last;
         let passed = then.elapsed();
-        let every = if self.bar.is_some() {
-            Duration::from_millis(200)
-        } else {
-            LINE_EVERY
-        };
-        if passed < every {
+        if passed < self.every {
             return;
         }
         let rate = (counts.delivered - before.delivered) as f64 / passed.as_secs_f64();
         let connects = (counts.connects - before.connects) as f64 / passed.as_secs_f64();
-        let line = format!(
+        let mut line = format!(
             "{}: {} connections ({connects:.0}/s), {} sent, {} delivered ({rate:.0}/s)",
             self.what, counts.live, counts.sent, counts.delivered
         );
+        if self.endures {
+            let Counts {
+                reconnects,
+                owed,
+                faults,
+                ..
+            } = counts;
+            let more = format_args!(", {owed} owed, {reconnects} reconnects, {faults} faults");
+            line.write_fmt(more)
+                .expect("writing to a String cannot fail");
+        }
         self.last = (Instant::now(), counts);
         match &self.bar {
             Some(bar) => {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
+use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::Error;
@@ -30,9 +31,9 @@ pub struct Verdict {
     pub rate: Option<f64>,
     /// Length of the measured part in seconds.
     pub secs: f64,
-    /// Messages sent in the measured part.
+    /// Messages sent in the measured part (endure: in the whole run).
     pub sent: u64,
-    /// Messages delivered in the measured part, repetitions not counted.
+    /// Messages delivered in the measured part (endure: in the whole run), repetitions not counted.
     pub delivered: u64,
     /// Deliveries per second.
     pub delivered_per_s: f64,
@@ -70,10 +71,46 @@ pub struct Verdict {
     pub connects_per_broker_cpu_s: Option<f64>,
     /// Storm: seconds from the drop of all connections until all were back.
     pub storm_s: Option<f64>,
-    /// Errors by kind.
+    /// What the scenario endure counts besides, on the same level of the JSON.
+    #[serde(flatten)]
+    pub endurance: Option<Endurance>,
+    /// Errors by kind. In endure those that come with crashes, and do not fail the run.
     pub errors: BTreeMap<String, u64>,
     /// Why the run failed; empty if it did not.
     pub failures: Vec<String>,
+}
+
+/// What matters across crashes.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Endurance {
+    /// Messages the broker acknowledged to their publishers, with PUBACK or PUBCOMP.
+    pub acked: u64,
+    /// Repetitions that `QoS` 1 allows, and those of messages that were published anew after a
+    /// lost session.
+    pub repeated: u64,
+    /// Connections that found no session where there must be one.
+    pub session_lost: u64,
+    /// Messages that left late: their publisher had no connection, or too many open ones.
+    pub late: u64,
+    /// Messages that were sent and neither acknowledged nor refused in the end.
+    pub unacked: u64,
+    /// Connections that came back.
+    pub reconnects: u64,
+    /// From the loss of a connection until the next one was up, in microseconds.
+    pub reconnect_us: Quantiles,
+    /// The longest time one connection was without service, in microseconds: not connected, or
+    /// owed an acknowledgement or an acknowledged message and given nothing.
+    pub longest_gap_us: u64,
+    /// 99 of 100 connections were never longer without service than this, in microseconds.
+    pub p99_gap_us: u64,
+    /// CONNACKs that refused, by code.
+    pub connect_refused: BTreeMap<String, u64>,
+    /// What a broker must not do, by kind. Any fails the run.
+    pub violations: BTreeMap<String, u64>,
+    /// Devices that had no connection for `--patience`.
+    pub gave_up: u64,
+    /// What the oracle had no room for. Any fails the run.
+    pub unrecorded: u64,
 }
 
 /// Points of the latency distribution in microseconds; all 0 if nothing arrived.
@@ -89,9 +126,83 @@ pub struct Quantiles {
     pub max: u64,
 }
 
+impl Quantiles {
+    /// The points of `histogram`.
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
+        let at = |quantile| histogram.value_at_quantile(quantile);
+        Self {
+            p50: at(0.5),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: histogram.max(),
+        }
+    }
+}
+
+impl Endurance {
+    /// Why the run failed, beyond what fails any run.
+    fn failures(&self) -> impl Iterator<Item = String> {
+        let counted = [
+            (self.session_lost, "sessions lost"),
+            (self.unacked, "messages never acknowledged"),
+            (self.gave_up, "devices gave up"),
+            (self.unrecorded, "facts the oracle had no room for"),
+        ];
+        let counted = counted
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"));
+        let violations = self.violations.iter();
+        counted.chain(violations.map(|(kind, count)| format!("{count} x {kind}")))
+    }
+
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            acked,
+            repeated,
+            session_lost,
+            late,
+            ..
+        } = self;
+        writeln!(
+            f,
+            "  sessions   {session_lost} lost; {acked} messages acknowledged, {repeated} repeated \
+             as QoS 1 allows, {late} left late"
+        )?;
+        let seconds = |us: u64| us as f64 / 1e6;
+        writeln!(
+            f,
+            "  away       {} reconnects, p50 {:.3} s, p99 {:.3} s, max {:.3} s",
+            self.reconnects,
+            seconds(self.reconnect_us.p50),
+            seconds(self.reconnect_us.p99),
+            seconds(self.reconnect_us.max),
+        )?;
+        writeln!(
+            f,
+            "  gaps       without service at most {:.3} s, 99 of 100 connections {:.3} s",
+            seconds(self.longest_gap_us),
+            seconds(self.p99_gap_us),
+        )?;
+        if !self.connect_refused.is_empty() {
+            writeln!(f, "  refused    CONNACK {}", by_kind(&self.connect_refused))?;
+        }
+        Ok(())
+    }
+}
+
+fn by_kind(errors: &BTreeMap<String, u64>) -> String {
+    let kinds = errors
+        .iter()
+        .map(|(kind, count)| format!("{count} x {kind}"));
+    kinds.collect::<Vec<_>>().join(", ")
+}
+
 impl Verdict {
     /// True if the broker broke a promise: at `QoS` 1 and 2 a message was lost, at `QoS` 2 one was
-    /// repeated, at any `QoS` the order was broken, or a connection failed (storm: did not come back).
+    /// repeated, at any `QoS` the order was broken, or a connection failed (storm: did not come
+    /// back; endure: a session was lost, a message never acknowledged, a device gave up, or the
+    /// broker did what the standard forbids).
     pub fn failed(&self) -> bool {
         !self.failures.is_empty()
     }
@@ -116,9 +227,12 @@ impl Verdict {
             format!("{} repeated", self.duplicated),
         );
         // In a storm connections fail and try again; what counts is that all come back.
+        let may_fail = self.scenario == "storm" || self.endurance.is_some();
         for (kind, count) in &self.errors {
-            fail(self.scenario != "storm", format!("{count} x {kind}"));
+            fail(!may_fail, format!("{count} x {kind}"));
         }
+        let more = self.endurance.iter().flat_map(Endurance::failures);
+        self.failures.extend(more);
     }
 
     /// Writes the JSON of `--json`.
@@ -213,6 +327,12 @@ impl fmt::Display for Verdict {
             self.connects_per_s,
             per_cpu(self.connects_per_broker_cpu_s),
         )?;
+        if let Some(endurance) = &self.endurance {
+            endurance.show(f)?;
+            if !self.errors.is_empty() {
+                writeln!(f, "  errors     {}", by_kind(&self.errors))?;
+            }
+        }
         if let Some(seconds) = self.storm_s {
             let failed: u64 = self.errors.values().sum();
             writeln!(

@@ -68,18 +68,35 @@ impl Stamp {
     }
 }
 
-/// CONNECT with a clean session (v5: clean start, no expiry) and no credentials.
-pub(crate) fn connect(out: &mut Vec<u8>, version: Version, client_id: &str, keep_alive_s: u16) {
+/// How long the broker is to keep a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// As long as its connection; it begins anew.
+    No,
+    /// This many seconds beyond it (3.1.1 has no way to say how many); an older one goes on.
+    Seconds(u32),
+}
+
+/// CONNECT without credentials.
+pub(crate) fn connect(
+    out: &mut Vec<u8>,
+    version: Version,
+    client_id: &str,
+    keep_alive_s: u16,
+    keep: Keep,
+) {
     let mut body = Vec::with_capacity(16 + client_id.len());
     text(&mut body, "MQTT");
     body.push(match version {
         Version::V4 => 4,
         Version::V5 => 5,
     });
-    body.push(0b10);
+    body.push(if keep == Keep::No { 0b10 } else { 0 });
     body.extend_from_slice(&keep_alive_s.to_be_bytes());
-    if version == Version::V5 {
-        body.push(0);
+    match (version, keep) {
+        (Version::V4, _) => {}
+        (Version::V5, Keep::No) => body.push(0),
+        (Version::V5, Keep::Seconds(seconds)) => expiry(&mut body, seconds),
     }
     text(&mut body, client_id);
     framed(out, kind::CONNECT, &body);
@@ -112,6 +129,22 @@ pub(crate) fn pingreq(out: &mut Vec<u8>) {
 /// DISCONNECT, normal.
 pub(crate) fn disconnect(out: &mut Vec<u8>) {
     out.extend_from_slice(&[kind::DISCONNECT, 0]);
+}
+
+/// DISCONNECT that also ends the session (MQTT 5, 3.14.2.2.2; in 3.1.1 it stays).
+pub(crate) fn end_session(out: &mut Vec<u8>, version: Version) {
+    if version == Version::V4 {
+        return disconnect(out);
+    }
+    let mut body = vec![0];
+    expiry(&mut body, 0);
+    framed(out, kind::DISCONNECT, &body);
+}
+
+/// Properties that are a Session Expiry Interval and nothing else.
+fn expiry(out: &mut Vec<u8>, seconds: u32) {
+    out.extend_from_slice(&[5, 0x11]);
+    out.extend_from_slice(&seconds.to_be_bytes());
 }
 
 fn text(out: &mut Vec<u8>, value: &str) {
@@ -151,7 +184,7 @@ mod tests {
     #[test]
     fn connect_says_what_is_meant() {
         let mut out = Vec::new();
-        connect(&mut out, Version::V4, "load-1", 60);
+        connect(&mut out, Version::V4, "load-1", 60, Keep::No);
         let v4::Packet::Connect(packet) = v4_read(&out) else {
             panic!("a CONNECT")
         };
@@ -161,7 +194,7 @@ mod tests {
         );
         assert!(packet.clean_session && packet.last_will.is_none() && packet.login.is_none());
         out.clear();
-        connect(&mut out, Version::V5, "load-1", 61);
+        connect(&mut out, Version::V5, "load-1", 61, Keep::No);
         let v5::Packet::Connect(packet) = v5_read(&out) else {
             panic!("a CONNECT")
         };
@@ -170,6 +203,33 @@ mod tests {
             ("load-1", 61)
         );
         assert!(packet.clean_session);
+    }
+
+    #[test]
+    fn a_session_is_kept_and_ended_as_asked() {
+        let mut out = Vec::new();
+        connect(&mut out, Version::V4, "load-1", 60, Keep::Seconds(90));
+        let v4::Packet::Connect(packet) = v4_read(&out) else {
+            panic!("a CONNECT")
+        };
+        assert!(!packet.clean_session);
+        out.clear();
+        connect(&mut out, Version::V5, "load-1", 60, Keep::Seconds(90));
+        let v5::Packet::Connect(packet) = v5_read(&out) else {
+            panic!("a CONNECT")
+        };
+        let expiry = packet.properties.expect("given").session_expiry_interval;
+        assert_eq!((packet.clean_session, expiry), (false, Some(90)));
+        out.clear();
+        end_session(&mut out, Version::V5);
+        let v5::Packet::Disconnect(packet) = v5_read(&out) else {
+            panic!("a DISCONNECT")
+        };
+        let expiry = packet.properties.expect("given").session_expiry_interval;
+        assert_eq!(expiry, Some(0));
+        out.clear();
+        end_session(&mut out, Version::V4);
+        assert_eq!(v4_read(&out), v4::Packet::Disconnect);
     }
 
     #[test]

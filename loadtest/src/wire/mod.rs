@@ -4,7 +4,9 @@
 mod encode;
 mod scan;
 
-pub(crate) use encode::{Template, ack, connect, disconnect, pingreq, subscribe};
+pub(crate) use encode::{
+    Keep, Template, ack, connect, disconnect, end_session, pingreq, subscribe,
+};
 pub(crate) use scan::{Packet, Scan, connack, delivery, packet_id, reason, scan, suback};
 
 /// The version a device speaks.
@@ -14,6 +16,16 @@ pub(crate) enum Version {
     V4,
     /// MQTT 5.
     V5,
+}
+
+impl Version {
+    /// As people write it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "3.1.1",
+            Self::V5 => "5",
+        }
+    }
 }
 
 /// Packet types as they stand in the upper four bits of the first byte.
@@ -31,6 +43,9 @@ pub(crate) mod kind {
     pub(crate) const PINGRESP: u8 = 0xD0;
     pub(crate) const DISCONNECT: u8 = 0xE0;
 }
+
+/// Flag of a PUBLISH that was sent before (3.1.1 and 5, 3.3.1.1).
+pub(crate) const DUP: u8 = 0b1000;
 
 /// What every payload carries: who sent it, its number, and when it should have left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -99,17 +99,20 @@ pub(crate) fn reason(body: &[u8]) -> u8 {
 pub(crate) struct Connack {
     /// Return code (3.1.1) or reason code (5); 0 is success.
     pub(crate) code: u8,
+    /// The broker has a session of this client.
+    pub(crate) session_present: bool,
     /// Receive Maximum of the broker; 65,535 unless it says less.
     pub(crate) receive_max: u16,
 }
 
 /// Reads a CONNACK's body.
 pub(crate) fn connack(body: &[u8], version: Version) -> Result<Connack, &'static str> {
-    let [_flags, code, properties @ ..] = body else {
+    let [flags, code, properties @ ..] = body else {
         return Err("CONNACK shorter than its fields");
     };
     let mut found = Connack {
         code: *code,
+        session_present: flags & 1 != 0,
         receive_max: u16::MAX,
     };
     if version == Version::V5 {
@@ -266,17 +269,19 @@ mod tests {
     fn connack_is_read_in_both_versions() {
         let refused = Connack {
             code: 5,
+            session_present: false,
             receive_max: u16::MAX,
         };
         assert_eq!(connack(&[0, 5], Version::V4), Ok(refused));
         let user_property = [0x26, 0, 1, b'k', 0, 1, b'v'];
-        let mut body = vec![0, 0, 14, 0x24, 1];
+        let mut body = vec![1, 0, 14, 0x24, 1];
         body.extend_from_slice(&user_property);
         body.extend_from_slice(&[0x21, 0, 20, 0x29, 1]);
         assert_eq!(
             connack(&body, Version::V5),
             Ok(Connack {
                 code: 0,
+                session_present: true,
                 receive_max: 20
             })
         );

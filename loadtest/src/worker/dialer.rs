@@ -68,8 +68,15 @@ impl Worker {
             self.plan.version,
             &device.client_id,
             self.plan.keep_alive_s,
+            wire::Keep::No,
         );
-        match link.dial(device.addr, from, self.poll.registry(), Token(index)) {
+        let sealed = self.plan.tls.as_ref();
+        let sealed = sealed.map(|tls| tls.client(device.addr)).transpose();
+        let dialed = sealed.and_then(|tls| {
+            link.seal(tls);
+            link.dial(device.addr, from, self.poll.registry(), Token(index))
+        });
+        match dialed {
             // On loopback the connection often stands already.
             Ok(()) => self.write(index),
             Err(error) => self.lose(index, Why::Io(error)),

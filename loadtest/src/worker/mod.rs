@@ -9,24 +9,19 @@ mod hear;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::{Events, Poll, Token, Waker};
-use rustix::fd::{AsRawFd, OwnedFd};
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
-    timerfd_settime,
-};
 
 use self::dialer::Dialer;
 use crate::Error;
-use crate::crew::{Gauge, Phase, Report, Shared};
+use crate::crew::{Labour, Phase, Post, Report};
 use crate::limits::{
     DIAL_TIMEOUT, DRAIN_MAX, DRAIN_QUIET, EVENTS_PER_POLL, READ_BLOCK_BYTES, STALL, TICK,
 };
 use crate::link::{Fetched, Link, Stage};
+use crate::pacer::Pacer;
 use crate::plan::{Mode, Plan, Role};
 use crate::traffic::{Pace, Tally, Traffic};
 use crate::wire;
@@ -71,12 +66,19 @@ enum Why {
     Silent,
 }
 
+impl Labour for Worker {
+    fn work(mut self) -> Report {
+        match self.turns() {
+            Ok(()) => Report::Finished(Box::new(self.finish())),
+            Err(error) => Report::Failed(error),
+        }
+    }
+}
+
 /// One thread of the generator.
 pub(crate) struct Worker {
     plan: Plan,
-    shared: Arc<Shared>,
-    gauge: Arc<Gauge>,
-    reports: SyncSender<Report>,
+    post: Post,
     poll: Poll,
     links: Vec<Link>,
     /// Link of each publisher.
@@ -85,7 +87,7 @@ pub(crate) struct Worker {
     dialer: Dialer,
     block: Vec<u8>,
     dirty: Vec<u32>,
-    pacer: Option<OwnedFd>,
+    pacer: Option<Pacer>,
     phase: Phase,
     tick: u32,
     live: usize,
@@ -97,12 +99,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// A worker and what wakes it.
-    pub(crate) fn new(
-        plan: Plan,
-        shared: Arc<Shared>,
-        gauge: Arc<Gauge>,
-        reports: SyncSender<Report>,
-    ) -> Result<(Self, Arc<Waker>), Error> {
+    pub(crate) fn new(plan: Plan, post: Post) -> Result<(Self, Arc<Waker>), Error> {
         let poll = Poll::new().map_err(Error::system("cannot create a poll"))?;
         let waker = Waker::new(poll.registry(), WAKER);
         let waker = Arc::new(waker.map_err(Error::system("cannot create a waker"))?);
@@ -117,9 +114,7 @@ impl Worker {
             traffic: Traffic::new(&plan.traffic),
             dialer: Dialer::new(plan.devices.len(), plan.outstanding),
             plan,
-            shared,
-            gauge,
-            reports,
+            post,
             poll,
             publishers,
             block: vec![0; READ_BLOCK_BYTES],
@@ -134,17 +129,6 @@ impl Worker {
             drain: None,
         };
         Ok((worker, waker))
-    }
-
-    /// Runs to the end of the last phase and reports.
-    pub(crate) fn run(mut self) {
-        let reports = self.reports.clone();
-        let last = match self.turns() {
-            Ok(()) => Report::Finished(Box::new(self.finish())),
-            Err(error) => Report::Failed(error),
-        };
-        // A main thread that already gave up does not listen any more.
-        drop(reports.send(last));
     }
 
     fn turns(&mut self) -> Result<(), Error> {
@@ -183,27 +167,17 @@ impl Worker {
 
     #[inline]
     fn now_ns(&self) -> u64 {
-        self.shared.epoch.elapsed().as_nanos() as u64
-    }
-
-    /// A periodic timer runs on only once its expirations have been read.
-    fn rearm_pacer(&self) -> Result<(), Error> {
-        let Some(pacer) = &self.pacer else {
-            return Ok(());
-        };
-        match rustix::io::read(pacer, &mut [0; 8]) {
-            Ok(_) | Err(rustix::io::Errno::AGAIN) => Ok(()),
-            Err(error) => Err(Error::system("cannot read a timer")(error.into())),
-        }
+        self.post.shared.epoch.elapsed().as_nanos() as u64
     }
 
     #[inline]
     fn on_event(&mut self, event: &Event) -> Result<(), Error> {
         let Token(index) = event.token();
         if index >= self.links.len() {
-            return self.rearm_pacer(); // Waker or pacer: the turn itself is the answer.
+            // Waker or pacer: the turn itself is the answer.
+            return self.pacer.as_ref().map_or(Ok(()), Pacer::rearm);
         }
-        if event.is_writable() && !self.links[index].out.is_empty() {
+        if event.is_writable() && self.links[index].has_unsent() {
             self.write(index)?;
             if let Role::Publisher(publisher) = self.plan.devices[index].role {
                 self.traffic.unblocked(publisher);
@@ -238,7 +212,7 @@ impl Worker {
                 Ok(_) => break,
             }
         }
-        if self.links[index].out.is_empty() {
+        if !self.links[index].has_unsent() {
             return Ok(());
         }
         // A publisher's answers leave together with its next messages.
@@ -251,7 +225,7 @@ impl Worker {
 
     fn write(&mut self, index: usize) -> Result<(), Error> {
         let link = &mut self.links[index];
-        if link.out.is_empty() {
+        if !link.has_unsent() {
             return Ok(());
         }
         link.touched = self.tick;
@@ -295,7 +269,7 @@ impl Worker {
     }
 
     fn follow_phase(&mut self) -> Result<(), Error> {
-        let phase = self.shared.phase();
+        let phase = self.post.shared.phase();
         if phase == self.phase {
             return Ok(());
         }
@@ -322,22 +296,13 @@ impl Worker {
         }
         self.traffic.start(self.now_ns());
         if let Pace::Rate { per_s } = self.plan.traffic.pace {
-            let pacer = pacer(Pace::step(per_s)).map_err(Error::system("cannot set a timer"))?;
-            self.poll
-                .registry()
-                .register(
-                    &mut mio::unix::SourceFd(&pacer.as_raw_fd()),
-                    PACER,
-                    mio::Interest::READABLE,
-                )
-                .map_err(Error::system("cannot wait for a timer"))?;
-            self.pacer = Some(pacer);
+            self.pacer = Some(Pacer::new(Pace::step(per_s), self.poll.registry(), PACER)?);
         }
         Ok(())
     }
 
     fn on_time(&mut self) -> Result<(), Error> {
-        let tick = (self.shared.epoch.elapsed().as_millis() / TICK.as_millis()) as u32;
+        let tick = (self.post.shared.epoch.elapsed().as_millis() / TICK.as_millis()) as u32;
         if tick == self.tick {
             return Ok(());
         }
@@ -378,20 +343,27 @@ impl Worker {
     }
 
     fn show(&self) {
-        self.gauge.live.store(self.live as u64, Ordering::Relaxed);
-        self.gauge.connects.store(self.connects, Ordering::Relaxed);
-        self.gauge
+        self.post
+            .gauge
+            .live
+            .store(self.live as u64, Ordering::Relaxed);
+        self.post
+            .gauge
+            .connects
+            .store(self.connects, Ordering::Relaxed);
+        self.post
+            .gauge
             .sent
             .store(self.traffic.sent(), Ordering::Relaxed);
-        self.gauge
+        self.post
+            .gauge
             .delivered
             .store(self.traffic.delivered(), Ordering::Relaxed);
     }
 
     fn report(&self, report: Report) {
         self.show();
-        // A main thread that already gave up does not listen any more.
-        drop(self.reports.send(report));
+        self.post.report(report);
     }
 
     /// Says goodbye, so that the broker is as it was before, and counts.
@@ -409,20 +381,6 @@ impl Worker {
         self.show();
         self.traffic.finish()
     }
-}
-
-/// A timer that expires every `step` from now.
-fn pacer(step: Duration) -> io::Result<OwnedFd> {
-    let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-    let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-    let step =
-        Timespec::try_from(step).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let every = Itimerspec {
-        it_interval: step,
-        it_value: step,
-    };
-    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &every)?;
-    Ok(timer)
 }
 
 fn ticks(time: Duration) -> u32 {

@@ -1,0 +1,499 @@
+//! One thread: its poll loop carries bytes between sockets and devices.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::{Events, Poll, Token, Waker};
+
+use super::device::{Device, Heard, Order, Side};
+use super::ledger::Ledger;
+use super::log::{Log, Loss};
+use super::plan::Plan;
+use super::publisher::Due;
+use super::tally::Tally;
+use crate::Error;
+use crate::crew::{Labour, Phase, Post, Report};
+use crate::limits::{EVENTS_PER_POLL, LATE, LINGER, READ_BLOCK_BYTES, TICK};
+use crate::link::{Fetched, Link};
+use crate::pacer::Pacer;
+use crate::traffic::{Pace, Schedule};
+use crate::wire::{self, Scan};
+
+const WAKER: Token = Token(usize::MAX);
+const PACER: Token = Token(usize::MAX - 1);
+
+/// One thread of the generator.
+pub(crate) struct Worker {
+    plan: Plan,
+    post: Post,
+    poll: Poll,
+    links: Vec<Link>,
+    /// One for each pair.
+    ledgers: Vec<Ledger>,
+    log: Log,
+    timers: Timers,
+    block: Vec<u8>,
+    pacer: Option<Pacer>,
+    schedule: Option<Schedule>,
+    publishing: bool,
+    /// Publishers (by pair) that may have something to send, and whether one is among them.
+    eager: Vec<u32>,
+    is_eager: Vec<bool>,
+    phase: Phase,
+    now_ns: u64,
+    /// When the drain began, and since when everything has been settled.
+    drain_ns: Option<u64>,
+    settled_ns: Option<u64>,
+    sent: u64,
+    late: u64,
+    ready: bool,
+    deserted: bool,
+}
+
+/// When each device is to be looked at.
+#[derive(Debug, Default)]
+struct Timers {
+    order: BTreeSet<(u64, u32)>,
+    armed: Vec<Option<u64>>,
+}
+
+impl Timers {
+    fn set(&mut self, index: usize, at: Option<u64>) {
+        if self.armed[index] == at {
+            return;
+        }
+        if let Some(old) = self.armed[index].take() {
+            self.order.remove(&(old, index as u32));
+        }
+        if let Some(at) = at {
+            self.order.insert((at, index as u32));
+        }
+        self.armed[index] = at;
+    }
+
+    fn pop(&mut self, now_ns: u64) -> Option<usize> {
+        let &(at, index) = self.order.first().filter(|(at, _)| *at <= now_ns)?;
+        self.order.remove(&(at, index));
+        self.armed[index as usize] = None;
+        Some(index as usize)
+    }
+}
+
+impl Labour for Worker {
+    fn work(mut self) -> Report {
+        match self.turns() {
+            Ok(()) => Report::Endured(Box::new(self.finish())),
+            Err(error) => Report::Failed(error),
+        }
+    }
+}
+
+impl Worker {
+    /// A worker and what wakes it.
+    pub(crate) fn new(plan: Plan, post: Post) -> Result<(Self, Arc<Waker>), Error> {
+        let poll = Poll::new().map_err(Error::system("cannot create a poll"))?;
+        let waker = Waker::new(poll.registry(), WAKER);
+        let waker = Arc::new(waker.map_err(Error::system("cannot create a waker"))?);
+        let (devices, pairs) = (plan.devices.len(), plan.devices.len() / 2);
+        let mut timers = Timers {
+            armed: vec![None; devices],
+            ..Timers::default()
+        };
+        for (index, device) in plan.devices.iter().enumerate() {
+            timers.set(index, device.deadline_ns(&plan.settings));
+        }
+        let worker = Self {
+            links: (0..devices).map(|_| Link::down()).collect(),
+            ledgers: (0..pairs).map(|_| Ledger::new(plan.settings.qos)).collect(),
+            plan,
+            post,
+            poll,
+            log: Log::new(),
+            timers,
+            block: vec![0; READ_BLOCK_BYTES],
+            pacer: None,
+            schedule: None,
+            publishing: false,
+            eager: Vec::new(),
+            is_eager: vec![false; pairs],
+            phase: Phase::Setup,
+            now_ns: 0,
+            drain_ns: None,
+            settled_ns: None,
+            sent: 0,
+            late: 0,
+            ready: false,
+            deserted: false,
+        };
+        Ok((worker, waker))
+    }
+
+    fn turns(&mut self) -> Result<(), Error> {
+        let mut events = Events::with_capacity(EVENTS_PER_POLL);
+        let mut looked_ns = 0;
+        while self.phase != Phase::Quit {
+            match self.poll.poll(&mut events, Some(self.patience())) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                    return Err(Error::system("poll failed")(error));
+                }
+                _ => {}
+            }
+            self.now_ns = self.post.shared.epoch.elapsed().as_nanos() as u64;
+            for event in &events {
+                self.on_event(event)?;
+            }
+            self.follow_phase()?;
+            while let Some(index) = self.timers.pop(self.now_ns) {
+                self.attend(index)?;
+            }
+            self.publish();
+            if self.now_ns.saturating_sub(looked_ns) >= TICK.as_nanos() as u64 {
+                looked_ns = self.now_ns;
+                self.show();
+                if self.is_over() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How long a poll may wait.
+    fn patience(&self) -> Duration {
+        let first = self.timers.order.first();
+        let until = first.map_or(TICK, |(at, _)| {
+            Duration::from_nanos(at.saturating_sub(self.now_ns))
+        });
+        until.min(TICK)
+    }
+
+    fn on_event(&mut self, event: &Event) -> Result<(), Error> {
+        let Token(index) = event.token();
+        if index >= self.links.len() {
+            // Waker or pacer: the turn itself is the answer.
+            return self.pacer.as_ref().map_or(Ok(()), Pacer::rearm);
+        }
+        if event.is_writable() && self.links[index].has_unsent() {
+            self.write(index);
+            self.rouse(index);
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            self.read(index, event.is_read_closed());
+        }
+        Ok(())
+    }
+
+    /// Reads until a read came back short: readiness is edge-triggered. Only a close is not seen
+    /// by a short read.
+    fn read(&mut self, index: usize, closing: bool) {
+        loop {
+            let mut block = std::mem::take(&mut self.block);
+            let fetched = self.links[index].fetch(&mut block);
+            let heard = match &fetched {
+                Ok(Fetched::Bytes { len, .. }) => self.hear(index, &block[..*len]),
+                _ => Ok(()),
+            };
+            self.block = block;
+            if let Err(loss) = heard {
+                return self.lose(index, loss);
+            }
+            match fetched {
+                Ok(Fetched::Bytes { more, .. }) if more || closing => {}
+                Ok(Fetched::Closed) => return self.lose(index, Loss::Closed),
+                Err(error) => return self.lose(index, Loss::Error(error.to_string())),
+                Ok(_) => break,
+            }
+        }
+        self.write(index);
+    }
+
+    /// Takes in the bytes of one read; keeps the start of an unfinished packet.
+    fn hear(&mut self, index: usize, bytes: &[u8]) -> Result<(), Loss> {
+        let device = &mut self.plan.devices[index];
+        let link = &mut self.links[index];
+        let ledger = &mut self.ledgers[index / 2];
+        device.heard(self.now_ns);
+        let (mut at, mut acked, mut up) = (0, false, false);
+        loop {
+            let packet = match wire::scan(&bytes[at..]) {
+                Scan::Packet(packet) => packet,
+                Scan::Incomplete => break,
+                Scan::Malformed(wrong) => return Err(Loss::Fault(wrong.to_owned())),
+            };
+            at += packet.len;
+            let count = (&mut *ledger, &mut self.log);
+            let settings = &self.plan.settings;
+            match device.hear(&packet, self.now_ns, settings, count, &mut link.out)? {
+                Heard::Acked => acked = true,
+                Heard::Up => up = true,
+                Heard::Little | Heard::Message => {}
+            }
+        }
+        link.hold(&bytes[at..]);
+        if up {
+            self.came_up();
+        }
+        if acked || up {
+            self.rouse(index);
+        }
+        if acked && self.ledgers[index / 2].owed() > 0 {
+            self.plan.devices[index & !1].gaps.wait(self.now_ns);
+        }
+        self.rearm(index);
+        Ok(())
+    }
+
+    fn came_up(&mut self) {
+        let came_up_ever = self.log.connects - self.log.reconnects;
+        if !self.ready && came_up_ever == self.plan.devices.len() as u64 {
+            self.ready = true;
+            self.show();
+            self.post.report(Report::Ready);
+        }
+    }
+
+    fn write(&mut self, index: usize) {
+        let link = &mut self.links[index];
+        if !link.has_unsent() {
+            return;
+        }
+        self.plan.devices[index].said(self.now_ns);
+        if let Err(error) = link.flush() {
+            self.lose(index, Loss::Error(error.to_string()));
+        }
+    }
+
+    fn lose(&mut self, index: usize, loss: Loss) {
+        self.links[index].close();
+        let device = &mut self.plan.devices[index];
+        device.lost(loss, &self.plan.settings, self.now_ns, &mut self.log);
+        self.rearm(index);
+    }
+
+    fn rearm(&mut self, index: usize) {
+        let deadline = self.plan.devices[index].deadline_ns(&self.plan.settings);
+        // A later deadline is found out when the earlier one has passed.
+        let armed = self.timers.armed[index];
+        if armed.is_none_or(|at| deadline.is_none_or(|deadline| deadline < at)) {
+            self.timers.set(index, deadline);
+        }
+    }
+
+    /// Does what is due for a device.
+    fn attend(&mut self, index: usize) -> Result<(), Error> {
+        let out = &mut self.links[index].out;
+        let order = self.plan.devices[index].due(&self.plan.settings, self.now_ns, out);
+        match order {
+            None => {}
+            Some(Order::Dial(address)) => self.dial(index, address),
+            Some(Order::Lose(loss)) => self.lose(index, loss),
+            Some(Order::Write) => self.write(index),
+            Some(Order::GiveUp) => {
+                self.links[index].close();
+                self.gave_up(index)?;
+            }
+        }
+        self.rearm(index);
+        Ok(())
+    }
+
+    fn dial(&mut self, index: usize, address: usize) {
+        let addr = self.plan.addrs[address];
+        let link = &mut self.links[index];
+        let sealed = self.plan.tls.as_ref();
+        let sealed = sealed.map(|tls| tls.client(addr)).transpose();
+        let dialed = sealed.and_then(|tls| {
+            link.seal(tls);
+            link.dial(addr, None, self.poll.registry(), Token(index))
+        });
+        self.plan.devices[index].dialed(&self.plan.settings, self.now_ns, &mut link.out);
+        match dialed {
+            // On loopback the connection often stands already.
+            Ok(()) => self.write(index),
+            Err(error) => self.lose(index, Loss::Error(error.to_string())),
+        }
+    }
+
+    /// While setting up, one device that never gets through ends the run: nothing was shown.
+    fn gave_up(&mut self, index: usize) -> Result<(), Error> {
+        if !self.ready {
+            let seen = self.log.errors.iter().chain(&self.log.violations);
+            let refused = self.log.connect_refused.iter();
+            let seen = seen.map(|(kind, count)| format!("{count} x {kind}"));
+            let seen = seen.chain(refused.map(|(code, count)| format!("{count} x CONNACK {code}")));
+            return Err(Error::GaveUp {
+                addrs: self.plan.addrs.clone(),
+                device: self.plan.devices[index].client_id.to_string(),
+                seconds: self.plan.settings.patience_ns as f64 / 1e9,
+                what: seen.collect::<Vec<_>>().join(", "),
+            });
+        }
+        if !self.deserted && self.plan.devices.iter().all(Device::gave_up) {
+            self.deserted = true;
+            self.post.report(Report::Deserted);
+        }
+        Ok(())
+    }
+
+    /// The publisher of this device's pair may have something to send.
+    fn rouse(&mut self, index: usize) {
+        let pair = index / 2;
+        if !self.is_eager[pair] {
+            self.is_eager[pair] = true;
+            self.eager.push(pair as u32);
+        }
+    }
+
+    /// Every publisher that may send does so, in one write.
+    fn publish(&mut self) {
+        if let Some(schedule) = self.schedule.as_mut().filter(|_| self.publishing) {
+            let pairs = self.ledgers.len() as u64;
+            let (from, to) = schedule.advance(self.now_ns);
+            for message in from..to.min(from + pairs) {
+                self.rouse((message % pairs) as usize * 2);
+            }
+        }
+        while let Some(pair) = self.eager.pop() {
+            self.is_eager[pair as usize] = false;
+            self.fill(pair);
+        }
+    }
+
+    fn fill(&mut self, pair: u32) {
+        let index = pair as usize * 2 + 1;
+        let device = &mut self.plan.devices[index];
+        let (up, link) = (device.is_up(), &mut self.links[index]);
+        let Side::Publisher(publisher) = &mut device.side else {
+            return;
+        };
+        if !up {
+            return;
+        }
+        let before = link.out.len();
+        let schedule = self.schedule.as_ref();
+        // Nothing new once it is over.
+        let below = schedule.filter(|_| self.publishing).map(|s| s.due_of(pair));
+        let (next, now_ns) = (publisher.next(), self.now_ns);
+        let due = Due {
+            below: below.unwrap_or(next),
+            intended_ns: |number| schedule.map_or(now_ns, |s| s.intended_ns(pair, number)),
+            now_ns,
+            late_ns: LATE.as_nanos() as u64,
+        };
+        let sent = publisher.fill(&due, &mut link.out);
+        self.ledgers[pair as usize].sent(publisher.next());
+        self.sent += sent.fresh;
+        self.late += sent.late;
+        if link.out.len() > before {
+            device.gaps.wait(self.now_ns);
+            self.write(index);
+        }
+    }
+
+    fn follow_phase(&mut self) -> Result<(), Error> {
+        let phase = self.post.shared.phase();
+        if phase == self.phase {
+            return Ok(());
+        }
+        if phase == Phase::Measure {
+            self.start()?;
+        }
+        if phase >= Phase::Stop {
+            self.publishing = false;
+            self.drain_ns = Some(self.now_ns);
+        }
+        self.phase = phase;
+        Ok(())
+    }
+
+    fn start(&mut self) -> Result<(), Error> {
+        let (per_s, pairs) = (self.plan.per_s, self.ledgers.len() as u64);
+        self.schedule = Some(Schedule::new(per_s, pairs, self.now_ns));
+        self.publishing = true;
+        let step = Pace::step(per_s);
+        self.pacer = Some(Pacer::new(step, self.poll.registry(), PACER)?);
+        for device in &mut self.plan.devices {
+            device.gaps.start(self.now_ns);
+        }
+        Ok(())
+    }
+
+    fn is_over(&mut self) -> bool {
+        let Some(drain_ns) = self.drain_ns else {
+            return false;
+        };
+        if self.settled() {
+            let since = *self.settled_ns.get_or_insert(self.now_ns);
+            if self.now_ns - since >= LINGER.as_nanos() as u64 {
+                return true;
+            }
+        } else {
+            self.settled_ns = None;
+        }
+        self.now_ns - drain_ns >= self.plan.drain.as_nanos() as u64
+    }
+
+    /// True once everything sent is acknowledged, has arrived, and is acknowledged there.
+    fn settled(&self) -> bool {
+        self.ledgers.iter().all(|ledger| ledger.owed() == 0)
+            && self.plan.devices.iter().all(|device| match &device.side {
+                Side::Publisher(publisher) => !publisher.waits(),
+                Side::Subscriber(subscriber, _) => subscriber.unreleased() == 0,
+            })
+    }
+
+    fn show(&self) {
+        let (mut delivered, mut owed, mut faults) = (0, 0, self.log.session_lost);
+        for ledger in &self.ledgers {
+            delivered += ledger.delivered();
+            owed += ledger.owed();
+            faults += ledger.faults();
+        }
+        let live = self.plan.devices.iter().filter(|device| device.is_up());
+        let gauge = &self.post.gauge;
+        for (figure, value) in [
+            (&gauge.live, live.count() as u64),
+            (&gauge.connects, self.log.connects),
+            (&gauge.sent, self.sent),
+            (&gauge.delivered, delivered),
+            (&gauge.reconnects, self.log.reconnects),
+            (&gauge.owed, owed),
+            (&gauge.faults, faults),
+        ] {
+            figure.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Says goodbye, so that the broker is as it was before, and counts.
+    fn finish(mut self) -> Tally {
+        self.show();
+        let due = self.schedule.as_ref().map_or(0, Schedule::due);
+        let (mut unacked, mut gave_up) = (0, 0);
+        for (device, link) in self.plan.devices.iter().zip(&mut self.links) {
+            gave_up += u64::from(device.gave_up());
+            if let Side::Publisher(publisher) = &device.side {
+                unacked += publisher.unacked();
+            }
+            if device.is_up() {
+                wire::end_session(&mut link.out, self.plan.settings.version);
+                if link.flush().is_err() {
+                    self.log.loss(Loss::Closed);
+                }
+            }
+        }
+        let gaps = self.plan.devices.iter();
+        Tally {
+            ledgers: self.ledgers.iter().map(Ledger::sums).collect(),
+            gaps_ns: gaps.map(|d| d.gaps.longest_ns(self.now_ns)).collect(),
+            unsent: due.saturating_sub(self.sent),
+            late: self.late,
+            unacked,
+            gave_up,
+            log: self.log,
+        }
+    }
+}
