@@ -48,6 +48,7 @@ fn a_new_link_session_is_told_which_connections_go_on() {
     let mut sender = server.client("sender");
     for id in 1..=3 {
         sender.publish("t", QoS::AtLeastOnce, id, b"x");
+        assert!(matches!(sender.receive(), Packet::PubAck(_)));
         receiver.receive_publish();
     }
     let mut gone = server.client("gone");
