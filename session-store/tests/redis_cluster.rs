@@ -3,8 +3,10 @@
 mod common;
 
 use common::device;
-use common::server::{PATIENCE, block_on, cluster, cluster_config, eventually};
-use mqtt_fleet_session_store::{Record, RedisStore, SessionStore, Sink as _, Write};
+use common::server::{
+    IN_A_CLUSTER, PATIENCE, PERMISSIONS, Server, block_on, cluster, cluster_config, eventually,
+};
+use mqtt_fleet_session_store::{Record, RedisConfig, RedisStore, SessionStore, Sink as _, Write};
 
 fn save(record: &Record) -> Write {
     Write::Save {
@@ -35,7 +37,7 @@ fn one_master_away_and_back() {
         store.write(&save(&device(number, 2))).expect("room");
     }
     // A third of them waits, the others are written.
-    let written = |server: &common::server::Server| server.calls("hset") > 150;
+    let written = |server: &Server| server.calls("hset") > 150;
     eventually("two masters take their part", || {
         written(&servers[0]) && written(&servers[2])
     });
@@ -118,6 +120,108 @@ fn slots_move_while_records_are_written() {
     }
     assert_eq!(block_on(store.count()).expect("an answer"), CLIENTS);
     assert_eq!(figure(&store, "writes_failed"), 0);
+}
+
+/// A slot of the first of some masters that is on its way to the second: with the device that has
+/// its key there, and another one that has none yet.
+struct Moving {
+    slot: String,
+    here: u64,
+    new: u64,
+}
+
+impl Moving {
+    /// Saves a device and begins to move its slot. Nothing has arrived there.
+    fn begin(store: &RedisStore, masters: &[Server], record: impl Fn(u64) -> Record) -> Self {
+        let client = redis::Client::open(masters[0].url()).expect("an address");
+        let mut connection = client.get_connection().expect("it answers");
+        let mut slot_of = |number: u64| -> u64 {
+            let mut command = redis::cmd("CLUSTER");
+            command.arg("KEYSLOT").arg(key(number));
+            command.query(&mut connection).expect("a slot")
+        };
+        let mut numbers = 0..1_000_000;
+        let lowest = |slot: u64| slot < 5_000; // Of the first of three.
+        let here = numbers.find(|number| lowest(slot_of(*number)));
+        let here = here.expect("a third of all");
+        let slot = slot_of(here);
+        let new = numbers.find(|number| slot_of(*number) == slot);
+        block_on(store.save(&record(here))).expect("saved");
+        let moving = Self {
+            slot: slot.to_string(),
+            here,
+            new: new.expect("one in 16,384"),
+        };
+        moving.set(&masters[1], "IMPORTING", &masters[0]);
+        moving.set(&masters[0], "MIGRATING", &masters[1]);
+        moving
+    }
+
+    /// Gives the slot to the second, with the key.
+    fn end(&self, masters: &[Server]) {
+        let port = masters[1].port().to_string();
+        let key = key(self.here);
+        masters[0].ask::<String>(&["MIGRATE", "127.0.0.1", &port, &key, "0", "5000"]);
+        for master in [&masters[1], &masters[0], &masters[2]] {
+            self.set(master, "NODE", &masters[1]);
+        }
+    }
+
+    fn set(&self, at: &Server, state: &str, other: &Server) {
+        let other: String = other.ask(&["CLUSTER", "MYID"]);
+        at.ask::<()>(&["CLUSTER", "SETSLOT", &self.slot, state, &other]);
+    }
+}
+
+fn key(number: u64) -> String {
+    format!("mqtt-fleet:session:{{{}}}", device(number, 0).client_id)
+}
+
+#[test]
+fn a_record_is_replaced_where_it_is_while_its_slot_moves() {
+    let servers = cluster(&[]);
+    for server in &servers {
+        let user = ["ACL", "SETUSER", "fleet", "on", ">hush"];
+        server.ask::<()>(&[&user[..], &PERMISSIONS, &IN_A_CLUSTER].concat());
+    }
+    let config = RedisConfig {
+        user: Some("fleet".to_owned()),
+        password: Some("hush".to_owned()),
+        ..cluster_config(&servers)
+    };
+    let store = RedisStore::start(config).expect("a store starts");
+    // It has more fields than the next one, and ends by itself.
+    let ended = |number| {
+        let mut record = device(number, 1);
+        record.user = Some("fleet".to_owned());
+        record.disconnected_at_ms = Some(record.connected_at_ms + 1);
+        record
+    };
+    let moving = Moving::begin(&store, &servers, ended);
+    let written = |number, epoch| {
+        store.write(&save(&device(number, epoch))).expect("room");
+        assert_eq!(store.wait_until_written(PATIENCE), 0);
+        let id = device(number, 0).client_id;
+        let stored = block_on(store.load(&id)).expect("an answer");
+        assert_eq!(stored, Some(device(number, epoch)), "{id}");
+    };
+    written(moving.here, 2);
+    let here: Vec<String> = servers[0].ask(&["CLUSTER", "GETKEYSINSLOT", &moving.slot, "9"]);
+    assert_eq!(here, [key(moving.here)]);
+    let lives: i64 = servers[0].ask(&["TTL", &key(moving.here)]);
+    assert_eq!(lives, -1, "nothing is left of the end");
+    // What is new begins where the slot goes.
+    written(moving.new, 1);
+    written(moving.new, 2);
+    let there: Vec<String> = servers[1].ask(&["CLUSTER", "GETKEYSINSLOT", &moving.slot, "9"]);
+    assert_eq!(there, [key(moving.new)]);
+    moving.end(&servers);
+    written(moving.here, 3);
+    written(moving.new, 3);
+    assert_eq!(block_on(store.count()).expect("an answer"), 2);
+    for name in ["writes_failed", "writes_retried", "outages"] {
+        assert_eq!(figure(&store, name), 0, "{name}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 
 use common::device;
-use common::server::{PATIENCE, Server, block_on, config};
+use common::server::{PATIENCE, PERMISSIONS, Server, block_on, config};
 use mqtt_fleet_session_store::{RedisConfig, RedisMode, RedisStore, SessionStore, StoreError};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
@@ -36,15 +36,11 @@ fn works(config: RedisConfig) {
     assert!(block_on(store.delete("device-000001", 1)).expect("an answer"));
 }
 
-/// The least a user needs, as the documentation has it.
-const PERMISSIONS: &str =
-    "~mqtt-fleet:session:* +evalsha +eval +hmget +hget +hset +hgetall +del +expire +scan";
-
 #[test]
 fn users_and_passwords() {
     let server = Server::start(&[]);
     let mut rules = vec!["ACL", "SETUSER", "fleet", "on", ">hush"];
-    rules.extend(PERMISSIONS.split(' '));
+    rules.extend(PERMISSIONS);
     server.ask::<()>(&rules);
     server.ask::<()>(&["ACL", "SETUSER", "reader", "on", ">hush", "~*", "+ping"]);
     server.ask::<()>(&["CONFIG", "SET", "requirepass", "secret"]);

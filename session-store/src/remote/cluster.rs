@@ -11,9 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
-use redis::{Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, RedisResult, ServerErrorKind, Value};
+use redis::{
+    Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value,
+};
 
 use super::connect::Dialer;
+use super::meaning::{Meaning, meaning};
 use crate::limits::{CLUSTER_MASTERS_MAX, CLUSTER_REDIRECTS_MAX};
 
 /// Slots of a Redis Cluster.
@@ -131,7 +134,9 @@ impl Cluster {
             connection.req_packed_command(command).await
         };
         let answer = answer.and_then(Value::extract_error);
-        if answer.as_ref().is_err_and(redis::RedisError::is_io_error) {
+        let is_broken =
+            |error: &RedisError| error.is_io_error() || error.kind() == ErrorKind::Parse;
+        if answer.as_ref().is_err_and(is_broken) {
             node.hang_up(number).await;
         }
         answer
@@ -285,7 +290,11 @@ impl Node {
             }
             Err(error) => {
                 dialled.failed_at = Some(Instant::now());
-                Err(error)
+                // Whatever the server has against the connection, it has not seen the command.
+                match meaning(&error) {
+                    Meaning::Away => Err(error),
+                    Meaning::Refused => Err(away(&error.to_string())),
+                }
             }
         }
     }
@@ -365,11 +374,11 @@ fn address_of(info: &ConnectionInfo) -> Option<Address> {
 }
 
 /// A failure that may pass.
-fn failure(what: &'static str) -> redis::RedisError {
+fn failure(what: &'static str) -> RedisError {
     away(what)
 }
 
-fn away(what: &str) -> redis::RedisError {
+fn away(what: &str) -> RedisError {
     std::io::Error::new(std::io::ErrorKind::NotConnected, what.to_owned()).into()
 }
 

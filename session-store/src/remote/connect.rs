@@ -13,6 +13,7 @@ use redis::{
 use super::cluster::Cluster;
 use super::config::{Place, RedisConfig, RedisMode};
 use super::key;
+use super::meaning::is_forbidden;
 
 /// A connection; clones share it.
 #[derive(Clone)]
@@ -156,34 +157,6 @@ fn read_nothing() -> (String, Cmd) {
     (key, command)
 }
 
-/// What an error means for what was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Meaning {
-    /// Redis cannot do it now; the same may succeed later.
-    Away,
-    /// The command itself is refused; the same would be again.
-    Refused,
-}
-
-/// Whether a failure will pass.
-pub(super) fn meaning(error: &RedisError) -> Meaning {
-    use ServerErrorKind as Server;
-    match error.kind() {
-        ErrorKind::UnexpectedReturnType | ErrorKind::Parse | ErrorKind::Client => Meaning::Refused,
-        ErrorKind::Server(Server::ResponseError | Server::ExecAbort | Server::CrossSlot) => {
-            Meaning::Refused
-        }
-        ErrorKind::Extension => match error.code() {
-            // Memory full, disk broken, script running, replicas missing, login refused.
-            Some("OOM" | "MISCONF" | "BUSY" | "NOREPLICAS" | "NOAUTH" | "WRONGPASS") => {
-                Meaning::Away
-            }
-            _ => Meaning::Refused,
-        },
-        _ => Meaning::Away,
-    }
-}
-
 /// An error in a sentence that says what to do, where that is known.
 pub(super) fn in_words(error: &RedisError, config: &RedisConfig) -> String {
     let hint = match (error.kind(), error.code()) {
@@ -191,7 +164,7 @@ pub(super) fn in_words(error: &RedisError, config: &RedisConfig) -> String {
             "; Redis refuses the login: correct redis.user and redis.password"
         }
         (_, Some("NOAUTH")) => "; Redis wants a login: set redis.password",
-        (ErrorKind::Server(ServerErrorKind::NoPerm), _) => {
+        _ if is_forbidden(error) => {
             "; the Redis user (redis.user) needs the permissions in docs/session-store.md"
         }
         (ErrorKind::MasterNameNotFoundBySentinel, _) => {

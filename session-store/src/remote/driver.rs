@@ -9,8 +9,9 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::config::{RedisConfig, RedisMode};
-use super::connect::{self, Connection, Meaning, Opener, meaning};
+use super::connect::{self, Connection, Opener};
 use super::health::Health;
+use super::meaning::{Meaning, meaning};
 use super::outbox::Numbered;
 use super::question::{Desk, Link, Lost, Question, closed};
 use super::script::{Changed, Scripts};

@@ -19,6 +19,7 @@ mod driver;
 mod fields;
 mod health;
 mod key;
+mod meaning;
 mod outbox;
 mod question;
 mod scan;

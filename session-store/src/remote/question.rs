@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use redis::{RedisError, RedisResult};
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::connect::{Connection, Meaning, meaning};
+use super::connect::Connection;
+use super::meaning::{Meaning, meaning};
 use super::scan;
 use super::script::{self, Changed, Scripts};
 use super::shared::Shared;

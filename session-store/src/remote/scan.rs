@@ -130,7 +130,7 @@ async fn keys(
         // One server has all keys, and it does not matter which one is named.
         _ => connection.ask(key::PATTERN, &scan).await?,
     };
-    let (cursor, keys): (u64, Vec<Vec<u8>>) = redis::from_redis_value(answer)?;
+    let (cursor, keys): (u64, Vec<Vec<u8>>) = script::read(answer)?;
     if cursor >> CURSOR_BITS != 0 {
         let what = "a SCAN cursor of at most 48 bits";
         return Ok(Err(StoreError::Malformed { what }));

@@ -3,19 +3,28 @@
 //!
 //! Epochs are compared as text, by length and then by digits: a number in Lua is exact to 2^53 only.
 
-use redis::{Cmd, ErrorKind, RedisResult, Script, ServerErrorKind, Value};
+use redis::{
+    Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, Script, ServerErrorKind, Value,
+};
 
 use super::connect::Connection;
 use super::{fields, key};
 use crate::limits::{FIELDS_PER_HSET, RECORD_GRACE_S};
 use crate::{Record, StoreError};
 
-/// `KEYS[1]`: the record. `ARGV[1]`: seconds to live, 0 for ever; `ARGV[2]`: fields per HSET; from
-/// `ARGV[3]` on names and values, of which `ARGV[6]` is the epoch and `ARGV[8]` is who writes.
-/// Answers 0: stored; 1: a later write of the same writer is there; or the higher epoch.
+/// `KEYS[1]`: the record. `ARGV[1]`: seconds to live, 0 for ever; `ARGV[2]`: fields per HSET;
+/// `ARGV[3]`: 1 in a cluster; from `ARGV[4]` on names and values, of which `ARGV[7]` is the epoch and
+/// `ARGV[9]` is who writes. Answers 0: stored; 1: a later write of the same writer is there; or the
+/// higher epoch.
+///
+/// A record is replaced by a new hash, which takes the least memory. Not so in a cluster: while a
+/// slot moves, the node that it leaves serves the keys that it still has and lets no new one in. A
+/// record that was deleted there could not be written again by the same script, and would be lost.
+/// So there the new fields are set over the old ones, and the key never goes.
 const SAVE: &str = r"
-local epoch, write = ARGV[6], ARGV[8]
+local epoch, write = ARGV[7], ARGV[9]
 local there = redis.call('HMGET', KEYS[1], 'epoch', 'write')
+local in_place = there[1] and ARGV[3] == '1'
 if there[1] then
   if #there[1] > #epoch or (#there[1] == #epoch and there[1] > epoch) then return there[1] end
   if there[1] == epoch and there[2] then
@@ -23,11 +32,22 @@ if there[1] then
     local before, last = string.match(there[2], '^(.*)-(%d+)$')
     if writer == before and tonumber(last) > tonumber(number) then return 1 end
   end
-  redis.call('DEL', KEYS[1])
+  -- Either one is a write that a full server allows, and with it the rest of the script.
+  redis.call(in_place and 'PERSIST' or 'DEL', KEYS[1])
 end
 local step = tonumber(ARGV[2]) * 2
-for from = 3, #ARGV, step do
+for from = 4, #ARGV, step do
   redis.call('HSET', KEYS[1], unpack(ARGV, from, math.min(from + step - 1, #ARGV)))
+end
+if in_place then
+  local new, old = {}, {}
+  for at = 4, #ARGV, 2 do new[ARGV[at]] = true end
+  for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
+    if not new[name] then old[#old + 1] = name end
+  end
+  for from = 1, #old, step do
+    redis.call('HDEL', KEYS[1], unpack(old, from, math.min(from + step - 1, #old)))
+  end
 end
 if ARGV[1] ~= '0' then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
 return 0
@@ -87,6 +107,7 @@ impl Scripts {
     ) -> RedisResult<(Changed, bool)> {
         let mut arguments = vec![seconds_to_live(record).to_string()];
         arguments.push(FIELDS_PER_HSET.to_string());
+        arguments.push(u8::from(matches!(connection, Connection::Cluster(_))).to_string());
         arguments.extend(fields::of(record, write));
         let (answer, again) = run(connection, &self.save, &record.client_id, &arguments).await?;
         let changed = match answer {
@@ -124,7 +145,7 @@ pub(super) async fn load(
     let mut command = redis::cmd("HGETALL");
     command.arg(&key);
     let answer = connection.ask(&key, &command).await?;
-    let fields: Vec<(Vec<u8>, Vec<u8>)> = redis::from_redis_value(answer)?;
+    let fields: Vec<(Vec<u8>, Vec<u8>)> = read(answer)?;
     if fields.is_empty() {
         return Ok(Ok(None));
     }
@@ -167,5 +188,13 @@ fn seconds_to_live(record: &Record) -> u64 {
 }
 
 fn epoch(answer: &Value) -> RedisResult<u64> {
-    Ok(redis::from_redis_value_ref(answer)?)
+    read(answer.clone())
+}
+
+/// Reads an answer. One of another kind than this program knows is no failure of the connection.
+pub(super) fn read<T: FromRedisValue>(answer: Value) -> RedisResult<T> {
+    redis::from_redis_value(answer).map_err(|error| {
+        let what = "the answer is not what was expected";
+        RedisError::from((ErrorKind::UnexpectedReturnType, what, error.to_string()))
+    })
 }

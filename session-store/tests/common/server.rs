@@ -14,6 +14,22 @@ use redis::FromRedisValue;
 /// Longest time for anything a server of a test should do.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The least a user needs, as the documentation has it: in a cluster these, and [`IN_A_CLUSTER`].
+pub(crate) const PERMISSIONS: [&str; 10] = [
+    "~mqtt-fleet:session:*",
+    "+evalsha",
+    "+eval",
+    "+hmget",
+    "+hget",
+    "+hset",
+    "+hgetall",
+    "+del",
+    "+expire",
+    "+scan",
+];
+pub(crate) const IN_A_CLUSTER: [&str; 5] =
+    ["+cluster|slots", "+asking", "+persist", "+hkeys", "+hdel"];
+
 /// A server on a port of its own, in a folder of its own; killed when dropped.
 pub(crate) struct Server {
     port: u16,
