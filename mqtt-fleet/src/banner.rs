@@ -11,6 +11,7 @@ use broker::log::Durability;
 #[derive(Debug)]
 pub(crate) struct Banner<'a> {
     pub(crate) mqtt: SocketAddr,
+    pub(crate) tls: Option<SocketAddr>,
     pub(crate) admin: SocketAddr,
     pub(crate) data: &'a Path,
     pub(crate) durability: Durability,
@@ -20,10 +21,15 @@ pub(crate) struct Banner<'a> {
 impl Banner<'_> {
     /// Prints the banner to standard output. The broker also runs when nobody reads it.
     pub(crate) fn show(&self) {
-        let mut stdout = io::stdout().lock();
-        if let Err(error) = write!(stdout, "{self}").and_then(|()| stdout.flush()) {
-            tracing::warn!(%error, "the start-up text could not be written to standard output");
-        }
+        show_text(&self.to_string());
+    }
+}
+
+/// Prints a start-up text to standard output.
+pub(crate) fn show_text(text: &str) {
+    let mut stdout = io::stdout().lock();
+    if let Err(error) = write!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        tracing::warn!(%error, "the start-up text could not be written to standard output");
     }
 }
 
@@ -40,6 +46,9 @@ impl fmt::Display for Banner<'_> {
             "  listening on  {} (MQTT 3.1, 3.1.1, 5; {} {threads})",
             self.mqtt, self.shards
         )?;
+        if let Some(tls) = self.tls {
+            writeln!(f, "  with TLS      {tls}")?;
+        }
         match self.durability {
             Durability::Fsync => {
                 writeln!(f, "  data          {}", self.data.display())?;
@@ -108,6 +117,7 @@ mod tests {
         let address = |text: &str| text.parse().expect("an address");
         Banner {
             mqtt: address(mqtt),
+            tls: None,
             admin: address("0.0.0.0:9883"),
             data: Path::new("./data"),
             durability,

@@ -1,15 +1,21 @@
 //! The command line.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+mod flags;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use loadtest::LoadtestArgs;
 
-use crate::config::keys::KEYS;
-use crate::config::{self, ConfigError, Settings, Typed, Value};
+use crate::config::{self, ConfigError, Role, Settings, Typed};
+use crate::ctl::{self, CtlArgs};
+use crate::dev_certs::{self, DevCertsArgs};
 use crate::exit::{Exit, complain};
-use crate::standalone;
+use crate::launcher::guard::{self, GuardArgs};
+use crate::launcher::{self, ClusterArgs};
+use crate::node::Node;
+use crate::standalone::{self, RunError};
+use crate::{broker_node, proxy_node};
+pub(crate) use flags::DurabilityArg;
+use flags::{CommonFlags, DeviceFlags, GroupFlags, LinkFlags, NodeFlags};
 
 const AFTER_HELP: &str = "\
 Without arguments: a broker on 127.0.0.1:1883 that keeps its data in ./data. Try it:
@@ -28,7 +34,7 @@ Exit codes: 0 fine, 1 failed, 2 arguments or configuration, 3 address in use,
 #[command(name = "mqtt-fleet", version, after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(flatten)]
-    broker: BrokerArgs,
+    standalone: StandaloneArgs,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -36,68 +42,131 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the broker in one process (also what happens without a subcommand)
-    Standalone(BrokerArgs),
+    Standalone(StandaloneArgs),
+    /// Run a broker of a fleet: a group of topics; proxies link to it
+    Broker(BrokerArgs),
+    /// Run a proxy of a fleet: devices connect to it, it keeps nothing
+    Proxy(ProxyArgs),
+    /// Run a whole fleet on this machine: Redis, brokers and proxies on loopback
+    Cluster(ClusterArgs),
+    /// Become a program that ends with the launcher
+    #[command(hide = true)]
+    Guard(GuardArgs),
     /// Drive a broker with many clients, count what is lost, measure latency and CPU
     Loadtest(LoadtestArgs),
     /// Check the settings and show each with where it comes from; start nothing
-    Check(BrokerArgs),
+    Check(CheckArgs),
+    /// Make certificates to try TLS with: a CA, a server's, a client's
+    DevCerts(DevCertsArgs),
+    /// Ask about a fleet
+    Ctl(CtlArgs),
 }
 
-/// What can be said on the command line about the broker; everything else is in the file and the
-/// environment.
+/// Flags of the broker in one process.
+#[derive(Debug, Args)]
+struct StandaloneArgs {
+    #[command(flatten)]
+    device: DeviceFlags,
+    #[command(flatten)]
+    group: GroupFlags,
+    #[command(flatten)]
+    common: CommonFlags,
+}
+
+/// Flags of a broker of a fleet.
 #[derive(Debug, Args)]
 struct BrokerArgs {
-    /// Address of the MQTT port [default: 127.0.0.1:1883]
-    #[arg(long, value_name = "ADDR")]
-    listen: Option<SocketAddr>,
-    /// Folder where messages and sessions are kept [default: ./data]
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// What an acknowledged message outlives [default: fsync]
-    #[arg(long, value_enum)]
-    durability: Option<DurabilityArg>,
-    /// Address of the admin port: metrics and health [default: 127.0.0.1:9883]
-    #[arg(long, value_name = "ADDR")]
-    admin: Option<SocketAddr>,
-    /// Accept clients without authentication from beyond this machine
-    #[arg(long)]
-    allow_anonymous: bool,
-    /// Threads that serve connections, 0 = one per processor [default: 0]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=256))]
-    shards: Option<u64>,
-    /// Configuration file (TOML)
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    node: NodeFlags,
+    #[command(flatten)]
+    link: LinkFlags,
+    #[command(flatten)]
+    group: GroupFlags,
+    #[command(flatten)]
+    common: CommonFlags,
+}
+
+/// Flags of a proxy of a fleet.
+#[derive(Debug, Args)]
+struct ProxyArgs {
+    #[command(flatten)]
+    node: NodeFlags,
+    #[command(flatten)]
+    device: DeviceFlags,
+    #[command(flatten)]
+    common: CommonFlags,
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    /// What the process would do
+    #[arg(long, value_enum, default_value_t = RoleArg::Standalone)]
+    role: RoleArg,
+    #[command(flatten)]
+    node: NodeFlags,
+    #[command(flatten)]
+    device: DeviceFlags,
+    #[command(flatten)]
+    group: GroupFlags,
+    #[command(flatten)]
+    common: CommonFlags,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum DurabilityArg {
-    /// Power loss: acknowledged once it is on the disk
-    Fsync,
-    /// A crash of the broker, not of the machine
-    Os,
-    /// Nothing: kept in memory only
-    Memory,
+enum RoleArg {
+    /// The broker in one process
+    Standalone,
+    /// A broker of a fleet
+    Broker,
+    /// A proxy of a fleet
+    Proxy,
 }
 
 /// Runs the command line of this process to its end.
 pub(crate) fn run() -> Exit {
     let cli = Cli::parse();
     match cli.command {
-        None => serve(&cli.broker),
+        None => serve(&cli.standalone),
         Some(Command::Standalone(args)) => serve(&args),
+        Some(Command::Broker(args)) => serve_group(&args),
+        Some(Command::Proxy(args)) => serve_devices(&args),
+        Some(Command::Cluster(args)) => launcher::run(&args),
+        Some(Command::Guard(args)) => guard::run(&args),
         Some(Command::Loadtest(args)) => run_loadtest(&args),
         Some(Command::Check(args)) => check(&args),
+        Some(Command::DevCerts(args)) => dev_certs::run(&args),
+        Some(Command::Ctl(args)) => ctl::run(&args),
     }
 }
 
-fn serve(args: &BrokerArgs) -> Exit {
-    match load(args) {
-        Ok((settings, _)) => match standalone::run(&settings) {
-            Ok(()) => Exit::Fine,
-            Err(error) => complain(error.exit(), error),
-        },
+fn serve(args: &StandaloneArgs) -> Exit {
+    let flags = flags::typed(&[&args.device, &args.group, &args.common]);
+    match load(Role::Standalone, flags, &args.common) {
+        Ok((settings, _)) => ended(standalone::run(&settings)),
         Err(errors) => refuse(&errors),
+    }
+}
+
+fn serve_group(args: &BrokerArgs) -> Exit {
+    let flags = flags::typed(&[&args.node, &args.link, &args.group, &args.common]);
+    match load_node(Role::Broker, flags, &args.common) {
+        Ok((settings, node, _)) => ended(broker_node::run(&settings, &node)),
+        Err(errors) => refuse(&errors),
+    }
+}
+
+fn serve_devices(args: &ProxyArgs) -> Exit {
+    let flags = flags::typed(&[&args.node, &args.device, &args.common]);
+    match load_node(Role::Proxy, flags, &args.common) {
+        Ok((settings, node, _)) => ended(proxy_node::run(&settings, &node)),
+        Err(errors) => refuse(&errors),
+    }
+}
+
+fn ended(run: Result<(), RunError>) -> Exit {
+    match run {
+        Ok(()) => Exit::Fine,
+        Err(error) => complain(error.exit(), error),
     }
 }
 
@@ -116,17 +185,32 @@ fn run_loadtest(args: &LoadtestArgs) -> Exit {
     }
 }
 
-fn check(args: &BrokerArgs) -> Exit {
-    match load(args) {
-        Ok((_, typed)) => {
-            print!("ok\n\n{}", listing(&typed));
+fn check(args: &CheckArgs) -> Exit {
+    let flags = flags::typed(&[&args.node, &args.device, &args.group, &args.common]);
+    let role = match args.role {
+        RoleArg::Standalone => Role::Standalone,
+        RoleArg::Broker => Role::Broker,
+        RoleArg::Proxy => Role::Proxy,
+    };
+    let checked = if role == Role::Standalone {
+        load(role, flags, &args.common).map(|(_, typed)| (typed, String::new()))
+    } else {
+        load_node(role, flags, &args.common).map(|(_, node, typed)| (typed, node.to_string()))
+    };
+    match checked {
+        Ok((typed, node)) => {
+            print!("ok\n\n{node}{}", listing(role, &typed));
             Exit::Fine
         }
         Err(errors) => refuse(&errors),
     }
 }
 
-fn load(args: &BrokerArgs) -> Result<(Settings, Typed), Vec<ConfigError>> {
+fn load(
+    role: Role,
+    flags: Typed,
+    common: &CommonFlags,
+) -> Result<(Settings, Typed), Vec<ConfigError>> {
     // Lossy: a variable that is no text cannot be valid, and is shown as well as it can be.
     let environment = std::env::vars_os().map(|(k, v)| {
         (
@@ -134,7 +218,18 @@ fn load(args: &BrokerArgs) -> Result<(Settings, Typed), Vec<ConfigError>> {
             v.to_string_lossy().into_owned(),
         )
     });
-    config::load(args.typed(), environment, args.config.as_deref())
+    config::load(role, flags, environment, common.config.as_deref())
+}
+
+/// The same for a node of a fleet, with what the cluster file says of it.
+fn load_node(
+    role: Role,
+    flags: Typed,
+    common: &CommonFlags,
+) -> Result<(Settings, Node, Typed), Vec<ConfigError>> {
+    let (settings, typed) = load(role, flags, common)?;
+    let node = Node::load(role, &typed)?;
+    Ok((settings, node, typed))
 }
 
 fn refuse(errors: &[ConfigError]) -> Exit {
@@ -144,21 +239,22 @@ fn refuse(errors: &[ConfigError]) -> Exit {
     Exit::Usage
 }
 
-/// Every setting as a line of TOML, with its origin as the comment.
-fn listing(typed: &Typed) -> String {
+/// Every setting of the role as a line of TOML, with its origin as the comment.
+fn listing(role: Role, typed: &Typed) -> String {
     use std::fmt::Write as _;
 
     let mut text = String::new();
-    let mut section = KEYS[0].section;
+    let mut section = "";
     let write = |text: &mut String, line: std::fmt::Arguments<'_>| {
         text.write_fmt(line)
             .expect("writing to a String cannot fail");
     };
-    write(&mut text, format_args!("[{section}]\n"));
-    for (key, value, origin) in typed.iter() {
+    let own = typed.iter().filter(|(key, ..)| key.roles.contains(&role));
+    for (key, value, origin) in own {
         if key.section != section {
             section = key.section;
-            write(&mut text, format_args!("\n[{section}]\n"));
+            let gap = if text.is_empty() { "" } else { "\n" };
+            write(&mut text, format_args!("{gap}[{section}]\n"));
         }
         let assignment = format!("{} = {value}", key.name);
         write(
@@ -167,34 +263,4 @@ fn listing(typed: &Typed) -> String {
         );
     }
     text
-}
-
-impl BrokerArgs {
-    /// The flags as a layer of the configuration.
-    fn typed(&self) -> Typed {
-        let mut typed = Typed::nothing();
-        let mut set = |section, name, flag, value: Option<Value>| {
-            if let Some(value) = value {
-                typed.set_flag(section, name, value, flag);
-            }
-        };
-        set(
-            "listen",
-            "mqtt",
-            "--listen",
-            self.listen.map(Value::Address),
-        );
-        set("listen", "admin", "--admin", self.admin.map(Value::Address));
-        let anonymous = self.allow_anonymous.then_some(Value::Switch(true));
-        set("listen", "allow_anonymous", "--allow-anonymous", anonymous);
-        set("data", "dir", "--data", self.data.clone().map(Value::Path));
-        let durability = self.durability.map(|policy| match policy {
-            DurabilityArg::Fsync => Value::Choice("fsync"),
-            DurabilityArg::Os => Value::Choice("os"),
-            DurabilityArg::Memory => Value::Choice("memory"),
-        });
-        set("data", "durability", "--durability", durability);
-        set("shards", "count", "--shards", self.shards.map(Value::Whole));
-        typed
-    }
 }

@@ -24,7 +24,7 @@ pub(crate) struct DevCertsArgs {
     /// Folder to put them in; what is there already is not overwritten
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// A further name or address of the server, beside localhost, 127.0.0.1 and ::1; may be given again
+    /// A further name or address of the server, beside localhost, 127.0.0.1 and `::1`; may be given again
     #[arg(long = "host", value_name = "NAME")]
     hosts: Vec<String>,
     /// Name in the client's certificate

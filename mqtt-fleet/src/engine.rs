@@ -4,29 +4,23 @@
 //! Stop: drain the shards, then stop the group, which stores what it still has.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use broker::command::Producer;
-use broker::group::{AbortOnPanic, GroupWaker, LinkEnd, RunningGroup};
-use broker::{GroupOptions, OpenGroup};
-use cluster::mailbag::Wake;
-use proxy::auth::AcceptAll;
+use broker::group::{LinkEnd, RunningGroup};
+use broker::log::LogError;
+use broker::{GroupOptions, Journalled, OpenGroup};
 use proxy::counters::ProxyCounters;
-use proxy::limits::ProxyLimits;
-use proxy::link::{GroupLink, ShardPoll};
-use proxy::shard::{ListenerConfig, Shard, ShardConfig, ShardHandle};
 
 use crate::config::Settings;
-use crate::listen::Reserved;
+use crate::listen::DevicePorts;
+use crate::shards::{self, Prepared, RunningShards, incarnation};
 use crate::standalone::RunError;
 use crate::stop::Stopper;
 use crate::store::Store;
 
 /// A group that has not stored the first entry of its reign after this long has a disk that hangs.
 const SERVING_WAIT: Duration = Duration::from_secs(60);
-/// Descriptors for the log, the admin port and the threads' own.
-const OWN_DESCRIPTORS: u64 = 96;
 /// A snapshot is built whenever the log has grown by so many segments.
 const SEGMENTS_PER_SNAPSHOT: u64 = 4;
 
@@ -37,30 +31,23 @@ pub(crate) struct Engine {
     store: Store,
 }
 
-/// A shard that has everything but its listener.
-struct Prepared {
-    poll: ShardPoll,
-    link: Arc<GroupLink>,
-}
-
 /// A broker that serves.
 pub(crate) struct Serving {
     group: RunningGroup,
-    shards: Vec<(ShardHandle, JoinHandle<()>)>,
+    shards: RunningShards,
 }
 
 impl Engine {
     /// Opens the data folder, replays, and starts the group.
     pub(crate) fn open(settings: &Settings, stopper: &Stopper) -> Result<Self, RunError> {
         let (store, journal) = Store::new();
-        let group = OpenGroup::open(group_options(settings), store.live())?;
+        let group = open_group(settings, store.live())?;
         journal.open(&group);
-        if let Some((file, offset)) = &group.replay_stats().torn {
-            let bytes = group.replay_stats().torn_bytes;
-            tracing::warn!(file = %file.display(), offset, bytes, "cut a torn end off the log: nothing in it was acknowledged");
-        }
         let shards: Vec<Prepared> = (0..settings.shards)
-            .map(|_| prepare(&group.waker()))
+            .map(|_| {
+                let group = group.waker();
+                Prepared::new(Box::new(move || group.wake()))
+            })
             .collect::<Result<_, _>>()?;
         let incarnation = incarnation();
         let links = (0_u32..).zip(&shards).map(|(shard, prepared)| LinkEnd {
@@ -72,9 +59,7 @@ impl Engine {
             to_group: Arc::clone(&prepared.link.to_group),
             from_group: Arc::clone(&prepared.link.to_shard),
         });
-        let stopper = stopper.clone();
-        let failed = move |error: &broker::log::LogError| stopper.fault(error.clone().into());
-        let group = group.start(links.collect(), Box::new(failed))?;
+        let group = group.start(links.collect(), on_failure(stopper))?;
         Ok(Self {
             group,
             shards,
@@ -82,37 +67,18 @@ impl Engine {
         })
     }
 
-    /// Waits until the group serves, then opens the shards: one listener each, in order.
+    /// Waits until the group serves, then opens the shards' listeners, in order.
     pub(crate) fn serve(
         self,
         settings: &Settings,
         stopper: &Stopper,
-        mqtt: Reserved,
+        ports: DevicePorts,
         counters: &[Arc<ProxyCounters>],
     ) -> Result<Serving, RunError> {
-        if !self.group.wait_until_serving(SERVING_WAIT) {
-            return Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
-        }
-        let limits = limits_within_descriptors(&settings.proxy);
+        wait_until_serving(&self.group)?;
         let store = self.store;
-        let parts = self
-            .shards
-            .into_iter()
-            .zip(mqtt.open()?)
-            .zip(counters)
-            .enumerate();
-        let shards = parts.map(|(number, ((prepared, listener), counters))| {
-            let config = ShardConfig {
-                listeners: vec![ListenerConfig::plain(listener)],
-                limits: limits.clone(),
-                link: prepared.link,
-                authenticator: Arc::new(AcceptAll),
-                counters: Arc::clone(counters),
-                records: Some(store.records()),
-            };
-            start_shard(number, Shard::new(prepared.poll, config)?, stopper.clone())
-        });
-        let shards = shards.collect::<std::io::Result<_>>()?;
+        let records = || Some(store.records());
+        let shards = shards::start(self.shards, settings, ports, counters, records, stopper)?;
         Ok(Serving {
             group: self.group,
             shards,
@@ -128,43 +94,36 @@ impl Engine {
 impl Serving {
     /// Drains the shards within the deadline they were given, then stores what is left and stops.
     pub(crate) fn stop(self) -> Result<(), RunError> {
-        for (handle, _) in &self.shards {
-            handle.drain();
-        }
-        for (_, thread) in self.shards {
-            if let Err(panic) = thread.join() {
-                std::panic::resume_unwind(panic);
-            }
-        }
+        self.shards.drain();
         Ok(self.group.stop()?)
     }
 }
 
-fn prepare(group: &GroupWaker) -> std::io::Result<Prepared> {
-    let poll = ShardPoll::new()?;
-    let group = group.clone();
-    let wake: Wake = Box::new(move || group.wake());
-    let link = Arc::new(GroupLink::new(poll.waker(), wake));
-    Ok(Prepared { poll, link })
+/// Takes the data folder and replays. `store` is the embedded session store of the process, still empty.
+pub(crate) fn open_group(
+    settings: &Settings,
+    store: Box<dyn Journalled>,
+) -> Result<OpenGroup, RunError> {
+    let group = OpenGroup::open(group_options(settings), store)?;
+    if let Some((file, offset)) = &group.replay_stats().torn {
+        let bytes = group.replay_stats().torn_bytes;
+        tracing::warn!(file = %file.display(), offset, bytes, "cut a torn end off the log: nothing in it was acknowledged");
+    }
+    Ok(group)
 }
 
-fn start_shard(
-    number: usize,
-    shard: Shard,
-    stopper: Stopper,
-) -> std::io::Result<(ShardHandle, JoinHandle<()>)> {
-    let handle = shard.handle();
-    let body = move || {
-        let _abort = AbortOnPanic;
-        if let Err(error) = shard.run() {
-            // The kernel refuses to poll: nothing of this shard works any more, and nothing can mend it.
-            stopper.fault(error.into());
-        }
-    };
-    let thread = std::thread::Builder::new()
-        .name(format!("shard-{number}"))
-        .spawn(body)?;
-    Ok((handle, thread))
+/// Reports a failed log as the reason why the process ends.
+pub(crate) fn on_failure(stopper: &Stopper) -> Box<dyn FnOnce(&LogError) + Send> {
+    let stopper = stopper.clone();
+    Box::new(move |error| stopper.fault(error.clone().into()))
+}
+
+/// Waits until the group has stored the first entry of its reign.
+pub(crate) fn wait_until_serving(group: &RunningGroup) -> Result<(), RunError> {
+    if group.wait_until_serving(SERVING_WAIT) {
+        return Ok(());
+    }
+    Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into())
 }
 
 fn group_options(settings: &Settings) -> GroupOptions {
@@ -174,28 +133,4 @@ fn group_options(settings: &Settings) -> GroupOptions {
         log: settings.log.clone(),
         limits: settings.machine.clone(),
     }
-}
-
-/// As many connections as there are descriptors for, less those the process needs itself.
-fn limits_within_descriptors(configured: &ProxyLimits) -> ProxyLimits {
-    let descriptors =
-        rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(u64::MAX, |(soft, _)| soft);
-    let most = u32::try_from(descriptors.saturating_sub(OWN_DESCRIPTORS)).unwrap_or(u32::MAX);
-    if configured.connections_max > most {
-        tracing::info!(
-            descriptors,
-            connections_max = most,
-            "fewer connections than configured: the descriptor limit"
-        );
-    }
-    ProxyLimits {
-        connections_max: configured.connections_max.min(most),
-        ..configured.clone()
-    }
-}
-
-/// Random, so that no two lives of a process are taken for one.
-fn incarnation() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    std::hash::RandomState::new().build_hasher().finish()
 }

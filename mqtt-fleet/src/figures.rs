@@ -3,7 +3,10 @@
 use std::sync::{Arc, OnceLock};
 
 use broker::group::{GroupStatus, RunningGroup};
+use broker::link_server::LinkServerCounters;
+use cluster::topology::{SlotSkew, Topology};
 use proxy::counters::ProxyCounters;
+use proxy::link_client::LinkCounters;
 
 use crate::metrics::{Figure, Metrics, summed};
 
@@ -21,20 +24,8 @@ impl Figures {
         }
     }
 
-    /// Lists everything in `metrics`.
-    pub(crate) fn add_to(&self, metrics: &mut Metrics, shards: &[Arc<ProxyCounters>]) {
-        let shards = shards.to_vec();
-        metrics.block(
-            "mqtt_fleet_proxy_",
-            &["connections_open"],
-            &[
-                ("connections_open", "Connections"),
-                ("publishes_in_qos0", "Publishes received, QoS 0"),
-                ("publishes_in_qos1", "Publishes received, QoS 1"),
-                ("publishes_in_qos2", "Publishes received, QoS 2"),
-            ],
-            move || summed(shards.iter().map(|counters| counters.each().collect())),
-        );
+    /// Lists the group in `metrics`.
+    pub(crate) fn add_group(&self, metrics: &mut Metrics) {
         let group = self.clone();
         metrics.block(
             "mqtt_fleet_group_",
@@ -67,6 +58,89 @@ impl Figures {
             u64::from(status.proving_clock_step),
         ));
         figures
+    }
+}
+
+/// Lists the shards in `metrics`, added up.
+pub(crate) fn add_shards(metrics: &mut Metrics, shards: &[Arc<ProxyCounters>]) {
+    let shards = shards.to_vec();
+    metrics.block(
+        "mqtt_fleet_proxy_",
+        &["connections_open"],
+        &[
+            ("connections_open", "Connections"),
+            ("publishes_in_qos0", "Publishes received, QoS 0"),
+            ("publishes_in_qos1", "Publishes received, QoS 1"),
+            ("publishes_in_qos2", "Publishes received, QoS 2"),
+        ],
+        move || summed(shards.iter().map(|counters| counters.each().collect())),
+    );
+}
+
+/// Lists a proxy's links in `metrics`, added up.
+pub(crate) fn add_links(metrics: &mut Metrics, links: Vec<Arc<LinkCounters>>) {
+    metrics.block(
+        "mqtt_fleet_link_",
+        &["up", "kept_bytes", "kept_frames"],
+        &[("up", "Links to the group")],
+        move || summed(links.iter().map(|counters| counters.each().collect())),
+    );
+}
+
+/// Lists a broker's link server in `metrics`.
+pub(crate) fn add_link_server(metrics: &mut Metrics, server: Later<Arc<LinkServerCounters>>) {
+    metrics.block(
+        "mqtt_fleet_links_",
+        &["links_up", "bytes_waiting"],
+        &[("links_up", "Links of proxies")],
+        move || match server.get() {
+            Some(counters) => counters.each().collect(),
+            None => LinkServerCounters::default().each().collect(),
+        },
+    );
+}
+
+/// Lists how evenly the slots lie on the groups.
+pub(crate) fn add_skew(metrics: &mut Metrics, topology: Later<Topology>) {
+    metrics.gauge(
+        "mqtt_fleet_slot_skew_percent",
+        "Slots of the fullest group, relative to its share by weight; 100 is even",
+        move || {
+            let topology = topology.get();
+            let skew = topology.and_then(|known| SlotSkew::of(&known.table, &known.groups));
+            // Never negative, and at most 64 groups times 100.
+            skew.map_or(100, |skew| {
+                ((skew.ratio * 100.0).round() as i64).unsigned_abs()
+            })
+        },
+    );
+}
+
+/// Something that figures are read from once it is there.
+pub(crate) struct Later<T>(Arc<OnceLock<T>>);
+
+impl<T> Later<T> {
+    /// From here on it is there.
+    pub(crate) fn set(&self, value: T) {
+        if self.0.set(value).is_err() {
+            unreachable!("set once, at the start of the process");
+        }
+    }
+
+    fn get(&self) -> Option<&T> {
+        self.0.get()
+    }
+}
+
+impl<T> Clone for Later<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Default for Later<T> {
+    fn default() -> Self {
+        Self(Arc::default())
     }
 }
 

@@ -4,7 +4,10 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
+use proxy::shard::ListenerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::config::{Settings, TlsPort};
 
 /// Connections that the kernel keeps for one listener until it is accepted; the kernel lowers it
 /// to `net.core.somaxconn`. Large, because a whole fleet comes back at once after a network fault.
@@ -130,6 +133,72 @@ impl Reserved {
             Ok(socket.into())
         };
         self.sockets.into_iter().map(open).collect()
+    }
+}
+
+/// The ports that devices connect to: plain, and TLS where it is configured.
+#[derive(Debug)]
+pub(crate) struct DevicePorts {
+    mqtt: Reserved,
+    proxy_protocol: bool,
+    tls: Option<(Reserved, TlsPort)>,
+}
+
+impl DevicePorts {
+    /// Binds a socket for each shard to each port.
+    pub(crate) fn reserve(settings: &Settings) -> Result<Self, ListenError> {
+        let mqtt = Place {
+            address: settings.mqtt,
+            key: "listen.mqtt",
+            flag: "--listen",
+        };
+        let mqtt = mqtt.reserve(settings.shards)?;
+        let reserve_tls = |port: &TlsPort| {
+            let place = Place {
+                address: port.address,
+                key: "tls.listen",
+                flag: "MQTT_FLEET_TLS__LISTEN",
+            };
+            Ok((place.reserve(settings.shards)?, port.clone()))
+        };
+        Ok(Self {
+            mqtt,
+            proxy_protocol: settings.proxy_protocol,
+            tls: settings.tls.as_ref().map(reserve_tls).transpose()?,
+        })
+    }
+
+    /// The address of the plain port.
+    pub(crate) fn mqtt(&self) -> SocketAddr {
+        self.mqtt.address()
+    }
+
+    /// The address of the TLS port.
+    pub(crate) fn tls(&self) -> Option<SocketAddr> {
+        self.tls.as_ref().map(|(reserved, _)| reserved.address())
+    }
+
+    /// Starts listening. One list for each shard.
+    pub(crate) fn open(self) -> Result<Vec<Vec<ListenerConfig>>, ListenError> {
+        let proxy_protocol = self.proxy_protocol;
+        let plain = self.mqtt.open()?.into_iter().map(|socket| {
+            vec![ListenerConfig {
+                socket,
+                tls: None,
+                proxy_protocol,
+            }]
+        });
+        let mut shards: Vec<_> = plain.collect();
+        if let Some((reserved, port)) = self.tls {
+            for (listeners, socket) in shards.iter_mut().zip(reserved.open()?) {
+                listeners.push(ListenerConfig {
+                    socket,
+                    tls: Some(port.acceptor.clone()),
+                    proxy_protocol: port.proxy_protocol,
+                });
+            }
+        }
+        Ok(shards)
     }
 }
 

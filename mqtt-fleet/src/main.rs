@@ -4,11 +4,19 @@
 //! |--------------|-------------------------------------------------------------------|
 //! | `cli`        | the command line                                                  |
 //! | `config`     | what was typed (flags, environment, file) and what it means       |
+//! | `node`       | a node of a fleet: cluster file, secret, what it keeps of the fleet |
+//! | `ctl`        | questions about a fleet                                           |
 //! | `standalone` | the whole broker in one process: start, run, drain                |
+//! | `broker_node` | a broker of a fleet: a group, and links to it                    |
+//! | `proxy_node` | a proxy of a fleet: shards, and links to the group                |
+//! | `launcher`   | a whole fleet on this machine                                     |
 //! | `engine`     | the running parts: group, log, shards                             |
+//! | `shards`     | the proxy shards of a process: prepare, start, drain              |
 //! | `store`      | the embedded session store in the group's log                     |
 //! | `figures`    | where the figures of `/metrics` come from                         |
-//! | `listen`     | the MQTT port: reserved early, opened once the data is there      |
+//! | `listen`     | the MQTT ports: reserved early, opened once the data is there     |
+//! | `reload`     | SIGHUP: the TLS files are read again                              |
+//! | `dev_certs`  | certificates to try TLS with                                      |
 //! | `admin`      | the admin port: metrics, health, one page for people              |
 //! | `metrics`    | the list of figures that `/metrics` shows                         |
 //! | `stop`       | signals, and faults of other threads                              |
@@ -18,14 +26,22 @@
 
 mod admin;
 mod banner;
+mod broker_node;
 mod cli;
 mod config;
+mod ctl;
+mod dev_certs;
 mod engine;
 mod exit;
 mod figures;
+mod launcher;
 mod listen;
 mod logging;
 mod metrics;
+mod node;
+mod proxy_node;
+mod reload;
+mod shards;
 mod standalone;
 mod stop;
 mod store;

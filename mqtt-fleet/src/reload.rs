@@ -13,9 +13,10 @@ pub(crate) fn watch(acceptor: Option<Arc<TlsAcceptor>>) -> io::Result<()> {
     let mut signals = Signals::new([SIGHUP])?;
     let body = move || {
         for _ in signals.forever() {
-            match &acceptor {
-                Some(acceptor) => reload(acceptor),
-                None => tracing::info!("SIGHUP: there are no TLS files to read again"),
+            if let Some(acceptor) = &acceptor {
+                reload(acceptor);
+            } else {
+                tracing::info!("SIGHUP: there are no TLS files to read again");
             }
         }
     };

@@ -14,11 +14,13 @@ use crate::banner::Banner;
 use crate::config::Settings;
 use crate::engine::Engine;
 use crate::exit::Exit;
-use crate::figures::Figures;
-use crate::listen::{ListenError, Place};
+use crate::figures::{self, Figures};
+use crate::listen::{DevicePorts, ListenError, Place};
 use crate::logging;
 use crate::metrics::{self, Metrics};
-use crate::stop::{self, Stop};
+use crate::node::NodeError;
+use crate::reload;
+use crate::stop::{self, Stop, Stopper};
 
 /// Why the broker could not start, or stopped by itself.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +35,9 @@ pub(crate) enum RunError {
         #[from]
         error: LogError,
     },
+    /// A file of the fleet.
+    #[error(transparent)]
+    Node(#[from] NodeError),
     /// The operating system refuses something that every start needs: a thread, a signal handler.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -51,6 +56,8 @@ impl RunError {
                 }
                 _ => Exit::Failed,
             },
+            Self::Node(NodeError::Unwritable { .. }) => Exit::Data,
+            Self::Node(_) => Exit::Usage,
             Self::System(_) => Exit::Failed,
         }
     }
@@ -75,23 +82,13 @@ fn advice(error: &LogError) -> &'static str {
 
 /// Runs the broker until a signal stops it (`Ok`) or it cannot go on.
 pub(crate) fn run(settings: &Settings) -> Result<(), RunError> {
-    logging::start(settings);
-    raise_descriptor_limit();
-    let (stopper, reasons) = stop::watch()?;
-    let admin = Place {
-        address: settings.admin,
-        key: "listen.admin",
-        flag: "--admin",
-    }
-    .reserve(1)?;
-    let mqtt = Place {
-        address: settings.mqtt,
-        key: "listen.mqtt",
-        flag: "--listen",
-    }
-    .reserve(settings.shards)?;
+    let (stopper, reasons) = begin(settings)?;
+    let admin = admin_place(settings).reserve(1)?;
+    let ports = DevicePorts::reserve(settings)?;
+    reload::watch(settings.tls.as_ref().map(|port| Arc::clone(&port.acceptor)))?;
     let banner = Banner {
-        mqtt: mqtt.address(),
+        mqtt: ports.mqtt(),
+        tls: ports.tls(),
         admin: admin.address(),
         data: &settings.data,
         durability: settings.log.durability,
@@ -102,12 +99,13 @@ pub(crate) fn run(settings: &Settings) -> Result<(), RunError> {
     let figures = Figures::default();
     let mut metrics = Metrics::default();
     metrics::add_process(&mut metrics);
-    figures.add_to(&mut metrics, &counters);
+    figures::add_shards(&mut metrics, &counters);
+    figures.add_group(&mut metrics);
     let health = Arc::new(Health::starting());
     let admin_listener = admin.open()?.swap_remove(0);
     let _admin = Admin::start(
         admin_listener,
-        mqtt.address(),
+        format!("MQTT on {}", ports.mqtt()),
         Arc::clone(&health),
         metrics.publish(),
     )?;
@@ -115,18 +113,43 @@ pub(crate) fn run(settings: &Settings) -> Result<(), RunError> {
     let engine = Engine::open(settings, &stopper)?;
     figures.read_from(engine.group());
     let serving = engine
-        .serve(settings, &stopper, mqtt, &counters)
+        .serve(settings, &stopper, ports, &counters)
         .map_err(|error| first_fault(&reasons).unwrap_or(error))?;
     health.enter(Phase::Ready);
     banner.show();
 
+    end(&reasons, &health, || serving.stop())
+}
+
+/// What every process begins with: its log, its descriptors, its signals.
+pub(crate) fn begin(settings: &Settings) -> Result<(Stopper, Receiver<Stop>), RunError> {
+    logging::start(settings);
+    raise_descriptor_limit();
+    Ok(stop::watch()?)
+}
+
+/// The admin port as configured.
+pub(crate) fn admin_place(settings: &Settings) -> Place {
+    Place {
+        address: settings.admin,
+        key: "listen.admin",
+        flag: "--admin",
+    }
+}
+
+/// Waits for the reason to end, and ends by `stop` if it is a signal.
+pub(crate) fn end(
+    reasons: &Receiver<Stop>,
+    health: &Health,
+    stop: impl FnOnce() -> Result<(), RunError>,
+) -> Result<(), RunError> {
     let reason = reasons
         .recv()
         .expect("the signal thread holds a sender for as long as we live");
     health.enter(Phase::Draining);
     match reason {
         Stop::Signal => {
-            serving.stop()?;
+            stop()?;
             tracing::info!("stopped");
             Ok(())
         }
@@ -135,7 +158,7 @@ pub(crate) fn run(settings: &Settings) -> Result<(), RunError> {
 }
 
 /// What a thread has reported already: the cause of what was seen afterwards.
-fn first_fault(reasons: &Receiver<Stop>) -> Option<RunError> {
+pub(crate) fn first_fault(reasons: &Receiver<Stop>) -> Option<RunError> {
     reasons.try_iter().find_map(|stop| match stop {
         Stop::Fault(fault) => Some(fault),
         Stop::Signal => None,

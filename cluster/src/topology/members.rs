@@ -3,6 +3,7 @@
 use crate::ring::GroupWeight;
 use std::fmt;
 use std::str::FromStr;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// The most bytes of a node's name: it stands in every session record and link greeting.
 pub const NAME_BYTES_MAX: usize = 64;
@@ -44,6 +45,13 @@ impl NodeName {
     /// Its text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The number of a proxy of this name as a producer of frames, so that its next life ends what this one leaves
+    /// behind: the lower half of the 64-bit XXH3 hash of the name, with the highest bit set. So it is never that of
+    /// a broker in one process, which is 0.
+    pub fn number(&self) -> u32 {
+        xxh3_64(self.0.as_bytes()) as u32 | 1 << 31
     }
 }
 
@@ -149,6 +157,18 @@ mod tests {
         ] {
             assert_eq!(name.parse::<NodeName>(), Err(NodeName::EXPECTED), "{name}");
         }
+    }
+
+    #[test]
+    fn numbers_of_proxies_differ_and_are_never_that_of_a_standalone_broker() {
+        let number = |n: u16| {
+            format!("proxy-{n}")
+                .parse::<NodeName>()
+                .map(|name| name.number())
+        };
+        let numbers: std::collections::HashSet<_> = (0..1_000).map(number).collect();
+        assert_eq!(numbers.len(), 1_000);
+        assert!(numbers.iter().all(|n| n.is_ok_and(|n| n >= 1 << 31)));
     }
 
     #[test]

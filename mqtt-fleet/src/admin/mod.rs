@@ -7,7 +7,7 @@ mod connection;
 mod health;
 mod page;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -26,7 +26,8 @@ pub(crate) use health::{Health, Phase};
 struct Shown {
     health: Arc<Health>,
     exposition: Exposition,
-    mqtt: SocketAddr,
+    /// What the process is there for, and where.
+    serves: String,
 }
 
 /// The running admin port; closed when dropped.
@@ -37,11 +38,11 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
-    /// Serves `listener` (non-blocking) on a thread of its own. `mqtt` is the address that the
-    /// page names.
+    /// Serves `listener` (non-blocking) on a thread of its own. `serves` is what the page
+    /// says the process is there for, such as "MQTT on 127.0.0.1:1883".
     pub(crate) fn start(
         listener: TcpListener,
-        mqtt: SocketAddr,
+        serves: String,
         health: Arc<Health>,
         exposition: Exposition,
     ) -> std::io::Result<Self> {
@@ -55,16 +56,16 @@ impl Admin {
         let router = router(Arc::new(Shown {
             health,
             exposition,
-            mqtt,
+            serves,
         }));
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("admin".into())
             .spawn(move || {
                 runtime.block_on(async move {
-                    let server = axum::serve(Bounded::new(listener), router);
+                    let service = axum::serve(Bounded::new(listener), router);
                     tokio::select! {
-                        ended = server.into_future() => {
+                        ended = service.into_future() => {
                             tracing::error!(?ended, "the admin port has ended");
                         }
                         // Sent, or the handle is gone: both mean stop.
@@ -100,7 +101,7 @@ fn router(shown: Arc<Shown>) -> Router {
 
 async fn front_page(State(shown): State<Arc<Shown>>) -> Html<String> {
     Html(page::render(
-        shown.mqtt,
+        &shown.serves,
         shown.health.phase(),
         shown.exposition.key_figures(),
     ))

@@ -1,13 +1,12 @@
 //! The page for people.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 
 use super::health::Phase;
 
 /// The page as HTML, without scripts and without anything from elsewhere.
 pub(super) fn render(
-    mqtt: SocketAddr,
+    serves: &str,
     phase: Phase,
     key_figures: impl Iterator<Item = (&'static str, u64)>,
 ) -> String {
@@ -30,7 +29,7 @@ pub(super) fn render(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta http-equiv=\"refresh\" content=\"5\"><title>mqtt-fleet</title>\n<style>{STYLE}</style>\
          </head><body>\n<h1>mqtt-fleet <small>{version}</small></h1>\n\
-         <p>MQTT on <code>{mqtt}</code>: <b>{phase}</b></p>\n<table>\n{rows}</table>\n\
+         <p>{serves}: <b>{phase}</b></p>\n<table>\n{rows}</table>\n\
          <p><a href=\"/metrics\">/metrics</a> (Prometheus) &middot; \
          <a href=\"/health/ready\">/health/ready</a> &middot; \
          <a href=\"/health/live\">/health/live</a></p>\n</body></html>\n"
@@ -69,8 +68,12 @@ mod tests {
 
     #[test]
     fn the_page_shows_phase_figures_and_links() {
-        let mqtt = SocketAddr::from(([127, 0, 0, 1], 1883));
-        let page = render(mqtt, Phase::Ready, [("Connected clients", 12)].into_iter());
+        let serves = "MQTT on 127.0.0.1:1883";
+        let page = render(
+            serves,
+            Phase::Ready,
+            [("Connected clients", 12)].into_iter(),
+        );
         for part in [
             "127.0.0.1:1883",
             "<b>ready</b>",

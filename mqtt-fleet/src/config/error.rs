@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use super::typed::Origin;
+use crate::node::NodeError;
 
 /// One mistake in the configuration.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,9 @@ pub(crate) enum ConfigError {
         /// What is allowed.
         allowed: String,
     },
+    /// A file of the fleet that the configuration names.
+    #[error(transparent)]
+    Fleet(NodeError),
     /// Values that are fine alone and wrong together.
     #[error("{origin}: {problem}")]
     Conflict {

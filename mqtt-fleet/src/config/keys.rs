@@ -1,5 +1,6 @@
 //! The table of configuration keys.
 
+use super::role::{BOTH_OF_THE_FLEET, DEVICE_SIDE, EVERYBODY, GROUP_SIDE, Role};
 use super::value::Kind;
 
 /// One key of the configuration.
@@ -15,9 +16,26 @@ pub(crate) struct Key {
     pub(crate) default: &'static str,
     /// What it does, in one phrase.
     pub(crate) about: &'static str,
+    /// Which processes it is for; in the configuration of others it is an error.
+    pub(crate) roles: &'static [Role],
 }
 
 impl Key {
+    /// The same key for these processes only.
+    const fn of(self, roles: &'static [Role]) -> Self {
+        Self { roles, ..self }
+    }
+
+    /// Its default as a table for people shows it: nothing is `""`.
+    #[cfg(test)]
+    pub(crate) fn shown_default(&self) -> &'static str {
+        if self.default.is_empty() {
+            "\"\""
+        } else {
+            self.default
+        }
+    }
+
     /// `section.name`, as error messages and `mqtt-fleet check` write it.
     pub(crate) fn path(&self) -> String {
         format!("{}.{}", self.section, self.name)
@@ -59,6 +77,7 @@ const fn key(
         kind,
         default,
         about,
+        roles: EVERYBODY,
     }
 }
 
@@ -70,47 +89,62 @@ const fn whole(min: u64, max: u64) -> Kind {
 /// README.md with this one.
 #[rustfmt::skip]
 pub(crate) const KEYS: &[Key] = &[
-    key("listen", "mqtt", Kind::Address, "127.0.0.1:1883", "address of the MQTT port"),
+    key("listen", "mqtt", Kind::Address, "127.0.0.1:1883", "address of the MQTT port").of(DEVICE_SIDE),
     key("listen", "admin", Kind::Address, "127.0.0.1:9883", "address of the admin port (metrics, health)"),
-    key("listen", "allow_anonymous", Kind::Switch, "false", "accept clients without authentication from beyond this machine"),
+    key("listen", "allow_anonymous", Kind::Switch, "false", "accept clients without authentication from beyond this machine").of(DEVICE_SIDE),
+    key("listen", "proxy_protocol", Kind::Switch, "false", "connections to the MQTT port come from a load balancer and begin with a PROXY protocol header (version 2); others are refused").of(DEVICE_SIDE),
+    key("listen", "link", Kind::AddressOrNone, "", "address where this broker takes links; \"\" = the one the cluster file gives it").of(&[Role::Broker]),
 
-    key("data", "dir", Kind::Path, "./data", "folder of the log"),
-    key("data", "durability", Kind::Choice(&["fsync", "os", "memory"]), "fsync", "what an acknowledgement outlives: fsync = power loss, os = a crash of this process, memory = nothing"),
-    key("data", "segment_mb", whole(1, 1024), "32", "size of one log file, MiB"),
-    key("data", "cache_mb", whole(1, 65_536), "64", "memory for recently written log records, MiB"),
+    key("tls", "listen", Kind::AddressOrNone, "", "address of the MQTT port with TLS; \"\" = none").of(DEVICE_SIDE),
+    key("tls", "certificate", Kind::PathOrNone, "", "PEM file: the server's certificate, then those between it and the CA").of(DEVICE_SIDE),
+    key("tls", "key", Kind::PathOrNone, "", "PEM file: the certificate's private key").of(DEVICE_SIDE),
+    key("tls", "client_ca", Kind::PathOrNone, "", "PEM file: the CAs whose client certificates are accepted").of(DEVICE_SIDE),
+    key("tls", "client_certificates", Kind::Choice(&["none", "optional", "required"]), "none", "whether clients must have a certificate; optional = a wrong one is refused, none at all is fine").of(DEVICE_SIDE),
+    key("tls", "ticket_key_file", Kind::PathOrNone, "", "keys of session tickets, one of 64 hexadecimal digits a line, the newest first; the same on every proxy lets devices resume on any; \"\" = random ones of this process").of(DEVICE_SIDE),
+    key("tls", "proxy_protocol", Kind::Switch, "false", "the same as listen.proxy_protocol for the TLS port").of(DEVICE_SIDE),
 
-    key("limits", "max_packet_bytes", whole(KIB, 256 * MIB), "1048576", "largest MQTT packet a client may send"),
-    key("limits", "max_connections", whole(1, 10_000_000), "1000000", "connections at the same time; further ones are refused"),
-    key("limits", "connect_timeout_s", whole(1, 3_600), "10", "time from the TCP connection to a complete CONNECT"),
-    key("limits", "socket_bytes", whole(64 * KIB, GIB), "1048576", "bytes waiting for one socket; above it QoS 0 messages to it are dropped"),
-    key("limits", "sessions", whole(1, 100_000_000), "4000000", "sessions, connected or not; further clients are refused"),
-    key("limits", "queue_messages", whole(1, 100_000_000), "100000", "messages waiting for one session"),
-    key("limits", "queue_bytes", whole(KIB, 64 * GIB), "67108864", "bytes waiting for one session"),
-    key("limits", "queue_full", Kind::Choice(&["drop_oldest", "drop_newest", "refuse"]), "drop_oldest", "what happens to a message for a session whose queue is full"),
-    key("limits", "retained_messages", whole(0, 100_000_000), "1000000", "retained messages"),
-    key("limits", "retained_bytes", whole(0, 64 * GIB), "1073741824", "bytes of retained messages"),
-    key("limits", "shared_messages", whole(1, 100_000_000), "100000", "messages waiting for one shared subscription; queue_full says what happens at the limit"),
-    key("limits", "shared_bytes", whole(KIB, 64 * GIB), "67108864", "bytes waiting for one shared subscription"),
-    key("limits", "group_messages", whole(1, 1_000_000_000), "8000000", "messages kept altogether; at the limit publishes are refused"),
-    key("limits", "group_bytes", whole(MIB, 64 * 1024 * GIB), "17179869184", "bytes of messages kept altogether"),
-    key("limits", "group_entries", whole(1, 1_000_000_000), "32000000", "places in all queues together: a message for ten sessions takes ten"),
-    key("limits", "filters_per_session", whole(1, 1_000_000), "1000", "topic filters one session may hold"),
-    key("limits", "topic_levels", whole(1, 1_000), "32", "levels of a topic or topic filter"),
-    key("limits", "topic_bytes", whole(16, 65_535), "4096", "bytes of a topic or topic filter"),
-    key("limits", "client_id_bytes", whole(23, 65_535), "256", "bytes of a client id"),
-    key("limits", "receive_maximum", whole(1, 65_535), "1024", "QoS 1 and 2 messages of one client that may wait for their acknowledgement"),
-    key("limits", "topic_alias_maximum", whole(0, 65_535), "64", "topic aliases one client may set"),
-    key("limits", "keep_alive_max_s", whole(0, 65_535), "0", "longest keep alive, of which MQTT 5 clients are told; 0 = as the client asks"),
-    key("limits", "session_expiry_max_s", whole(0, 4_294_967_295), "4294967295", "longest session expiry; 4294967295 = as the client asks, also never"),
-    key("limits", "v3_session_expiry_s", whole(1, 4_294_967_295), "604800", "session expiry of MQTT 3 clients with clean session 0"),
-    key("limits", "qos2_ids", whole(1, 65_535), "1024", "QoS 2 packet ids one client may hold open"),
+    key("node", "name", Kind::Text, "", "name of this node; a broker's stands in the cluster file").of(BOTH_OF_THE_FLEET),
 
-    key("shards", "count", whole(0, 256), "0", "threads that serve connections; 0 = one per processor"),
+    key("cluster", "file", Kind::PathOrNone, "", "the cluster file, the same for every node of the fleet").of(BOTH_OF_THE_FLEET),
+    key("cluster", "cache", Kind::Path, "./topology", "folder where a proxy keeps the slot table and members it last knew; may be deleted").of(&[Role::Proxy]),
 
-    key("shared", "strategy", Kind::Choice(&["round_robin", "sticky", "least_in_flight", "hash_by_client"]), "round_robin", "whose turn it is in a shared subscription"),
+    key("data", "dir", Kind::Path, "./data", "folder of the log").of(GROUP_SIDE),
+    key("data", "durability", Kind::Choice(&["fsync", "os", "memory"]), "fsync", "what an acknowledgement outlives: fsync = power loss, os = a crash of this process, memory = nothing").of(GROUP_SIDE),
+    key("data", "segment_mb", whole(1, 1024), "32", "size of one log file, MiB").of(GROUP_SIDE),
+    key("data", "cache_mb", whole(1, 65_536), "64", "memory for recently written log records, MiB").of(GROUP_SIDE),
+
+    key("limits", "max_packet_bytes", whole(KIB, 256 * MIB), "1048576", "largest MQTT packet a client may send").of(DEVICE_SIDE),
+    key("limits", "max_connections", whole(1, 10_000_000), "1000000", "connections at the same time; further ones are refused").of(DEVICE_SIDE),
+    key("limits", "connect_timeout_s", whole(1, 3_600), "10", "time from the TCP connection to a complete CONNECT").of(DEVICE_SIDE),
+    key("limits", "socket_bytes", whole(64 * KIB, GIB), "1048576", "bytes waiting for one socket; above it QoS 0 messages to it are dropped").of(DEVICE_SIDE),
+    key("limits", "sessions", whole(1, 100_000_000), "4000000", "sessions, connected or not; further clients are refused").of(GROUP_SIDE),
+    key("limits", "queue_messages", whole(1, 100_000_000), "100000", "messages waiting for one session").of(GROUP_SIDE),
+    key("limits", "queue_bytes", whole(KIB, 64 * GIB), "67108864", "bytes waiting for one session").of(GROUP_SIDE),
+    key("limits", "queue_full", Kind::Choice(&["drop_oldest", "drop_newest", "refuse"]), "drop_oldest", "what happens to a message for a session whose queue is full").of(GROUP_SIDE),
+    key("limits", "retained_messages", whole(0, 100_000_000), "1000000", "retained messages").of(GROUP_SIDE),
+    key("limits", "retained_bytes", whole(0, 64 * GIB), "1073741824", "bytes of retained messages").of(GROUP_SIDE),
+    key("limits", "shared_messages", whole(1, 100_000_000), "100000", "messages waiting for one shared subscription; queue_full says what happens at the limit").of(GROUP_SIDE),
+    key("limits", "shared_bytes", whole(KIB, 64 * GIB), "67108864", "bytes waiting for one shared subscription").of(GROUP_SIDE),
+    key("limits", "group_messages", whole(1, 1_000_000_000), "8000000", "messages kept altogether; at the limit publishes are refused").of(GROUP_SIDE),
+    key("limits", "group_bytes", whole(MIB, 64 * 1024 * GIB), "17179869184", "bytes of messages kept altogether").of(GROUP_SIDE),
+    key("limits", "group_entries", whole(1, 1_000_000_000), "32000000", "places in all queues together: a message for ten sessions takes ten").of(GROUP_SIDE),
+    key("limits", "filters_per_session", whole(1, 1_000_000), "1000", "topic filters one session may hold").of(GROUP_SIDE),
+    key("limits", "topic_levels", whole(1, 1_000), "32", "levels of a topic or topic filter").of(DEVICE_SIDE),
+    key("limits", "topic_bytes", whole(16, 65_535), "4096", "bytes of a topic or topic filter").of(DEVICE_SIDE),
+    key("limits", "client_id_bytes", whole(23, 65_535), "256", "bytes of a client id").of(DEVICE_SIDE),
+    key("limits", "receive_maximum", whole(1, 65_535), "1024", "QoS 1 and 2 messages of one client that may wait for their acknowledgement").of(DEVICE_SIDE),
+    key("limits", "topic_alias_maximum", whole(0, 65_535), "64", "topic aliases one client may set").of(DEVICE_SIDE),
+    key("limits", "keep_alive_max_s", whole(0, 65_535), "0", "longest keep alive, of which MQTT 5 clients are told; 0 = as the client asks").of(DEVICE_SIDE),
+    key("limits", "session_expiry_max_s", whole(0, 4_294_967_295), "4294967295", "longest session expiry; 4294967295 = as the client asks, also never").of(DEVICE_SIDE),
+    key("limits", "v3_session_expiry_s", whole(1, 4_294_967_295), "604800", "session expiry of MQTT 3 clients with clean session 0").of(DEVICE_SIDE),
+    key("limits", "qos2_ids", whole(1, 65_535), "1024", "QoS 2 packet ids one client may hold open").of(GROUP_SIDE),
+
+    key("shards", "count", whole(0, 256), "0", "threads that serve connections; 0 = one per processor").of(DEVICE_SIDE),
+
+    key("shared", "strategy", Kind::Choice(&["round_robin", "sticky", "least_in_flight", "hash_by_client"]), "round_robin", "whose turn it is in a shared subscription").of(GROUP_SIDE),
 
     key("log", "level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "info", "what goes to standard error"),
     key("log", "format", Kind::Choice(&["text", "json"]), "text", "form of a log line"),
 
-    key("drain", "deadline_s", whole(0, 3_600), "10", "time to finish what is under way after a stop signal"),
+    key("drain", "deadline_s", whole(0, 3_600), "10", "time to finish what is under way after a stop signal").of(DEVICE_SIDE),
 ];

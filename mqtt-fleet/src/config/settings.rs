@@ -10,6 +10,8 @@ use broker::log::{Durability, LogOptions};
 use proxy::limits::ProxyLimits;
 
 use super::error::ConfigError;
+use super::role::Role;
+use super::tls::TlsPort;
 use super::typed::Typed;
 
 /// A configuration that makes sense.
@@ -17,6 +19,12 @@ use super::typed::Typed;
 pub(crate) struct Settings {
     /// The MQTT port. Beyond loopback only with leave: checked here.
     pub(crate) mqtt: SocketAddr,
+    /// Connections to the MQTT port come from a load balancer that says whose they are.
+    pub(crate) proxy_protocol: bool,
+    /// The TLS port, if there is one.
+    pub(crate) tls: Option<TlsPort>,
+    /// Where a broker takes links, if not where the cluster file says.
+    pub(crate) link: Option<SocketAddr>,
     /// The admin port.
     pub(crate) admin: SocketAddr,
     /// Folder of the log and the snapshots.
@@ -48,8 +56,8 @@ const MIB: usize = 1 << 20;
 
 impl Settings {
     /// Gives what was typed its meaning; refuses values that are wrong together.
-    pub(super) fn from_typed(typed: &Typed) -> Result<Self, Vec<ConfigError>> {
-        let errors = conflicts(typed);
+    pub(super) fn from_typed(role: Role, typed: &Typed) -> Result<Self, Vec<ConfigError>> {
+        let errors = conflicts(role, typed);
         if !errors.is_empty() {
             return Err(errors);
         }
@@ -60,6 +68,12 @@ impl Settings {
         let drain = Duration::from_secs(typed.whole("drain", "deadline_s"));
         Ok(Self {
             mqtt: typed.address("listen", "mqtt"),
+            proxy_protocol: typed.switch("listen", "proxy_protocol"),
+            tls: match role {
+                Role::Broker => None,
+                Role::Standalone | Role::Proxy => TlsPort::from_typed(typed)?,
+            },
+            link: typed.address_or_none("listen", "link"),
             admin: typed.address("listen", "admin"),
             data: typed.path("data", "dir"),
             log: log(typed),
@@ -137,7 +151,18 @@ fn machine(typed: &Typed) -> MachineLimits {
 }
 
 /// Values that are fine alone and wrong together.
-fn conflicts(typed: &Typed) -> Vec<ConfigError> {
+fn conflicts(role: Role, typed: &Typed) -> Vec<ConfigError> {
+    let mut errors = Vec::new();
+    if role != Role::Broker {
+        errors.extend(device_side_conflicts(typed));
+    }
+    if role == Role::Standalone {
+        errors.extend(queue_conflict(typed));
+    }
+    errors
+}
+
+fn device_side_conflicts(typed: &Typed) -> Vec<ConfigError> {
     let mut errors = Vec::new();
     let mut conflict = |section, name, problem| {
         let origin = typed.origin(section, name).clone();
@@ -162,16 +187,18 @@ fn conflicts(typed: &Typed) -> Vec<ConfigError> {
             format!("listen.admin and listen.mqtt are both \"{mqtt}\"; they need different ports"),
         );
     }
-    let largest_packet: u64 = typed.whole("limits", "max_packet_bytes");
-    if typed.whole::<u64>("limits", "queue_bytes") < largest_packet {
-        conflict(
-            "limits",
-            "queue_bytes",
-            format!(
-                "limits.queue_bytes must be at least limits.max_packet_bytes ({largest_packet}), \
-             or a message of the largest size could never be queued"
-            ),
-        );
-    }
     errors
+}
+
+/// In a fleet the two limits are those of different processes.
+fn queue_conflict(typed: &Typed) -> Option<ConfigError> {
+    let largest_packet: u64 = typed.whole("limits", "max_packet_bytes");
+    let too_small = typed.whole::<u64>("limits", "queue_bytes") < largest_packet;
+    too_small.then(|| ConfigError::Conflict {
+        origin: typed.origin("limits", "queue_bytes").clone(),
+        problem: format!(
+            "limits.queue_bytes must be at least limits.max_packet_bytes ({largest_packet}), \
+             or a message of the largest size could never be queued"
+        ),
+    })
 }

@@ -21,7 +21,7 @@ fn from(file: &str, environment: &[(&str, &str)]) -> Result<(Settings, Typed), V
     if !errors.is_empty() {
         return Err(words(errors));
     }
-    match Settings::from_typed(&typed) {
+    match Settings::from_typed(Role::Standalone, &typed) {
         Ok(settings) => Ok((settings, typed)),
         Err(errors) => Err(words(errors)),
     }
@@ -72,7 +72,7 @@ fn bounds_of_every_number_fit_the_field_that_takes_it() {
                 typed.set(position, value::Value::Whole(bound), Origin::Default);
             }
         }
-        Settings::from_typed(&typed).expect("every key at its bound");
+        Settings::from_typed(Role::Standalone, &typed).expect("every key at its bound");
     }
 }
 
@@ -227,7 +227,7 @@ fn values_that_cannot_work_together_are_refused() {
 fn the_readme_table_lists_every_key_with_its_default() {
     let readme = include_str!("../../../README.md");
     for key in KEYS {
-        let row = format!("| `{}` | `{}` |", key.path(), key.default);
+        let row = format!("| `{}` | `{}` |", key.path(), key.shown_default());
         assert!(readme.contains(&row), "README.md lacks the row {row}");
     }
 }
@@ -238,4 +238,39 @@ fn the_example_file_is_valid() {
     let mut errors = Vec::new();
     file::parse(Path::new("deploy/mqtt-fleet.toml"), example, &mut errors);
     assert!(errors.is_empty(), "{errors:?}");
+}
+
+#[test]
+fn a_setting_of_another_role_is_refused() {
+    let typed = |section, name, value| {
+        let mut flags = Typed::nothing();
+        flags.set_flag(section, name, value, "--flag");
+        flags
+    };
+    let refusal = |role, flags| -> Vec<String> {
+        match load(role, flags, std::iter::empty(), None) {
+            Ok(_) => Vec::new(),
+            Err(errors) => errors.iter().map(ToString::to_string).collect(),
+        }
+    };
+    let dir = || typed("data", "dir", Value::Path("/srv".into()));
+    assert_eq!(
+        refusal(Role::Proxy, dir()),
+        ["--flag: data.dir is no setting of a proxy; it is for a standalone broker or a broker"]
+    );
+    assert_eq!(refusal(Role::Broker, dir()), [""; 0]);
+    let shards = || typed("shards", "count", Value::Whole(2));
+    assert_eq!(refusal(Role::Broker, shards()).len(), 1);
+    assert_eq!(refusal(Role::Proxy, shards()), [""; 0]);
+    let name = || typed("node", "name", Value::Text("n".into()));
+    assert_eq!(refusal(Role::Standalone, name()).len(), 1);
+}
+
+/// The limits of a queue and of a packet are those of different processes there.
+#[test]
+fn a_broker_is_not_asked_about_what_devices_see() {
+    let mut flags = Typed::nothing();
+    flags.set_flag("limits", "queue_bytes", Value::Whole(2048), "--flag");
+    load(Role::Broker, flags.clone(), std::iter::empty(), None).expect("valid");
+    load(Role::Standalone, flags, std::iter::empty(), None).expect_err("never one of 1 MiB");
 }

@@ -105,10 +105,36 @@ impl Typed {
         }
     }
 
+    /// The value of a key for an address that may be absent.
+    pub(crate) fn address_or_none(&self, section: &str, name: &str) -> Option<SocketAddr> {
+        match self.entry(section, name).0 {
+            Value::Address(address) => Some(address),
+            Value::None => None,
+            ref other => unreachable!("{section}.{name} is no address: {other}"),
+        }
+    }
+
+    /// The value of a text key.
+    pub(crate) fn text(&self, section: &str, name: &str) -> &str {
+        match &self.entry(section, name).0 {
+            Value::Text(text) => text,
+            other => unreachable!("{section}.{name} is no text: {other}"),
+        }
+    }
+
     /// The value of a path key.
     pub(crate) fn path(&self, section: &str, name: &str) -> PathBuf {
         match &self.entry(section, name).0 {
             Value::Path(path) => path.clone(),
+            other => unreachable!("{section}.{name} is no path: {other}"),
+        }
+    }
+
+    /// The value of a key for a path that may be absent.
+    pub(crate) fn path_or_none(&self, section: &str, name: &str) -> Option<PathBuf> {
+        match &self.entry(section, name).0 {
+            Value::Path(path) => Some(path.clone()),
+            Value::None => None,
             other => unreachable!("{section}.{name} is no path: {other}"),
         }
     }

@@ -11,8 +11,14 @@ use toml::de::DeValue;
 pub(crate) enum Kind {
     /// An IP address and port.
     Address,
+    /// An IP address and port, or nothing (`""`).
+    AddressOrNone,
     /// A path of the file system.
     Path,
+    /// A path of the file system, or nothing (`""`).
+    PathOrNone,
+    /// Any text without line breaks and other control characters; its meaning is checked where it is used.
+    Text,
     /// `true` or `false`.
     Switch,
     /// A whole number within bounds, both included.
@@ -33,6 +39,10 @@ pub(crate) enum Value {
     Address(SocketAddr),
     /// Of [`Kind::Path`].
     Path(PathBuf),
+    /// Of [`Kind::AddressOrNone`] or [`Kind::PathOrNone`].
+    None,
+    /// Of [`Kind::Text`].
+    Text(String),
     /// Of [`Kind::Switch`].
     Switch(bool),
     /// Of [`Kind::Whole`].
@@ -46,8 +56,15 @@ impl Kind {
     /// text is not of this kind; [`Kind::allowed`] says what is.
     pub(crate) fn parse(self, text: &str) -> Option<Value> {
         match self {
-            Self::Address => text.parse().ok().map(Value::Address),
-            Self::Path => (!text.is_empty()).then(|| Value::Path(PathBuf::from(text))),
+            Self::AddressOrNone | Self::PathOrNone if text.is_empty() => Some(Value::None),
+            Self::Address | Self::AddressOrNone => text.parse().ok().map(Value::Address),
+            Self::Text => {
+                let plain = !text.contains(char::is_control);
+                plain.then(|| Value::Text(text.to_owned()))
+            }
+            Self::Path | Self::PathOrNone => {
+                (!text.is_empty()).then(|| Value::Path(PathBuf::from(text)))
+            }
             Self::Switch => text.parse().ok().map(Value::Switch),
             Self::Whole { min, max } => text
                 .parse()
@@ -67,9 +84,8 @@ impl Kind {
                 let n = u64::from_str_radix(n.as_str(), n.radix()).ok()?;
                 (min..=max).contains(&n).then_some(Value::Whole(n))
             }
-            (Self::Address | Self::Path | Self::Choice(_), DeValue::String(text)) => {
-                self.parse(text)
-            }
+            (Self::Switch | Self::Whole { .. }, _) => None,
+            (_, DeValue::String(text)) => self.parse(text),
             _ => None,
         }
     }
@@ -78,7 +94,12 @@ impl Kind {
     pub(crate) fn allowed(self) -> String {
         match self {
             Self::Address => "an IP address and port, such as \"127.0.0.1:1883\"".into(),
+            Self::AddressOrNone => {
+                "an IP address and port, such as \"127.0.0.1:1883\", or \"\" for none".into()
+            }
             Self::Path => "a path".into(),
+            Self::PathOrNone => "a path, or \"\" for none".into(),
+            Self::Text => "a text in quotes".into(),
             Self::Switch => "true or false".into(),
             Self::Whole { min, max } => format!("a whole number from {min} to {max}"),
             Self::Choice(words) => {
@@ -94,6 +115,8 @@ impl fmt::Display for Value {
         match self {
             Self::Address(address) => write!(f, "\"{address}\""),
             Self::Path(path) => write!(f, "\"{}\"", path.display()),
+            Self::None => f.write_str("\"\""),
+            Self::Text(text) => write!(f, "{text:?}"),
             Self::Switch(on) => write!(f, "{on}"),
             Self::Whole(n) => write!(f, "{n}"),
             Self::Choice(word) => write!(f, "\"{word}\""),

@@ -167,47 +167,16 @@ impl Broker {
 
     /// Status line's code and body of a GET on the admin listener.
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.admin).expect("the admin listener accepts");
-        stream
-            .set_read_timeout(Some(START_PATIENCE))
-            .expect("a socket option");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
-        stream
-            .write_all(request.as_bytes())
-            .expect("the admin listener reads");
-        let mut answer = String::new();
-        stream
-            .read_to_string(&mut answer)
-            .expect("the admin listener answers");
-        let code = answer
-            .split(' ')
-            .nth(1)
-            .and_then(|c| c.parse().ok())
-            .expect("an HTTP status");
-        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        (code, body.to_owned())
+        get(self.admin, path)
     }
 
     /// Sum of all metrics whose name (with labels) contains every one of `parts`; panics when there is none.
     pub(crate) fn metric(&self, parts: &[&str]) -> f64 {
-        let (code, body) = self.get("/metrics");
-        assert_eq!(code, 200, "{body}");
-        let rows: Vec<f64> = body
-            .lines()
-            .filter(|l| !l.starts_with('#') && parts.iter().all(|p| l.contains(p)))
-            .filter_map(|l| l.rsplit(' ').next()?.parse().ok())
-            .collect();
-        assert!(!rows.is_empty(), "no metric with {parts:?} in\n{body}");
-        rows.iter().sum()
+        metric(self.admin, parts)
     }
 
     fn watch_output(&mut self) {
-        self.output = Arc::default();
-        let stdout = self.child.stdout.take().expect("piped");
-        let stderr = self.child.stderr.take().expect("piped");
-        self.output.lock().open = 2;
-        watch(stdout, Arc::clone(&self.output));
-        watch(stderr, Arc::clone(&self.output));
+        self.output = watch_child(&mut self.child);
     }
 
     /// The banner names the MQTT address once the port is open; the health check must then agree.
@@ -252,6 +221,42 @@ impl Drop for Broker {
             );
         }
     }
+}
+
+/// Status line's code and body of a GET on an admin listener.
+pub(crate) fn get(admin: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(admin).expect("the admin listener accepts");
+    stream
+        .set_read_timeout(Some(START_PATIENCE))
+        .expect("a socket option");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    stream
+        .write_all(request.as_bytes())
+        .expect("the admin listener reads");
+    let mut answer = String::new();
+    stream
+        .read_to_string(&mut answer)
+        .expect("the admin listener answers");
+    let code = answer
+        .split(' ')
+        .nth(1)
+        .and_then(|c| c.parse().ok())
+        .expect("an HTTP status");
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    (code, body.to_owned())
+}
+
+/// Sum of all metrics of a process whose name (with labels) contains every one of `parts`; panics when there is none.
+pub(crate) fn metric(admin: SocketAddr, parts: &[&str]) -> f64 {
+    let (code, body) = get(admin, "/metrics");
+    assert_eq!(code, 200, "{body}");
+    let rows: Vec<f64> = body
+        .lines()
+        .filter(|l| !l.starts_with('#') && parts.iter().all(|p| l.contains(p)))
+        .filter_map(|l| l.rsplit(' ').next()?.parse().ok())
+        .collect();
+    assert!(!rows.is_empty(), "no metric with {parts:?} in\n{body}");
+    rows.iter().sum()
 }
 
 /// Another broker to run the tests against, if the environment names one.
@@ -342,7 +347,7 @@ pub(crate) fn free_address() -> SocketAddr {
 
 /// Lines a process has written so far.
 #[derive(Default)]
-struct Output {
+pub(crate) struct Output {
     state: Mutex<Lines>,
     changed: Condvar,
 }
@@ -358,7 +363,7 @@ impl Output {
         self.state.lock().expect("no reader panics")
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.lock()
             .lines
             .iter()
@@ -366,7 +371,11 @@ impl Output {
     }
 
     /// Waits for a matching line; `None` at the deadline or when the process has closed its output.
-    fn wait_line(&self, matches: impl Fn(&str) -> bool, deadline: Instant) -> Option<String> {
+    pub(crate) fn wait_line(
+        &self,
+        mut matches: impl FnMut(&str) -> bool,
+        deadline: Instant,
+    ) -> Option<String> {
         let mut state = self.lock();
         let mut seen = 0;
         loop {
@@ -387,7 +396,7 @@ impl Output {
     }
 
     /// Waits until both outputs are closed, which is when the process has ended.
-    fn wait_end(&self, deadline: Instant) -> bool {
+    pub(crate) fn wait_end(&self, deadline: Instant) -> bool {
         let mut state = self.lock();
         while state.open > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -402,6 +411,17 @@ impl Output {
         }
         true
     }
+}
+
+/// Reads what a child writes as it comes; both its outputs must be piped.
+pub(crate) fn watch_child(child: &mut Child) -> Arc<Output> {
+    let output = Arc::<Output>::default();
+    let stdout = child.stdout.take().expect("piped");
+    let stderr = child.stderr.take().expect("piped");
+    output.lock().open = 2;
+    watch(stdout, Arc::clone(&output));
+    watch(stderr, Arc::clone(&output));
+    output
 }
 
 fn watch(from: impl Read + Send + 'static, output: Arc<Output>) {

@@ -9,6 +9,7 @@
 pub(crate) mod broker;
 pub(crate) mod client;
 pub(crate) mod dice;
+pub(crate) mod fleet;
 pub(crate) mod tools;
 pub(crate) mod wire;
 

@@ -1,0 +1,108 @@
+//! A broker of a fleet: one group, and the links of proxies to it. Devices do not connect here.
+//!
+//! Order of the start: addresses are reserved, the admin port answers ("starting"), the data are opened and
+//! replayed, and only then the link port opens.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::sync::Arc;
+
+use broker::link_server::LinkServer;
+use cluster::link::GroupIdentity;
+use cluster::slots::GroupNo;
+use cluster::topology::{HostPort, Member};
+
+use crate::admin::{Admin, Health, Phase};
+use crate::banner;
+use crate::config::Settings;
+use crate::engine::{on_failure, open_group, wait_until_serving};
+use crate::figures::{self, Figures};
+use crate::listen::Place;
+use crate::metrics::{self, Metrics};
+use crate::node::{Node, NodeError};
+use crate::standalone::{RunError, admin_place, begin, end, first_fault};
+use crate::store::Store;
+
+/// Runs the broker until a signal stops it (`Ok`) or it cannot go on.
+pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
+    let (stopper, reasons) = begin(settings)?;
+    let (group_no, member) = node.seat.as_ref().expect("a broker has a seat");
+    let admin = admin_place(settings).reserve(1)?;
+    let links = link_place(settings, member)?.reserve(1)?;
+    let (address, admin_address) = (links.address(), admin.address());
+
+    let figures = Figures::default();
+    let link_figures = figures::Later::default();
+    let mut metrics = Metrics::default();
+    metrics::add_process(&mut metrics);
+    figures.add_group(&mut metrics);
+    figures::add_link_server(&mut metrics, link_figures.clone());
+    let skew = figures::Later::default();
+    figures::add_skew(&mut metrics, skew.clone());
+    let health = Arc::new(Health::starting());
+    let _admin = Admin::start(
+        admin.open()?.swap_remove(0),
+        format!("links of proxies on {address}"),
+        Arc::clone(&health),
+        metrics.publish(),
+    )?;
+
+    // The table stays empty: proxies keep the records of sessions.
+    let (store, journal) = Store::new();
+    let open = open_group(settings, store.live())?;
+    journal.open(&open);
+    let topology = node.topology()?;
+    skew.set(topology);
+    let waker = open.waker();
+    let group = open.start(Vec::new(), on_failure(&stopper))?;
+    wait_until_serving(&group).map_err(|error| first_fault(&reasons).unwrap_or(error))?;
+    figures.read_from(&group);
+    let listener = links.open()?.swap_remove(0);
+    let server = LinkServer::start(listener, identity(node, *group_no), group.links(), waker)?;
+    link_figures.set(server.counters());
+    health.enter(Phase::Ready);
+    banner::show_text(&format!(
+        "mqtt-fleet {} broker {} of fleet {}\n  group         {}\n  links on      {address}\n  admin         \
+         http://{admin_address}/\n",
+        env!("CARGO_PKG_VERSION"),
+        node.name,
+        node.file.fixed.cluster_id,
+        group_no.0,
+    ));
+
+    end(&reasons, &health, || {
+        server.stop()?;
+        Ok(group.stop()?)
+    })
+}
+
+fn identity(node: &Node, group: GroupNo) -> GroupIdentity {
+    GroupIdentity {
+        fixed: node.file.fixed.hash().0,
+        group: u32::from(group.0),
+        name: node.name.as_str().into(),
+        secret: node.secret.bytes().into(),
+    }
+}
+
+/// Where links are taken: where the configuration says, or where the others expect this broker.
+fn link_place(settings: &Settings, member: &Member) -> Result<Place, NodeError> {
+    let address = match settings.link {
+        Some(address) => address,
+        None => resolve(&member.link)?,
+    };
+    Ok(Place {
+        address,
+        key: "listen.link",
+        flag: "--link",
+    })
+}
+
+fn resolve(link: &HostPort) -> Result<SocketAddr, NodeError> {
+    let unknown = |source| NodeError::Unknown {
+        address: link.clone(),
+        source,
+    };
+    let mut addresses = link.as_str().to_socket_addrs().map_err(unknown)?;
+    let none = || unknown(std::io::ErrorKind::NotFound.into());
+    addresses.next().ok_or_else(none)
+}

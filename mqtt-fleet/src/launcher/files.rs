@@ -1,0 +1,132 @@
+//! What is written into the fleet's folder before the start: the cluster file, the secret, and a configuration file
+//! for each node. They are like those one writes by hand, so the nodes can also be started by hand.
+
+use std::fmt::Write as _;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use super::LaunchError;
+use super::plan::{NodePlan, NodeRole, Plan, config_file};
+use crate::node;
+
+/// Writes everything. A folder of an earlier fleet keeps its data and its secret; the addresses are written anew.
+pub(super) fn write(plan: &Plan) -> Result<(), LaunchError> {
+    create(&plan.folder)?;
+    for node in &plan.nodes {
+        create(&plan.folder.join(&node.name))?;
+    }
+    write_secret(&plan.folder.join("secret"))?;
+    let path = plan.folder.join("cluster.toml");
+    check_groups(plan, &path)?;
+    put(&path, &cluster_file(plan))?;
+    for node in &plan.nodes {
+        if let Some(text) = node_file(plan, node) {
+            put(&config_file(&plan.folder, &node.name), &text)?;
+        }
+    }
+    Ok(())
+}
+
+/// The groups of a fleet cannot be changed by its launcher: their messages are where their topics were.
+fn check_groups(plan: &Plan, path: &Path) -> Result<(), LaunchError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let file = node::read_cluster_file(path).map_err(|errors| {
+        let sentences: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        LaunchError::ClusterFile(sentences.join("; "))
+    })?;
+    if file.groups.len() == plan.of(NodeRole::Broker).count() {
+        return Ok(());
+    }
+    Err(LaunchError::OtherFleet {
+        folder: plan.folder.clone(),
+        groups: file.groups.len(),
+    })
+}
+
+fn cluster_file(plan: &Plan) -> String {
+    let mut text = String::from(
+        "# Written by mqtt-fleet cluster, at each start.\n[cluster]\nid = \"local\"\n\n[secret]\nfile = \"secret\"\n",
+    );
+    for node in plan.of(NodeRole::Broker) {
+        let (Some(group), Some(link)) = (node.group, node.addresses.link) else {
+            unreachable!("brokers have a group and take links");
+        };
+        let name = &node.name;
+        write!(
+            text,
+            "\n[[group]]\nnumber = {group}\n[[group.member]]\nname = \"{name}\"\nlink = \"{link}\"\n"
+        )
+        .expect("writing to a String cannot fail");
+    }
+    text
+}
+
+/// The configuration file of a node of ours.
+fn node_file(plan: &Plan, node: &NodePlan) -> Option<String> {
+    let name = &node.name;
+    let admin = node.addresses.admin?;
+    let own = quoted(&plan.folder.join(name));
+    let cluster = quoted(&plan.folder.join("cluster.toml"));
+    let mut text =
+        format!("# Written by mqtt-fleet cluster, at each start.\n[node]\nname = \"{name}\"\n\n");
+    let rest = match node.role {
+        NodeRole::Broker => format!(
+            "[cluster]\nfile = {cluster}\n\n[listen]\nadmin = \"{admin}\"\n\n[data]\ndir = {own}\ndurability = \
+             \"{}\"\n",
+            plan.durability
+        ),
+        NodeRole::Proxy => format!(
+            "[cluster]\nfile = {cluster}\ncache = {own}\n\n[listen]\nmqtt = \"{}\"\nadmin = \"{admin}\"\n\n\
+             [shards]\ncount = {}\n",
+            node.addresses.mqtt?, plan.shards
+        ),
+        NodeRole::Redis => return None,
+    };
+    text += &rest;
+    Some(text)
+}
+
+/// A path as a TOML string.
+fn quoted(path: &Path) -> String {
+    toml::Value::String(path.display().to_string()).to_string()
+}
+
+/// 32 random bytes as hexadecimal digits, readable by their owner only. One that is there stays.
+fn write_secret(path: &Path) -> Result<(), LaunchError> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    if path.exists() {
+        return Ok(());
+    }
+    let mut bytes = [0; 32];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    let mut digits = String::new();
+    for byte in bytes {
+        write!(digits, "{byte:02x}").expect("writing to a String cannot fail");
+    }
+    digits.push('\n');
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    let written = options
+        .open(path)
+        .and_then(|mut file| file.write_all(digits.as_bytes()));
+    written.map_err(|source| unwritable(path, source))
+}
+
+fn create(folder: &PathBuf) -> Result<(), LaunchError> {
+    std::fs::create_dir_all(folder).map_err(|source| unwritable(folder, source))
+}
+
+fn put(path: &Path, text: &str) -> Result<(), LaunchError> {
+    node::write_whole(path, text.as_bytes()).map_err(|source| unwritable(path, source))
+}
+
+fn unwritable(path: &Path, source: std::io::Error) -> LaunchError {
+    LaunchError::Unwritable {
+        path: path.to_owned(),
+        source,
+    }
+}

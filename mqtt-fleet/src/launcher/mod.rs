@@ -1,0 +1,126 @@
+//! `mqtt-fleet cluster`: a whole fleet on this machine, for trying, for tests and for the load simulator.
+//!
+//! | module      | what it holds                                                        |
+//! |-------------|----------------------------------------------------------------------|
+//! | `plan`      | which nodes there are, their ports, files and commands               |
+//! | `files`     | what is written into the folder before the start                     |
+//! | `guard`     | the first thing a child does: it sees to it that it ends with us     |
+//! | `child`     | a running process and its output                                     |
+//! | `probe`     | whether a node is ready                                              |
+//! | `supervise` | start, watch, bring back, stop                                       |
+//! | `manifest`  | `cluster.json`                                                       |
+//! | `screen`    | log lines and the table                                              |
+
+mod child;
+mod files;
+pub(crate) mod guard;
+mod manifest;
+mod plan;
+mod probe;
+mod screen;
+mod supervise;
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::cli::DurabilityArg;
+use crate::exit::{Exit, complain};
+
+/// What is asked for.
+#[derive(Debug, Args)]
+pub(crate) struct ClusterArgs {
+    /// Proxies: devices connect to them
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    proxies: u16,
+    /// Broker groups: each has a part of the topics
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    groups: u16,
+    /// MQTT port of the first proxy; the others have the next ones, everything else ports from this + 100 on
+    #[arg(long, value_name = "PORT", default_value_t = 18_830, value_parser = clap::value_parser!(u16).range(1024..=65_000))]
+    base_port: u16,
+    /// Folder of the fleet: its files, its data, and cluster.json
+    #[arg(long, value_name = "DIR", default_value = "./fleet")]
+    data: PathBuf,
+    /// Bring a node back that has ended
+    #[arg(long)]
+    respawn: bool,
+    /// What an acknowledged message outlives
+    #[arg(long, value_enum, default_value_t = DurabilityArg::Fsync)]
+    durability: DurabilityArg,
+    /// Threads of each proxy
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    shards: u16,
+    /// The Redis server [default: redis-server of the search path]
+    #[arg(long, value_name = "FILE")]
+    redis_server: Option<PathBuf>,
+}
+
+/// Why a fleet cannot be started, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LaunchError {
+    /// There is no Redis.
+    #[error(
+        "redis-server is not installed: apt-get install redis-server (Debian), dnf install redis (Fedora), brew \
+         install redis (macOS); or say where it is with --redis-server FILE"
+    )]
+    NoRedis,
+    /// A port is taken.
+    #[error(
+        "{address}, the {what} port of {node}, cannot be used: {source}; choose others with --base-port"
+    )]
+    Port {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What for.
+        what: &'static str,
+        /// Whose.
+        node: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The folder belongs to another fleet.
+    #[error(
+        "{}: this folder holds the messages of a fleet of {groups} group(s); take another with --data, or say \
+         --groups {groups}", folder.display()
+    )]
+    OtherFleet {
+        /// The folder.
+        folder: PathBuf,
+        /// Groups it was made with.
+        groups: usize,
+    },
+    /// The cluster file in the folder is wrong.
+    #[error("{0}")]
+    ClusterFile(String),
+    /// A file cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Unwritable {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A node ended before it was ready for the first time.
+    #[error("{node} did not start ({status}); its lines above say why")]
+    NotStarted {
+        /// Its name.
+        node: String,
+        /// How it ended.
+        status: String,
+    },
+    /// The system refuses something.
+    #[error("cannot run the fleet: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Runs the fleet until a signal stops it.
+pub(crate) fn run(args: &ClusterArgs) -> Exit {
+    match plan::Plan::new(args).and_then(supervise::run) {
+        Ok(()) => Exit::Fine,
+        Err(error @ LaunchError::OtherFleet { .. }) => complain(Exit::Usage, error),
+        Err(error @ LaunchError::Port { .. }) => complain(Exit::Address, error),
+        Err(error) => complain(Exit::Failed, error),
+    }
+}

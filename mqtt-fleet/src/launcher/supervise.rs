@@ -1,0 +1,349 @@
+//! Start, watch, bring back, stop.
+//!
+//! One loop on the main thread: it waits for an event (a line of a node, a signal, the end of a child) or the next
+//! time at which something is due, and then looks at each node.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::child::Running;
+use super::plan::{NodePlan, NodeRole, Plan};
+use super::screen::{Row, Screen};
+use super::{LaunchError, files, manifest, probe};
+
+/// Lines that wait to be shown; above it the nodes wait.
+const EVENTS_MAX: usize = 1_024;
+/// How often a node that starts is asked.
+const PROBE_EVERY: Duration = Duration::from_millis(50);
+/// How often the table is drawn.
+const DRAW_EVERY: Duration = Duration::from_secs(1);
+/// The first start takes at most so long.
+const START_MAX: Duration = Duration::from_secs(60);
+/// Nodes of one role have so long to end in order; more than the default drain.
+const STOP_MAX: Duration = Duration::from_secs(15);
+/// Waits before a node is brought back: the first time at once, then longer if it does not stay.
+const RESPAWN_WAIT_MIN: Duration = Duration::from_millis(200);
+const RESPAWN_WAIT_MAX: Duration = Duration::from_secs(5);
+/// A node that ran so long has stayed.
+const STAYED: Duration = Duration::from_secs(10);
+
+/// What happens.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A node wrote a line.
+    Line(usize, String),
+    /// A child may have ended.
+    Child,
+    /// SIGTERM or SIGINT.
+    Stop,
+}
+
+/// A node and what became of it.
+struct Node {
+    plan: NodePlan,
+    state: State,
+    restarts: u32,
+    /// The wait before the next restart.
+    wait: Duration,
+}
+
+enum State {
+    /// To be started at this time.
+    Waiting(Instant),
+    /// Started, not ready yet.
+    Starting(Running, Instant),
+    /// Ready since then.
+    Ready(Running, Instant),
+    /// Ended, and nobody brings it back.
+    Ended(String),
+}
+
+/// Runs the fleet until a signal stops it, or until it cannot be started.
+pub(super) fn run(plan: Plan) -> Result<(), LaunchError> {
+    plan.check_ports()?;
+    files::write(&plan)?;
+    let (sender, events) = sync_channel(EVENTS_MAX);
+    watch_signals(sender.clone())?;
+    let path = plan.folder.join("cluster.json");
+    manifest::remove(&path)?;
+    let mut fleet = Fleet::new(plan, sender, path.clone());
+    let outcome = fleet.serve(&events);
+    let stopped = fleet.stop(&events);
+    manifest::remove(&path)?;
+    outcome.and(stopped)
+}
+
+struct Fleet {
+    nodes: Vec<Node>,
+    respawn: bool,
+    screen: Screen,
+    events: SyncSender<Event>,
+    manifest: PathBuf,
+    started: Instant,
+    drawn: Instant,
+    /// All nodes were ready once.
+    complete: bool,
+    /// Something became ready or ended, and the file does not say so yet.
+    changed: bool,
+}
+
+impl Fleet {
+    fn new(plan: Plan, events: SyncSender<Event>, manifest: PathBuf) -> Self {
+        let now = Instant::now();
+        let node = |plan| Node {
+            plan,
+            state: State::Waiting(now),
+            restarts: 0,
+            wait: Duration::ZERO,
+        };
+        let nodes: Vec<_> = plan.nodes.into_iter().map(node).collect();
+        let names = nodes.iter().map(|node| node.plan.name.as_str());
+        Self {
+            screen: Screen::new(names),
+            nodes,
+            respawn: plan.respawn,
+            events,
+            manifest,
+            started: now,
+            drawn: now,
+            complete: false,
+            changed: true,
+        }
+    }
+
+    /// Until a signal.
+    fn serve(&mut self, events: &Receiver<Event>) -> Result<(), LaunchError> {
+        loop {
+            let now = Instant::now();
+            self.start_due(now)?;
+            self.look(now)?;
+            self.publish()?;
+            self.draw(now);
+            match events.recv_timeout(self.next_due(now)) {
+                Ok(Event::Line(node, line)) => self.screen.line(node, &line),
+                Ok(Event::Stop) => return Ok(()),
+                Ok(Event::Child) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => unreachable!("we hold a sender"),
+            }
+        }
+    }
+
+    fn start_due(&mut self, now: Instant) -> io::Result<()> {
+        for (number, node) in self.nodes.iter_mut().enumerate() {
+            if matches!(node.state, State::Waiting(due) if due <= now) {
+                let running = Running::start(number, &node.plan, &self.events)?;
+                node.state = State::Starting(running, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at what has ended and what is ready.
+    fn look(&mut self, now: Instant) -> Result<(), LaunchError> {
+        for number in 0..self.nodes.len() {
+            let node = &mut self.nodes[number];
+            let (State::Starting(running, since) | State::Ready(running, since)) = &mut node.state
+            else {
+                continue;
+            };
+            let since = *since;
+            if let Some(status) = running.ended()? {
+                self.ended(number, now, since, &status.to_string())?;
+            } else if matches!(node.state, State::Starting(..)) && probe::is_ready(&node.plan) {
+                node.become_ready(now);
+                self.changed = true;
+            }
+        }
+        if !self.complete && now.duration_since(self.started) > START_MAX {
+            let late = self.nodes.iter().find(|node| !node.is_ready());
+            let node = late.map_or_else(String::new, |node| node.plan.name.clone());
+            let status = format!("not ready after {START_MAX:?}");
+            return Err(LaunchError::NotStarted { node, status });
+        }
+        Ok(())
+    }
+
+    fn ended(
+        &mut self,
+        number: usize,
+        now: Instant,
+        since: Instant,
+        status: &str,
+    ) -> Result<(), LaunchError> {
+        let node = &mut self.nodes[number];
+        if !self.complete {
+            let (node, status) = (node.plan.name.clone(), status.to_owned());
+            return Err(LaunchError::NotStarted { node, status });
+        }
+        self.changed = true;
+        if !self.respawn {
+            self.screen.line(number, &format!("ended ({status})"));
+            node.state = State::Ended(status.to_owned());
+            return Ok(());
+        }
+        if now.duration_since(since) >= STAYED {
+            node.wait = Duration::ZERO;
+        }
+        let text = format!("ended ({status}), coming back");
+        node.state = State::Waiting(now + node.wait);
+        node.wait = (node.wait * 2).clamp(RESPAWN_WAIT_MIN, RESPAWN_WAIT_MAX);
+        node.restarts += 1;
+        self.screen.line(number, &text);
+        Ok(())
+    }
+
+    /// Writes `cluster.json` when every node that is to run is ready.
+    fn publish(&mut self) -> io::Result<()> {
+        let pending = |node: &Node| !node.is_ready() && !matches!(node.state, State::Ended(_));
+        if !self.changed || self.nodes.iter().any(pending) {
+            return Ok(());
+        }
+        let running = self.nodes.iter().filter_map(|node| {
+            let State::Ready(running, _) = &node.state else {
+                return None;
+            };
+            Some((&node.plan, running.pid()))
+        });
+        manifest::write(&self.manifest, running)?;
+        self.changed = false;
+        self.complete = true;
+        self.screen.table(&self.rows());
+        Ok(())
+    }
+
+    fn draw(&mut self, now: Instant) {
+        if now.duration_since(self.drawn) >= DRAW_EVERY {
+            self.drawn = now;
+            self.screen.redraw(&self.rows());
+        }
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        let rows = self.nodes.iter().map(|node| {
+            let (state, pid) = match &node.state {
+                State::Waiting(_) => ("waiting".to_owned(), None),
+                State::Starting(running, _) => ("starting".to_owned(), Some(running.pid())),
+                State::Ready(running, _) => ("ready".to_owned(), Some(running.pid())),
+                State::Ended(status) => (status.clone(), None),
+            };
+            Row {
+                name: node.plan.name.clone(),
+                group: node.plan.group,
+                state,
+                pid,
+                address: node.plan.addresses.main(),
+                admin: node.plan.addresses.admin,
+                restarts: node.restarts,
+            }
+        });
+        rows.collect()
+    }
+
+    fn next_due(&self, now: Instant) -> Duration {
+        let waits = self.nodes.iter().map(|node| match &node.state {
+            State::Waiting(due) => due.saturating_duration_since(now),
+            State::Starting(..) => PROBE_EVERY,
+            State::Ready(..) | State::Ended(_) => DRAW_EVERY,
+        });
+        waits.min().unwrap_or(DRAW_EVERY)
+    }
+
+    /// Ends the nodes: proxies take leave of their devices first, then the brokers store what they have.
+    fn stop(&mut self, events: &Receiver<Event>) -> Result<(), LaunchError> {
+        for role in [NodeRole::Proxy, NodeRole::Broker, NodeRole::Redis] {
+            let waiting = |node: &&mut Node| matches!(node.state, State::Waiting(_));
+            for node in self.nodes.iter_mut().filter(waiting) {
+                node.state = State::Ended("stopped".to_owned());
+            }
+            self.signal(role, Signal::TERM);
+            if !self.await_end(role, events, Instant::now() + STOP_MAX)? {
+                self.signal(role, Signal::KILL);
+                self.await_end(role, events, Instant::now() + STOP_MAX)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn signal(&self, role: NodeRole, signal: Signal) {
+        for node in self.nodes.iter().filter(|node| node.plan.role == role) {
+            if let State::Starting(running, _) | State::Ready(running, _) = &node.state {
+                running.signal(signal);
+            }
+        }
+    }
+
+    /// Waits until all nodes of a role have ended; `false` at the deadline, or when a second signal asks for haste.
+    fn await_end(
+        &mut self,
+        role: NodeRole,
+        events: &Receiver<Event>,
+        deadline: Instant,
+    ) -> io::Result<bool> {
+        loop {
+            let mut left = false;
+            for node in self.nodes.iter_mut().filter(|node| node.plan.role == role) {
+                if let State::Starting(running, _) | State::Ready(running, _) = &mut node.state {
+                    match running.ended()? {
+                        Some(status) => node.state = State::Ended(status.to_string()),
+                        None => left = true,
+                    }
+                }
+            }
+            let wait = deadline.saturating_duration_since(Instant::now());
+            if !left || wait.is_zero() {
+                return Ok(!left);
+            }
+            match events.recv_timeout(wait) {
+                Ok(Event::Line(node, line)) => self.screen.line(node, &line),
+                Ok(Event::Stop) => return Ok(false),
+                Ok(Event::Child) | Err(_) => {}
+            }
+        }
+    }
+}
+
+impl Node {
+    fn is_ready(&self) -> bool {
+        matches!(self.state, State::Ready(..))
+    }
+
+    fn become_ready(&mut self, now: Instant) {
+        let state = std::mem::replace(&mut self.state, State::Waiting(now));
+        self.state = match state {
+            State::Starting(running, _) => State::Ready(running, now),
+            other => other,
+        };
+    }
+}
+
+fn watch_signals(events: SyncSender<Event>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGCHLD])?;
+    let body = move || {
+        for signal in signals.forever() {
+            let event = if signal == SIGCHLD {
+                Event::Child
+            } else {
+                Event::Stop
+            };
+            // A full queue wakes the loop as well, and it looks at every child then. A stop must not get lost.
+            let sent = match events.try_send(event) {
+                Err(TrySendError::Full(Event::Stop)) => events.send(Event::Stop).is_ok(),
+                Err(TrySendError::Disconnected(_)) => false,
+                _ => true,
+            };
+            if !sent {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(body)
+        .map(|_| ())
+}

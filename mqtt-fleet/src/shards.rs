@@ -1,0 +1,127 @@
+//! The proxy shards of a process: prepared first, so that their links can be made; listening when there is
+//! somebody to hand frames to.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use broker::group::AbortOnPanic;
+use cluster::mailbag::Wake;
+use proxy::auth::AcceptAll;
+use proxy::counters::ProxyCounters;
+use proxy::limits::ProxyLimits;
+use proxy::link::{GroupLink, ShardPoll};
+use proxy::records::RecordSink;
+use proxy::shard::{Shard, ShardConfig, ShardHandle};
+
+use crate::config::Settings;
+use crate::listen::DevicePorts;
+use crate::standalone::RunError;
+use crate::stop::Stopper;
+
+/// Descriptors for the log, the admin port and the threads' own.
+const OWN_DESCRIPTORS: u64 = 96;
+
+/// A shard that has everything but its listener.
+pub(crate) struct Prepared {
+    /// What it sleeps on.
+    pub(crate) poll: ShardPoll,
+    /// Its link; the other end belongs to whoever carries the frames.
+    pub(crate) link: Arc<GroupLink>,
+}
+
+/// Shards that serve.
+pub(crate) struct RunningShards(Vec<(ShardHandle, JoinHandle<()>)>);
+
+impl Prepared {
+    /// A shard whose frames are announced by `wake`.
+    pub(crate) fn new(wake: Wake) -> io::Result<Self> {
+        let poll = ShardPoll::new()?;
+        let link = Arc::new(GroupLink::new(poll.waker(), wake));
+        Ok(Self { poll, link })
+    }
+}
+
+/// Opens the ports and starts a thread for each shard. `records` says where a shard's session records go.
+pub(crate) fn start(
+    prepared: Vec<Prepared>,
+    settings: &Settings,
+    ports: DevicePorts,
+    counters: &[Arc<ProxyCounters>],
+    mut records: impl FnMut() -> Option<Box<dyn RecordSink>>,
+    stopper: &Stopper,
+) -> Result<RunningShards, RunError> {
+    let limits = limits_within_descriptors(&settings.proxy);
+    let rows = prepared.into_iter().zip(ports.open()?).zip(counters);
+    let shards = rows
+        .enumerate()
+        .map(|(number, ((prepared, listeners), counters))| {
+            let config = ShardConfig {
+                listeners,
+                limits: limits.clone(),
+                link: prepared.link,
+                authenticator: Arc::new(AcceptAll),
+                counters: Arc::clone(counters),
+                records: records(),
+            };
+            start_one(number, Shard::new(prepared.poll, config)?, stopper.clone())
+        });
+    Ok(RunningShards(shards.collect::<io::Result<_>>()?))
+}
+
+fn start_one(
+    number: usize,
+    shard: Shard,
+    stopper: Stopper,
+) -> io::Result<(ShardHandle, JoinHandle<()>)> {
+    let handle = shard.handle();
+    let body = move || {
+        let _abort = AbortOnPanic;
+        if let Err(error) = shard.run() {
+            // The kernel refuses to poll: nothing of this shard works any more, and nothing can mend it.
+            stopper.fault(error.into());
+        }
+    };
+    let thread = std::thread::Builder::new()
+        .name(format!("shard-{number}"))
+        .spawn(body)?;
+    Ok((handle, thread))
+}
+
+impl RunningShards {
+    /// Drains the shards within the deadline they were given.
+    pub(crate) fn drain(self) {
+        for (handle, _) in &self.0 {
+            handle.drain();
+        }
+        for (_, thread) in self.0 {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+}
+
+/// As many connections as there are descriptors for, less those the process needs itself.
+fn limits_within_descriptors(configured: &ProxyLimits) -> ProxyLimits {
+    let descriptors =
+        rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+    let most = u32::try_from(descriptors.saturating_sub(OWN_DESCRIPTORS)).unwrap_or(u32::MAX);
+    if configured.connections_max > most {
+        tracing::info!(
+            descriptors,
+            connections_max = most,
+            "fewer connections than configured: the descriptor limit"
+        );
+    }
+    ProxyLimits {
+        connections_max: configured.connections_max.min(most),
+        ..configured.clone()
+    }
+}
+
+/// Random, so that no two lives of a process are taken for one.
+pub(crate) fn incarnation() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish()
+}
