@@ -1,8 +1,9 @@
 //! A proxy of a fleet: shards that devices connect to, and their links to the group. It keeps nothing that must
 //! survive it.
 //!
-//! Order of the start: addresses are reserved, the admin port answers ("starting"), the links come up, and only then
-//! the MQTT port opens. Later the port stays open whatever becomes of the links: connected devices keep their sockets.
+//! Order of the start: addresses are reserved, the admin port answers ("starting"), the shards listen, the links come
+//! up, and then the proxy is ready. The MQTT port is open whatever becomes of the links: connected devices keep their
+//! sockets, and a CONNECT waits for the group a while before it is refused.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -59,11 +60,12 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
     )?;
     tracing::warn!("no session store is configured: this proxy keeps no session records");
 
-    if !await_links(&links, settings.shards, &reasons)? {
-        links.stop(Duration::ZERO)?;
-        return Ok(());
-    }
+    // A link is up once its shard has said which sessions it holds, so the shards come first.
     let shards = shards::start(prepared, settings, ports, &counters, || None, &stopper)?;
+    if !await_links(&links, settings.shards, &reasons)? {
+        shards.drain();
+        return Ok(links.stop(Duration::ZERO)?);
+    }
     health.enter(Phase::Ready);
     banner::show_text(&format!(
         "mqtt-fleet {} proxy {} of fleet {}\n  listening on  {mqtt} (MQTT 3.1, 3.1.1, 5)\n  admin         \
@@ -127,7 +129,7 @@ fn await_links(
         }
         if Instant::now() >= reminder {
             reminder += REMIND_EVERY;
-            tracing::warn!("still no link to the group; devices are let in once there is one");
+            tracing::warn!("still no link to the group; devices are let in when there is one");
         }
     }
     Ok(true)
