@@ -33,6 +33,7 @@ pub use journal::Journal;
 pub use record::{Event, EventKind, Filter, FilterOptions, Record};
 pub use remote::{
     RedisConfig, RedisConfigError, RedisMode, RedisStartError, RedisStats, RedisStore,
+    StoredTicketKey, StoredTicketKeys, TICKET_KEY_BYTES, TicketKeyring, TicketRules,
 };
 pub use store::{Page, Saved, SessionStore};
 pub use write_behind::{Flushed, Sink, Write, WriteBehind, WriteBehindStats};

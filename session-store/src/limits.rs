@@ -99,6 +99,9 @@ pub const LOST_MAX: usize = 16;
 /// Least milliseconds between two log lines about commands that Redis refuses.
 pub const REFUSALS_LOGGED_EVERY_MS: u64 = 60_000;
 
+/// Milliseconds after which a question about the keys of TLS session tickets that failed is asked again.
+pub const TICKET_KEYS_RETRY_MS: u64 = 2_000;
+
 const _: () = assert!(RETRY_MS_MIN <= RETRY_MS_MAX);
 const _: () = assert!(STORE_WAIT_MS <= RESPONSE_TIMEOUT_MS);
 const _: () = assert!(PROBES <= IN_FLIGHT_MAX);

@@ -26,6 +26,7 @@ mod scan;
 mod script;
 mod shared;
 mod stats;
+mod tickets;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,6 +42,9 @@ use outbox::Outbox;
 use question::{Question, Reply};
 use shared::Shared;
 pub use stats::RedisStats;
+pub use tickets::{
+    StoredTicketKey, StoredTicketKeys, TICKET_KEY_BYTES, TicketKeyring, TicketRules,
+};
 
 use crate::limits::QUESTIONS_MAX;
 use crate::{Page, Record, Saved, SessionStore, Sink, StoreError, Write};
@@ -119,6 +123,12 @@ impl RedisStore {
             wait,
             reply: Reply::new(reply),
         });
+    }
+
+    /// Shares keys of TLS session tickets with all processes that do the same on this Redis: `keyring` gets them now
+    /// (or once Redis is there), and again and again until the store is closed.
+    pub fn share_ticket_keys(&self, rules: TicketRules, keyring: Box<dyn TicketKeyring>) {
+        self.shared.ask(Question::ShareTickets { rules, keyring });
     }
 
     /// The counters.

@@ -12,6 +12,7 @@ use super::scan;
 use super::script::{self, Changed, Scripts};
 use super::shared::Shared;
 use super::stats::count;
+use super::tickets::{self, TicketKeyring, TicketRules};
 use crate::{Page, Record, Saved, StoreError, Write};
 
 /// What takes an answer. It is always called, once, on the store's thread: with an error if nobody
@@ -71,6 +72,11 @@ pub(super) enum Question {
     Count {
         reply: Reply<u64>,
     },
+    /// Stays open as long as the store.
+    ShareTickets {
+        rules: TicketRules,
+        keyring: Box<dyn TicketKeyring>,
+    },
 }
 
 impl Question {
@@ -79,7 +85,7 @@ impl Question {
         match self {
             Self::Load { client_id, .. } | Self::Delete { client_id, .. } => client_id.len(),
             Self::Save { record, .. } => weight(record),
-            Self::Scan { .. } | Self::Count { .. } => 0,
+            Self::Scan { .. } | Self::Count { .. } | Self::ShareTickets { .. } => 0,
         }
     }
 
@@ -92,6 +98,9 @@ impl Question {
             Self::Delete { reply, .. } => reply.send(Err(error)),
             Self::Scan { reply, .. } => reply.send(Err(error)),
             Self::Count { reply } => reply.send(Err(error)),
+            Self::ShareTickets { .. } => {
+                tracing::warn!("keys of TLS session tickets are not shared: {error}");
+            }
         }
     }
 }
@@ -166,6 +175,9 @@ impl Desk {
                         .await
                 });
                 reply.send(counted.await);
+            }
+            Question::ShareTickets { rules, keyring } => {
+                tickets::share(self.clone(), rules, keyring).await;
             }
         }
         self.shared.answered(bytes);
@@ -295,7 +307,7 @@ impl Desk {
     }
 
     /// The connection there is, or will be, later than `after`.
-    async fn next_link(&mut self, after: u64) -> Result<Link, StoreError> {
+    pub(super) async fn next_link(&mut self, after: u64) -> Result<Link, StoreError> {
         let later = |link: &Option<Link>| link.as_ref().is_some_and(|link| link.number > after);
         let link = self.link.wait_for(later).await;
         let link = link.ok().and_then(|link| link.clone());

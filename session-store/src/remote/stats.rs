@@ -60,6 +60,12 @@ stats! {
     malformed,
     /// Scripts given to Redis again because it had forgotten them.
     scripts_reloaded,
+    /// Times the keys of TLS session tickets were read.
+    ticket_keys_read,
+    /// New keys of TLS session tickets that this process gave.
+    ticket_keys_made,
+    /// Times the keys of TLS session tickets could not be had.
+    ticket_keys_failed,
     /// Times Redis went away.
     outages,
     /// Connections opened.
