@@ -12,6 +12,7 @@ mod fixed;
 mod kept;
 mod members;
 mod reader;
+mod routing;
 mod secret;
 mod skew;
 
@@ -20,5 +21,6 @@ pub use file::ClusterFile;
 pub use fixed::{FixedHash, FixedPart};
 pub use kept::{KeptError, Resumed, Topology, TopologyError};
 pub use members::{GroupMembers, HostPort, Member, NAME_BYTES_MAX, NodeName};
+pub use routing::{FilterGroups, Routing};
 pub use secret::{SECRET_BYTES_MIN, Secret, SecretError, SecretSource};
 pub use skew::{SKEW_WARNING, SlotSkew};
