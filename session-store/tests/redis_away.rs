@@ -152,21 +152,13 @@ fn a_server_that_does_not_answer_is_given_up_and_tried_again() {
     };
     let store = RedisStore::start(config).expect("a store starts");
     block_on(store.save(&device(1, 1))).expect("saved");
-    // It takes commands and answers none, as behind a network that swallows.
-    let pid = server.info("process_id").to_string();
-    let signal = |name: &str| {
-        let status = std::process::Command::new("kill")
-            .args([name, &pid])
-            .status();
-        assert!(status.expect("kill runs").success());
-    };
-    signal("-STOP");
+    server.signal("-STOP");
     for epoch in 2..50 {
         store.write(&save(&device(1, epoch))).expect("room");
     }
     eventually("the outage is seen", || figure(&store, "up") == 0);
     store.write(&save(&device(1, 50))).expect("room");
-    signal("-CONT");
+    server.signal("-CONT");
     assert_eq!(store.wait_until_written(PATIENCE), 0);
     let stored = block_on(store.load("device-000001")).expect("an answer");
     assert_eq!(stored, Some(device(1, 50)));

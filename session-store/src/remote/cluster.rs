@@ -7,6 +7,7 @@
 //! Invariant: no lock is held over a wait, except that of one node while it is being connected to.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -60,6 +61,8 @@ struct Node {
     info: ConnectionInfo,
     address: Address,
     dialled: tokio::sync::Mutex<Dialled>,
+    /// The last attempt to connect failed.
+    is_away: AtomicBool,
 }
 
 #[derive(Default)]
@@ -220,6 +223,7 @@ impl Cluster {
             info: self.info(address)?,
             address: address.clone(),
             dialled: tokio::sync::Mutex::default(),
+            is_away: AtomicBool::new(false),
         });
         nodes.insert(address.clone(), Arc::clone(&node));
         Ok(node)
@@ -270,26 +274,36 @@ impl Table {
 
 impl Node {
     /// The connection, opened if need be. While it cannot be, only one caller tries, and those who
-    /// come soon after hear the same.
+    /// come meanwhile or soon after hear the same, at once: none of them holds up what is asked of
+    /// other nodes.
     async fn connection(&self, dialer: &Dialer) -> RedisResult<(MultiplexedConnection, u64)> {
-        let mut dialled = self.dialled.lock().await;
+        let cannot_be_reached = || {
+            let (host, port) = &self.address;
+            away(&format!("{host}:{port} cannot be reached"))
+        };
+        let mut dialled = match self.dialled.try_lock() {
+            Ok(dialled) => dialled,
+            Err(_) if self.is_away.load(Ordering::Relaxed) => return Err(cannot_be_reached()),
+            Err(_) => self.dialled.lock().await,
+        };
         if let Some(connection) = &dialled.connection {
             return Ok((connection.clone(), dialled.number));
         }
         let just_tried = |at: Instant| at.elapsed() < dialer.pause();
         if dialled.failed_at.is_some_and(just_tried) {
-            let (host, port) = &self.address;
-            return Err(away(&format!("{host}:{port} cannot be reached")));
+            return Err(cannot_be_reached());
         }
         match dialer.dial(self.info.clone()).await {
             Ok(connection) => {
                 dialled.number += 1;
                 dialled.failed_at = None;
                 dialled.connection = Some(connection.clone());
+                self.is_away.store(false, Ordering::Relaxed);
                 Ok((connection, dialled.number))
             }
             Err(error) => {
                 dialled.failed_at = Some(Instant::now());
+                self.is_away.store(true, Ordering::Relaxed);
                 // Whatever the server has against the connection, it has not seen the command.
                 match meaning(&error) {
                     Meaning::Away => Err(error),

@@ -300,13 +300,16 @@ impl Driver {
     }
 
     fn take(&mut self, question: Question) {
-        // While it is known that no answer will come in time, nobody needs to wait for it.
+        // While it is known that no answer will come in time, nobody needs to wait for it. In a
+        // cluster it is a node that is away, and those who ask it are told so.
+        let all_away = !self.in_cluster() || self.link.borrow().is_none();
+        let trouble = self.health.trouble().filter(|_| all_away);
         if let (
             Question::Load {
                 wait, client_id, ..
             },
             Some(trouble),
-        ) = (&question, self.health.trouble())
+        ) = (&question, trouble)
             && trouble.since.elapsed() > *wait
             && self.shared.outbox().newest(client_id).is_none()
         {

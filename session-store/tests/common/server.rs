@@ -117,6 +117,15 @@ impl Server {
         }
     }
 
+    /// Sends it a signal: `-STOP`, and it takes commands and answers none, as behind a network that
+    /// swallows, until `-CONT`.
+    pub(crate) fn signal(&self, name: &str) {
+        let running = self.running.as_ref().expect("it runs");
+        let mut kill = Command::new("kill");
+        kill.args([name, &running.child.id().to_string()]);
+        assert!(kill.status().expect("kill runs").success());
+    }
+
     /// Starts it again where it was.
     pub(crate) fn restart(&mut self) {
         self.kill();
