@@ -39,11 +39,23 @@ pub const TLS_SEAL_BYTES: usize = 32 * 1024;
 /// How long a session ticket is good for: a working day, so that a device that sleeps over night pays a full handshake once.
 pub const TICKET_LIFETIME_S: u32 = 12 * 3600;
 
-/// A process that makes its ticket keys itself begins a new one so often.
+/// Ticket keys that no file gives are replaced so often: a process's own, and those that proxies share.
 pub const TICKET_KEY_ROTATE_S: u64 = 6 * 3600;
 
-/// Ticket keys in use: one seals, all open. With fewer a ticket of our own making would not live its lifetime.
-pub const TICKET_KEYS_MAX: usize = 4;
+/// Ticket keys in use: one seals, all open; the oldest go first. Four are about when all goes as planned; two more are for a
+/// store that forgot its keys, and for the key a process had before the store answered.
+pub const TICKET_KEYS_MAX: usize = 6;
+
+/// A shared key seals from this age on. By then every proxy has asked for it, also one that was without the store for some
+/// minutes.
+pub const TICKET_KEY_SPREAD_S: u64 = 300;
+
+/// A shared key is kept so long: while it seals, and then while its tickets live.
+pub const TICKET_KEY_KEEP_S: u64 =
+    TICKET_KEY_ROTATE_S + 2 * TICKET_KEY_SPREAD_S + TICKET_LIFETIME_S as u64;
+
+/// Milliseconds between two questions for the shared keys.
+pub const TICKET_KEYS_ASK_MS: u64 = 60_000;
 
 /// A ticket may seem to come from so far in the future: proxies' clocks differ.
 pub const TICKET_CLOCK_SKEW_S: u64 = 300;
@@ -65,6 +77,20 @@ pub const ASSIGNED_ID_BYTES: usize = 21;
 
 /// Frames without an answer a 5.0 client may have beyond its publishes (PUBREL, SUBSCRIBE, UNSUBSCRIBE).
 pub const OTHER_REQUESTS_MAX: u16 = 64;
+
+/// A home that has not answered CONNECT for so long is away: CONNACK says 0x88 (3.x: 3).
+pub const CLAIM_WAIT_S: u32 = 5;
+
+/// CONNACK waits so long for the other groups that a session is at; those that come later attach it then.
+pub const ATTACH_WAIT_S: u32 = 2;
+
+/// A group that has not answered a SUBSCRIBE for so long is away: its filters have failed (0x80). With one group there is
+/// no limit, as there is nothing else to serve the client with.
+pub const SUBSCRIBE_WAIT_S: u32 = 10;
+
+/// Bytes of packets that wait in the sessions of a shard until those have joined a group. At the limit it counts as
+/// full: QoS 0 publishes for it are dropped, and of clients with others no more is read.
+pub const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Limits of one shard and of its connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,6 +204,10 @@ const _: () = assert!(SHARED_READ_PACKET_BYTES_MAX + READ_ROOM_BYTES_MIN <= READ
 // Tickets of keys of our own making live as long as they say.
 const _: () =
     assert!(TICKET_KEY_ROTATE_S * (TICKET_KEYS_MAX as u64 - 1) >= TICKET_LIFETIME_S as u64);
+// So do those of shared ones.
+const _: () = assert!(TICKET_KEY_ROTATE_S * (TICKET_KEYS_MAX as u64 - 1) >= TICKET_KEY_KEEP_S);
+// A new key is known everywhere before it seals, even where a few questions fail.
+const _: () = assert!(3 * TICKET_KEYS_ASK_MS <= 1000 * TICKET_KEY_SPREAD_S);
 // The largest record fits into what is read at least, that into the block, and what is sealed into a kept buffer.
 const _: () = assert!(5 + 16 * 1024 + 256 <= TLS_READ_BYTES_MIN);
 const _: () = assert!(2 * TLS_READ_BYTES_MIN <= TLS_BLOCK_BYTES);

@@ -1,5 +1,6 @@
 //! What a listener accepts TLS with.
 
+use super::shared_keys::{self, Keyring};
 use super::tickets::{ScopedTickets, TicketKeyError, TicketKeys, Tickets};
 use ring::digest;
 use rustls::crypto::{CryptoProvider, ring as provider};
@@ -7,6 +8,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
+use session_store::RedisStore;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -86,9 +88,14 @@ impl TlsAcceptor {
         Ok(())
     }
 
-    /// The ticket keys, to replace them.
-    pub fn tickets(&self) -> &Arc<Tickets> {
-        &self.tickets
+    /// Has the ticket keys from the session store from now on, as all proxies on it do, so that a device resumes its
+    /// TLS session on any of them. Until the store has answered, and when it is away, those at hand are in use. Where a
+    /// file of ticket keys is configured, it stays the only source, and this does nothing.
+    pub fn share_ticket_keys(&self, store: &RedisStore) {
+        if self.files.ticket_keys.is_none() {
+            let keyring = Keyring::new(Arc::clone(&self.tickets));
+            store.share_ticket_keys(shared_keys::RULES, Box::new(keyring));
+        }
     }
 
     /// What a new connection is accepted with.

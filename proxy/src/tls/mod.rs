@@ -4,6 +4,7 @@
 //! |--------------|---------------------------------------------------------------------------------|
 //! | `acceptor`   | what a listener accepts TLS with: certificate, client CA; loaded again on demand |
 //! | `tickets`    | session tickets whose keys several proxies may share                            |
+//! | `shared_keys`| such keys from the session store                                                |
 //! | `names`      | the names in a client's certificate                                             |
 //! | `stream`     | one connection: records in, plaintext out, and back                             |
 //!
@@ -14,6 +15,7 @@
 
 mod acceptor;
 mod names;
+mod shared_keys;
 mod stream;
 mod tickets;
 

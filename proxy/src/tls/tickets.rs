@@ -45,6 +45,11 @@ impl TicketKey {
         Some(Self::new(&random_bytes()?))
     }
 
+    /// Whether it is the same key.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+
     fn from_hex(line: &str) -> Option<Self> {
         let digits = line.as_bytes();
         if digits.len() != 2 * KEY_BYTES {
@@ -60,7 +65,7 @@ impl TicketKey {
     }
 }
 
-fn random_bytes() -> Option<[u8; KEY_BYTES]> {
+pub(super) fn random_bytes() -> Option<[u8; KEY_BYTES]> {
     let mut bytes = [0; KEY_BYTES];
     SystemRandom::new().fill(&mut bytes).ok()?;
     Some(bytes)
@@ -126,6 +131,17 @@ impl TicketKeys {
         }
     }
 
+    /// These keys, at least one and at most [`TICKET_KEYS_MAX`]; the first seals.
+    pub(super) fn of(keys: impl IntoIterator<Item = TicketKey>) -> Self {
+        Self(keys.into_iter().take(TICKET_KEYS_MAX).collect())
+    }
+
+    /// The keys, the one that seals first.
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = &TicketKey> {
+        self.0.iter()
+    }
+
     /// One key that nobody else has.
     fn random() -> Result<Self, TicketKeyError> {
         let key = TicketKey::random().ok_or(TicketKeyError::NoRandomness)?;
@@ -139,7 +155,7 @@ impl TicketKeys {
     }
 
     /// A ticket of `session`, made at `now_s`. `None` where the system gives no random bytes.
-    fn seal(&self, session: &[u8], scope: &[u8], now_s: u64) -> Option<Vec<u8>> {
+    pub(super) fn seal(&self, session: &[u8], scope: &[u8], now_s: u64) -> Option<Vec<u8>> {
         let TicketKey { name, key } = self.0.front()?;
         let mut nonce = [0; NONCE_LEN];
         SystemRandom::new().fill(&mut nonce).ok()?;
@@ -152,7 +168,7 @@ impl TicketKeys {
     }
 
     /// The session of a ticket that one of these keys sealed in this scope, not longer ago than its lifetime.
-    fn open(&self, ticket: &[u8], scope: &[u8], now_s: u64) -> Option<Vec<u8>> {
+    pub(super) fn open(&self, ticket: &[u8], scope: &[u8], now_s: u64) -> Option<Vec<u8>> {
         let (name, rest) = ticket.split_at_checked(NAME_BYTES)?;
         let (nonce, sealed) = rest.split_at_checked(NONCE_LEN)?;
         let TicketKey { key, .. } = self.0.iter().find(|key| key.name == name)?;
@@ -206,7 +222,17 @@ impl Tickets {
         };
     }
 
-    /// The keys to seal with now.
+    /// The key that seals now.
+    pub(super) fn sealing(&self) -> Option<TicketKey> {
+        self.now().0.front().cloned()
+    }
+
+    /// The keys in use now.
+    pub(super) fn now(&self) -> Arc<TicketKeys> {
+        self.keys(now_s())
+    }
+
+    /// The keys to seal with then.
     fn keys(&self, now_s: u64) -> Arc<TicketKeys> {
         let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if current.rotate_at_s.is_none_or(|at_s| now_s < at_s) {
