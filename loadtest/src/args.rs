@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use crate::Error;
 use crate::limits::{
-    CONNECTIONS_MAX, OUTSTANDING, PAYLOAD_BYTES_MAX, STAMP_BYTES, STORM_OUTSTANDING, WINDOW_MAX,
+    CONNECTIONS_MAX, FILTERS_MAX, OUTSTANDING, PAYLOAD_BYTES_MAX, STAMP_BYTES, STORM_OUTSTANDING,
+    WINDOW_MAX,
 };
 use crate::tls::Tls;
 use crate::wire::Version;
@@ -101,6 +102,20 @@ pub struct LoadtestArgs {
     /// endure: seconds to wait, after the last publish, for what was acknowledged
     #[arg(long, default_value_t = 60.0)]
     pub drain: f64,
+    /// endure: filters of each subscriber, of which one matches
+    #[arg(long, default_value_t = 1)]
+    pub filters: usize,
+    /// endure: filters with a wildcard that hides which of a fleet's groups they belong to, so that
+    /// every group knows every filter
+    #[arg(long)]
+    pub wildcard: bool,
+    /// endure: subscribers per second that disconnect in good order, to come back at the next
+    /// address
+    #[arg(long, default_value_t = 0.0)]
+    pub churn: f64,
+    /// endure: seconds for which they stay away
+    #[arg(long, default_value_t = 0.5)]
+    pub away: f64,
     /// Encrypt with TLS, and trust the certificates in this PEM file only
     #[arg(long)]
     pub tls_ca: Option<PathBuf>,
@@ -241,6 +256,14 @@ impl LoadtestArgs {
         }
         if !(1.0..=1e6).contains(&self.patience) || !(0.0..=1e6).contains(&self.drain) {
             return refuse("--patience must be 1 or more, --drain 0 or more, both below 1e6");
+        }
+        if !(1..=FILTERS_MAX).contains(&self.filters) {
+            return Err(Error::Arguments(format!(
+                "--filters must be 1 to {FILTERS_MAX}"
+            )));
+        }
+        if !(0.0..=1e6).contains(&self.churn) || !(0.0..=1e6).contains(&self.away) {
+            return refuse("--churn and --away must be 0 to 1e6");
         }
         if !self.pid.is_empty() {
             return refuse("endure takes no --pid: the processes it drives come and go");

@@ -90,6 +90,10 @@ pub(crate) const ENDURE_OPEN_MAX: usize = 1_024;
 /// it the run fails, because nothing could be said about what comes.
 pub(crate) const RANGES_MAX: usize = 16_384;
 
+/// endure: filters of one subscriber. They travel in one SUBSCRIBE, and brokers bound the filters of a
+/// session.
+pub(crate) const FILTERS_MAX: usize = 1_000;
+
 /// endure: shortest and longest wait before a connection is tried again.
 pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// See [`BACKOFF_MIN`].

@@ -98,6 +98,12 @@ pub struct Endurance {
     pub reconnects: u64,
     /// From the loss of a connection until the next one was up, in microseconds.
     pub reconnect_us: Quantiles,
+    /// Subscribers that left to come back (`--churn`).
+    pub churned: u64,
+    /// Connections that found their session.
+    pub resumes: u64,
+    /// From the dial to the CONNACK that said so, in microseconds.
+    pub resume_us: Quantiles,
     /// The longest time one connection was without service, in microseconds: not connected, or
     /// owed an acknowledgement or an acknowledged message and given nothing.
     pub longest_gap_us: u64,
@@ -177,6 +183,16 @@ impl Endurance {
             seconds(self.reconnect_us.p50),
             seconds(self.reconnect_us.p99),
             seconds(self.reconnect_us.max),
+        )?;
+        writeln!(
+            f,
+            "  resumes    {} found their session ({} had left), CONNACK p50 {:.1} ms, p99 {:.1} ms, \
+             max {:.1} ms",
+            self.resumes,
+            self.churned,
+            self.resume_us.p50 as f64 / 1e3,
+            self.resume_us.p99 as f64 / 1e3,
+            self.resume_us.max as f64 / 1e3,
         )?;
         writeln!(
             f,

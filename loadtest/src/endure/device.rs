@@ -5,6 +5,7 @@
 
 use super::availability::Availability;
 use super::backoff::Backoff;
+use super::filters::Filters;
 use super::ledger::{Ledger, Seen};
 use super::log::{Log, Loss};
 use super::publisher::{Acked, Publisher};
@@ -30,8 +31,8 @@ pub(crate) struct Settings {
 pub(crate) enum Side {
     /// It sends.
     Publisher(Publisher),
-    /// It receives what this filter matches.
-    Subscriber(Subscriber, Box<str>),
+    /// It receives what one of these filters matches.
+    Subscriber(Subscriber, Filters),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,8 @@ enum Stage {
     Subscribing(u64),
     /// Everything is answered.
     Up,
+    /// It has said goodbye, and comes back at this time.
+    Away(u64),
     /// Nothing is tried any more.
     GaveUp,
 }
@@ -156,6 +159,7 @@ impl Device {
             Stage::Waiting(until) | Stage::Connecting(until) | Stage::Subscribing(until) => {
                 Some(give_up.map_or(until, |at| at.min(until)))
             }
+            Stage::Away(until) => Some(until),
             Stage::Up => self.alive_until_ns(settings),
             Stage::GaveUp => None,
         }
@@ -176,7 +180,9 @@ impl Device {
                 self.stage = Stage::GaveUp;
                 Some(Order::GiveUp)
             }
-            Stage::Waiting(until) => passed(until).then_some(Order::Dial(self.address)),
+            Stage::Waiting(until) | Stage::Away(until) => {
+                passed(until).then_some(Order::Dial(self.address))
+            }
             Stage::Connecting(until) | Stage::Subscribing(until) => {
                 passed(until).then_some(Order::Lose(Loss::Silent))
             }
@@ -193,6 +199,8 @@ impl Device {
     /// A socket is on its way to the broker: CONNECT goes into `out`.
     pub(crate) fn dialed(&mut self, settings: &Settings, now_ns: u64, out: &mut Vec<u8>) {
         self.stage = Stage::Connecting(now_ns + ANSWER_MAX.as_nanos() as u64);
+        self.down_ns.get_or_insert(now_ns);
+        self.gaps.wait(now_ns);
         let keep = Keep::Seconds(settings.session_expiry_s);
         let (version, keep_alive_s) = (settings.version, settings.keep_alive_s);
         wire::connect(out, version, &self.client_id, keep_alive_s, keep);
@@ -211,6 +219,9 @@ impl Device {
 
     /// The connection is gone; the next one goes to the next address.
     pub(crate) fn lost(&mut self, loss: Loss, settings: &Settings, now_ns: u64, log: &mut Log) {
+        if let Stage::Away(_) = self.stage {
+            return; // It asked for that.
+        }
         log.loss(loss);
         if self.gave_up() {
             return;
@@ -228,6 +239,33 @@ impl Device {
         }
     }
 
+    /// Says goodbye, to come back at the next address at `until_ns`; false where it is not up.
+    pub(crate) fn leave(
+        &mut self,
+        until_ns: u64,
+        settings: &Settings,
+        now_ns: u64,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        if !self.is_up() {
+            return false;
+        }
+        wire::disconnect(out);
+        // Nobody is owed service while away of one's own will.
+        self.gaps.served(false, now_ns);
+        self.ping_ns = None;
+        self.address = (self.address + 1) % settings.addresses;
+        self.stage = Stage::Away(until_ns);
+        true
+    }
+
+    /// The broker owes this subscriber a message.
+    pub(crate) fn owed(&mut self, now_ns: u64) {
+        if !matches!(self.stage, Stage::Away(_)) {
+            self.gaps.wait(now_ns);
+        }
+    }
+
     /// Takes one packet; answers go into `out`. An error ends the connection.
     #[inline]
     pub(crate) fn hear(
@@ -238,25 +276,16 @@ impl Device {
         (ledger, log): (&mut Ledger, &mut Log),
         out: &mut Vec<u8>,
     ) -> Result<Heard, Loss> {
-        let fault = |what: &str| Loss::Fault(what.to_owned());
         match (packet.first & 0xF0, self.stage) {
+            // When it left, this was under way already.
+            (_, Stage::Away(_)) | (kind::PINGRESP, Stage::Up) => Ok(Heard::Little),
             (kind::CONNACK, Stage::Connecting(_)) => {
                 self.connack(packet, now_ns, settings, (ledger, log), out)
             }
-            (kind::SUBACK, Stage::Subscribing(_)) => match wire::suback(packet.body) {
-                Some(code) if code == settings.qos => {
-                    if let Side::Subscriber(subscriber, _) = &mut self.side {
-                        subscriber.subscribed = true;
-                    }
-                    Ok(self.up(now_ns, ledger, log))
-                }
-                // A broker that cannot take it now says so; the device tries elsewhere.
-                Some(code) if code >= 0x80 => Err(Loss::Error(format!(
-                    "SUBSCRIBE refused with code 0x{code:02x}"
-                ))),
-                _ => Err(fault("SUBACK grants another QoS than asked for")),
-            },
-            (kind::PINGRESP, Stage::Up) => Ok(Heard::Little),
+            (kind::SUBACK, Stage::Subscribing(_)) => {
+                self.suback(packet, settings)?;
+                Ok(self.up(now_ns, ledger, log))
+            }
             (kind::DISCONNECT, _) if settings.version == Version::V5 => {
                 Err(Loss::Goodbye(packet.body.first().copied().unwrap_or(0)))
             }
@@ -336,21 +365,46 @@ impl Device {
         let session_lost = !connack.session_present && self.session == Session::Held;
         log.session_lost += u64::from(session_lost);
         self.session = Session::Held;
+        if let (Stage::Connecting(until), true) = (self.stage, connack.session_present) {
+            let dialed_ns = until - ANSWER_MAX.as_nanos() as u64;
+            log.resume.record(now_ns.saturating_sub(dialed_ns));
+        }
         match &mut self.side {
             Side::Publisher(publisher) => {
                 publisher.begin(connack.receive_max, session_lost, ledger);
             }
-            Side::Subscriber(subscriber, filter) => {
+            Side::Subscriber(subscriber, filters) => {
                 subscriber.begin(session_lost);
                 ledger.subscriber_up();
                 if !subscriber.subscribed {
-                    wire::subscribe(out, settings.version, filter, settings.qos);
+                    wire::subscribe(out, settings.version, filters.all(), settings.qos);
                     self.stage = Stage::Subscribing(now_ns + ANSWER_MAX.as_nanos() as u64);
                     return Ok(Heard::Little);
                 }
             }
         }
         Ok(self.up(now_ns, ledger, log))
+    }
+
+    fn suback(&mut self, packet: &Packet<'_>, settings: &Settings) -> Result<(), Loss> {
+        let fault = |what: &str| Err(Loss::Fault(what.to_owned()));
+        let Side::Subscriber(subscriber, filters) = &mut self.side else {
+            return fault("SUBACK to a publisher");
+        };
+        let Some(codes) = wire::suback(packet.body, filters.count()) else {
+            return fault("SUBACK with fewer codes than filters");
+        };
+        match codes.iter().find(|code| **code != settings.qos) {
+            None => {
+                subscriber.subscribed = true;
+                Ok(())
+            }
+            // A broker that cannot take it now says so; the device tries elsewhere.
+            Some(code) if *code >= 0x80 => Err(Loss::Error(format!(
+                "SUBSCRIBE refused with code 0x{code:02x}"
+            ))),
+            Some(_) => fault("SUBACK grants another QoS than asked for"),
+        }
     }
 
     fn up(&mut self, now_ns: u64, ledger: &Ledger, log: &mut Log) -> Heard {

@@ -10,6 +10,7 @@ use crate::traffic::Errors;
 use crate::wire::{Scan, Template, scan};
 
 const MS: u64 = 1_000_000;
+const FILTERS: usize = 3;
 const SUBSCRIBER: usize = 0;
 const PUBLISHER: usize = 1;
 
@@ -74,7 +75,9 @@ impl Broker {
             (_, kind::CONNECT) => self.connect(from, down),
             (SUBSCRIBER, kind::SUBSCRIBE) => {
                 self.subscribed = true;
-                down[SUBSCRIBER].extend_from_slice(&[kind::SUBACK, 4, 0, 1, 0, self.qos]);
+                let codes = [self.qos; FILTERS];
+                down[SUBSCRIBER].extend_from_slice(&[kind::SUBACK, 3 + FILTERS as u8, 0, 1, 0]);
+                down[SUBSCRIBER].extend_from_slice(&codes);
             }
             (SUBSCRIBER, kind::PUBACK | kind::PUBCOMP) => drop(self.entries.remove(&id)),
             (SUBSCRIBER, kind::PUBREC) => {
@@ -88,6 +91,7 @@ impl Broker {
                 self.received.remove(&id);
                 wire::ack(&mut down[PUBLISHER], kind::PUBCOMP, id);
             }
+            (SUBSCRIBER, kind::DISCONNECT) => self.online = false,
             (_, kind::PINGREQ) => down[from].extend_from_slice(&[kind::PINGRESP, 0]),
             (_, first) => panic!("a device {from} sent 0x{first:02x}"),
         }
@@ -196,7 +200,8 @@ impl World {
     fn new(qos: u8, lie: Lie, seed: u64) -> Self {
         let template = Template::new(Version::V5, qos, "a/b", 0, 20);
         let publisher = Side::Publisher(Publisher::new(template, qos));
-        let subscriber = Side::Subscriber(Subscriber::new(qos), "a/b".into());
+        let filters = Filters::new("x".to_owned(), false, FILTERS);
+        let subscriber = Side::Subscriber(Subscriber::new(qos), filters);
         Self {
             settings: Settings {
                 version: Version::V5,
@@ -238,6 +243,9 @@ impl World {
         match device.due(&self.settings, self.now_ns, &mut self.up[at]) {
             None | Some(Order::Write) => {}
             Some(Order::Dial(_)) => {
+                self.broker.online &= at != SUBSCRIBER;
+                self.down[at].clear();
+                self.up[at].clear();
                 device.dialed(&self.settings, self.now_ns, &mut self.up[at]);
                 self.open[at] = true;
             }
@@ -348,6 +356,12 @@ impl World {
                     self.cut(at, Loss::Closed);
                 }
             }
+            if self.draw(cuts) == 0 {
+                let (device, up) = (&mut self.devices[SUBSCRIBER], &mut self.up[SUBSCRIBER]);
+                let until_ns = self.now_ns + 100 * MS;
+                self.log.churned +=
+                    u64::from(device.leave(until_ns, &self.settings, self.now_ns, up));
+            }
             if once && due > messages / 2 && self.both_up() {
                 once = false;
                 (0..2).for_each(|at| self.cut(at, Loss::Closed));
@@ -366,7 +380,7 @@ fn faults(sums: &Sums) -> (u64, u64, u64) {
 #[test]
 fn an_honest_broker_is_found_honest_however_wires_are_cut() {
     for qos in [1, 2] {
-        let (mut repeated, mut reconnects) = (0, 0);
+        let (mut repeated, mut reconnects, mut churned) = (0, 0, 0);
         for seed in 0..200 {
             let (sums, log) = World::new(qos, Lie::None, seed).run(60, 25);
             assert_eq!(faults(&sums), (0, 0, 0), "QoS {qos}, seed {seed}");
@@ -375,8 +389,10 @@ fn an_honest_broker_is_found_honest_however_wires_are_cut() {
             assert_eq!((log.session_lost, sums.unrecorded), (0, 0));
             repeated += sums.repeated;
             reconnects += log.reconnects;
+            churned += log.churned;
+            assert!(log.resume.finish().len() >= log.reconnects);
         }
-        assert!(reconnects > 200, "{reconnects} reconnects");
+        assert!(reconnects > 400 && churned > 100, "{reconnects}, {churned}");
         assert_eq!(repeated > 0, qos == 1, "repetitions at QoS {qos}");
     }
 }

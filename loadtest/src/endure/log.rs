@@ -33,6 +33,10 @@ pub(crate) struct Log {
     pub(crate) reconnects: u64,
     /// Connections that found no session where there must be one.
     pub(crate) session_lost: u64,
+    /// Subscribers that left to come back.
+    pub(crate) churned: u64,
+    /// Time from a dial to the CONNACK that said the session is there.
+    pub(crate) resume: Latency,
     /// Time from the loss of a connection until the next one was up.
     pub(crate) reconnect: Latency,
     /// From the time a message should have left to its first arrival.
@@ -49,6 +53,8 @@ impl Log {
             connects: 0,
             reconnects: 0,
             session_lost: 0,
+            churned: 0,
+            resume: Latency::new(),
             reconnect: Latency::new(),
             latency: Latency::new(),
         }

@@ -5,10 +5,12 @@
 //! |----------------|------------------------------------------------------------------------|
 //! | `plan`         | from arguments to the devices of each thread                           |
 //! | `device`       | one device without I/O: addresses, back-off, handshake, keepalive      |
+//! | `filters`      | what a subscriber asks for                                             |
 //! | `publisher`    | its half of a session: open messages, sent again until they are done   |
 //! | `subscriber`   | its half of a session: `QoS` 2 packet ids                              |
 //! | `ledger`       | the oracle: what was promised, and what came                           |
 //! | `availability` | how long a connection was without service                              |
+//! | `timers`       | when each device is to be looked at                                    |
 //! | `worker`       | the poll loop that carries bytes between sockets and devices           |
 //!
 //! Invariant: nothing here forgets a promise because a connection ended.
@@ -16,6 +18,7 @@
 mod availability;
 mod backoff;
 mod device;
+mod filters;
 mod ledger;
 mod log;
 mod plan;
@@ -23,6 +26,7 @@ mod publisher;
 mod ranges;
 mod subscriber;
 mod tally;
+mod timers;
 mod worker;
 
 use std::net::SocketAddr;

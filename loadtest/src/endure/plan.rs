@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::device::{Device, Settings, Side};
+use super::filters::Filters;
 use super::publisher::Publisher;
 use super::subscriber::Subscriber;
 use crate::args::LoadtestArgs;
@@ -21,6 +22,10 @@ pub(crate) struct Plan {
     pub(super) devices: Vec<Device>,
     /// Messages per second of all publishers here.
     pub(super) per_s: f64,
+    /// Subscribers per second that leave and come back.
+    pub(super) churn_per_s: f64,
+    /// How long they stay away.
+    pub(super) away: Duration,
     pub(super) drain: Duration,
 }
 
@@ -51,6 +56,8 @@ pub(super) fn plans(
             addrs: addrs.to_vec(),
             tls: tls.cloned(),
             per_s: rate * mine.len() as f64 / args.conns as f64,
+            churn_per_s: args.churn * mine.len() as f64 / args.conns as f64,
+            away: Duration::from_secs_f64(args.away),
             drain: Duration::from_secs_f64(args.drain),
         }
     };
@@ -65,12 +72,11 @@ fn devices_of(
     settings: &Settings,
     run: &str,
 ) -> [Device; 2] {
-    // Each pair has a shard key of its own, so that the topics are spread over all groups.
-    let topic = format!("endure/{run}-{pair}/message");
+    let filters = Filters::new(format!("{run}-{pair}"), args.wildcard, args.filters);
     let (version, qos) = (settings.version, settings.qos);
-    let template = Template::new(version, qos, &topic, own, args.size);
+    let template = Template::new(version, qos, &filters.topic(), own, args.size);
     let publisher = Side::Publisher(Publisher::new(template, qos));
-    let subscriber = Side::Subscriber(Subscriber::new(qos), topic.into_boxed_str());
+    let subscriber = Side::Subscriber(Subscriber::new(qos), filters);
     let device = |prefix: &str, side, at: usize| {
         let client_id = format!("endure-{run}-{prefix}{pair}").into_boxed_str();
         let number = (pair * 2 + at) as u64;

@@ -26,7 +26,7 @@ pub(crate) struct Tally {
 pub(super) fn sum(verdict: &mut Verdict, tallies: Vec<Tally>) {
     let mut sums = Endurance::default();
     let mut gaps_ns = Vec::new();
-    let (mut latency, mut reconnect) = (None, None);
+    let (mut latency, mut reconnect, mut resume) = (None, None, None);
     verdict.delivered = 0;
     for tally in tallies {
         for ledger in &tally.ledgers {
@@ -49,11 +49,15 @@ pub(super) fn sum(verdict: &mut Verdict, tallies: Vec<Tally>) {
         add_errors(&mut sums.violations, tally.log.violations);
         add_errors(&mut sums.connect_refused, tally.log.connect_refused);
         add(&mut latency, tally.log.latency.finish());
+        sums.churned += tally.log.churned;
         add(&mut reconnect, tally.log.reconnect.finish());
+        add(&mut resume, tally.log.resume.finish());
     }
     let quantiles = |all: Option<Histogram<u64>>| all.as_ref().map(Quantiles::of);
     verdict.e2e_us = quantiles(latency).unwrap_or_default();
+    sums.resumes = resume.as_ref().map_or(0, Histogram::len);
     sums.reconnect_us = quantiles(reconnect).unwrap_or_default();
+    sums.resume_us = quantiles(resume).unwrap_or_default();
     gaps_ns.sort_unstable();
     sums.longest_gap_us = gaps_ns.last().map_or(0, |ns| ns / 1_000);
     sums.p99_gap_us = p99(&gaps_ns) / 1_000;
@@ -152,6 +156,9 @@ mod tests {
             "unacked",
             "reconnects",
             "reconnect_us",
+            "churned",
+            "resumes",
+            "resume_us",
             "longest_gap_us",
             "p99_gap_us",
             "connect_refused",

@@ -1,6 +1,5 @@
 //! One thread: its poll loop carries bytes between sockets and devices.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,6 +14,7 @@ use super::log::{Log, Loss};
 use super::plan::Plan;
 use super::publisher::Due;
 use super::tally::Tally;
+use super::timers::Timers;
 use crate::Error;
 use crate::crew::{Labour, Phase, Post, Report};
 use crate::limits::{EVENTS_PER_POLL, LATE, LINGER, READ_BLOCK_BYTES, TICK};
@@ -39,6 +39,7 @@ pub(crate) struct Worker {
     block: Vec<u8>,
     pacer: Option<Pacer>,
     schedule: Option<Schedule>,
+    churn: Option<Schedule>,
     publishing: bool,
     /// Publishers (by pair) that may have something to send, and whether one is among them.
     eager: Vec<u32>,
@@ -52,35 +53,6 @@ pub(crate) struct Worker {
     late: u64,
     ready: bool,
     deserted: bool,
-}
-
-/// When each device is to be looked at.
-#[derive(Debug, Default)]
-struct Timers {
-    order: BTreeSet<(u64, u32)>,
-    armed: Vec<Option<u64>>,
-}
-
-impl Timers {
-    fn set(&mut self, index: usize, at: Option<u64>) {
-        if self.armed[index] == at {
-            return;
-        }
-        if let Some(old) = self.armed[index].take() {
-            self.order.remove(&(old, index as u32));
-        }
-        if let Some(at) = at {
-            self.order.insert((at, index as u32));
-        }
-        self.armed[index] = at;
-    }
-
-    fn pop(&mut self, now_ns: u64) -> Option<usize> {
-        let &(at, index) = self.order.first().filter(|(at, _)| *at <= now_ns)?;
-        self.order.remove(&(at, index));
-        self.armed[index as usize] = None;
-        Some(index as usize)
-    }
 }
 
 impl Labour for Worker {
@@ -99,10 +71,7 @@ impl Worker {
         let waker = Waker::new(poll.registry(), WAKER);
         let waker = Arc::new(waker.map_err(Error::system("cannot create a waker"))?);
         let (devices, pairs) = (plan.devices.len(), plan.devices.len() / 2);
-        let mut timers = Timers {
-            armed: vec![None; devices],
-            ..Timers::default()
-        };
+        let mut timers = Timers::new(devices);
         for (index, device) in plan.devices.iter().enumerate() {
             timers.set(index, device.deadline_ns(&plan.settings));
         }
@@ -117,6 +86,7 @@ impl Worker {
             block: vec![0; READ_BLOCK_BYTES],
             pacer: None,
             schedule: None,
+            churn: None,
             publishing: false,
             eager: Vec::new(),
             is_eager: vec![false; pairs],
@@ -150,6 +120,7 @@ impl Worker {
             while let Some(index) = self.timers.pop(self.now_ns) {
                 self.attend(index)?;
             }
+            self.send_away();
             self.publish();
             if self.now_ns.saturating_sub(looked_ns) >= TICK.as_nanos() as u64 {
                 looked_ns = self.now_ns;
@@ -164,8 +135,7 @@ impl Worker {
 
     /// How long a poll may wait.
     fn patience(&self) -> Duration {
-        let first = self.timers.order.first();
-        let until = first.map_or(TICK, |(at, _)| {
+        let until = self.timers.first().map_or(TICK, |at| {
             Duration::from_nanos(at.saturating_sub(self.now_ns))
         });
         until.min(TICK)
@@ -241,7 +211,7 @@ impl Worker {
             self.rouse(index);
         }
         if acked && self.ledgers[index / 2].owed() > 0 {
-            self.plan.devices[index & !1].gaps.wait(self.now_ns);
+            self.plan.devices[index & !1].owed(self.now_ns);
         }
         self.rearm(index);
         Ok(())
@@ -277,7 +247,7 @@ impl Worker {
     fn rearm(&mut self, index: usize) {
         let deadline = self.plan.devices[index].deadline_ns(&self.plan.settings);
         // A later deadline is found out when the earlier one has passed.
-        let armed = self.timers.armed[index];
+        let armed = self.timers.armed(index);
         if armed.is_none_or(|at| deadline.is_none_or(|deadline| deadline < at)) {
             self.timers.set(index, deadline);
         }
@@ -304,6 +274,7 @@ impl Worker {
     fn dial(&mut self, index: usize, address: usize) {
         let addr = self.plan.addrs[address];
         let link = &mut self.links[index];
+        link.close(); // A broker need not have closed after a goodbye.
         let sealed = self.plan.tls.as_ref();
         let sealed = sealed.map(|tls| tls.client(addr)).transpose();
         let dialed = sealed.and_then(|tls| {
@@ -345,6 +316,25 @@ impl Worker {
         if !self.is_eager[pair] {
             self.is_eager[pair] = true;
             self.eager.push(pair as u32);
+        }
+    }
+
+    /// Subscribers whose turn it is leave, to come back at the next address.
+    fn send_away(&mut self) {
+        let Some(churn) = self.churn.as_mut().filter(|_| self.publishing) else {
+            return;
+        };
+        let (pairs, away_ns) = (self.ledgers.len() as u64, self.plan.away.as_nanos() as u64);
+        let (from, to) = churn.advance(self.now_ns);
+        for turn in from..to.min(from + pairs) {
+            let index = (turn % pairs) as usize * 2;
+            let (device, out) = (&mut self.plan.devices[index], &mut self.links[index].out);
+            let settings = &self.plan.settings;
+            if device.leave(self.now_ns + away_ns, settings, self.now_ns, out) {
+                self.log.churned += 1;
+                self.write(index);
+                self.rearm(index);
+            }
         }
     }
 
@@ -414,7 +404,12 @@ impl Worker {
         let (per_s, pairs) = (self.plan.per_s, self.ledgers.len() as u64);
         self.schedule = Some(Schedule::new(per_s, pairs, self.now_ns));
         self.publishing = true;
-        let step = Pace::step(per_s);
+        let mut step = Pace::step(per_s);
+        let churn_per_s = self.plan.churn_per_s;
+        if churn_per_s > 0.0 {
+            self.churn = Some(Schedule::new(churn_per_s, pairs, self.now_ns));
+            step = step.min(Pace::step(churn_per_s));
+        }
         self.pacer = Some(Pacer::new(step, self.poll.registry(), PACER)?);
         for device in &mut self.plan.devices {
             device.gaps.start(self.now_ns);

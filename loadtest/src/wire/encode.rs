@@ -102,15 +102,21 @@ pub(crate) fn connect(
     framed(out, kind::CONNECT, &body);
 }
 
-/// SUBSCRIBE to one filter with packet id 1.
-pub(crate) fn subscribe(out: &mut Vec<u8>, version: Version, filter: &str, qos: u8) {
-    let mut body = Vec::with_capacity(6 + filter.len());
-    body.extend_from_slice(&[0, 1]);
+/// SUBSCRIBE to `filters` with packet id 1.
+pub(crate) fn subscribe<F: AsRef<str>>(
+    out: &mut Vec<u8>,
+    version: Version,
+    filters: impl IntoIterator<Item = F>,
+    qos: u8,
+) {
+    let mut body = vec![0, 1];
     if version == Version::V5 {
         body.push(0);
     }
-    text(&mut body, filter);
-    body.push(qos);
+    for filter in filters {
+        text(&mut body, filter.as_ref());
+        body.push(qos);
+    }
     framed(out, kind::SUBSCRIBE | 0b10, &body);
 }
 
@@ -235,19 +241,20 @@ mod tests {
     #[test]
     fn subscribe_says_what_is_meant() {
         let mut out = Vec::new();
-        subscribe(&mut out, Version::V4, "load/1/#", 1);
+        subscribe(&mut out, Version::V4, ["load/1/#"], 1);
         let v4::Packet::Subscribe(packet) = v4_read(&out) else {
             panic!("a SUBSCRIBE")
         };
         assert_eq!(packet.filters[0].path, "load/1/#");
         assert_eq!(packet.filters[0].qos, QoS::AtLeastOnce);
         out.clear();
-        subscribe(&mut out, Version::V5, "load/1/#", 2);
+        subscribe(&mut out, Version::V5, ["spare", "load/1/#"], 2);
         let v5::Packet::Subscribe(packet) = v5_read(&out) else {
             panic!("a SUBSCRIBE")
         };
-        assert_eq!((packet.pkid, packet.filters.len()), (1, 1));
-        assert_eq!(packet.filters[0].qos, QoS::ExactlyOnce);
+        assert_eq!((packet.pkid, packet.filters.len()), (1, 2));
+        assert_eq!(packet.filters[1].path, "load/1/#");
+        assert_eq!(packet.filters[1].qos, QoS::ExactlyOnce);
     }
 
     #[test]

@@ -125,10 +125,14 @@ pub(crate) fn connack(body: &[u8], version: Version) -> Result<Connack, &'static
     Ok(found)
 }
 
-/// The single code of a SUBACK to a SUBSCRIBE with one filter: granted `QoS`, or 0x80 and up.
-pub(crate) fn suback(body: &[u8]) -> Option<u8> {
-    // With v5 properties the codes stand at the end; there is exactly one.
-    (body.len() >= 3).then(|| body.last().copied())?
+/// The codes of a SUBACK to a SUBSCRIBE with `filters` filters: granted `QoS`, or 0x80 and up.
+pub(crate) fn suback(body: &[u8], filters: usize) -> Option<&[u8]> {
+    // Packet id, in v5 properties, and the codes at the end.
+    let codes = body
+        .len()
+        .checked_sub(filters)
+        .filter(|start| *start >= 2)?;
+    Some(&body[codes..])
 }
 
 /// Walks CONNACK's properties (MQTT 5, 3.2.2.3) to Receive Maximum, 0x21.
@@ -292,8 +296,10 @@ mod tests {
 
     #[test]
     fn suback_is_read_in_both_versions() {
-        assert_eq!(suback(&[0, 1, 2]), Some(2));
-        assert_eq!(suback(&[0, 1, 0, 0x87]), Some(0x87));
-        assert_eq!(suback(&[0, 1]), None);
+        assert_eq!(suback(&[0, 1, 2], 1), Some(&[2][..]));
+        assert_eq!(suback(&[0, 1, 0, 0x87], 1), Some(&[0x87][..]));
+        assert_eq!(suback(&[0, 1, 0, 2, 1], 2), Some(&[2, 1][..]));
+        assert_eq!(suback(&[0, 1], 1), None);
+        assert_eq!(suback(&[0, 1, 0], 2), None);
     }
 }

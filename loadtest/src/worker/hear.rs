@@ -103,15 +103,17 @@ fn take_control(
             let Some(filter) = &device.filter else {
                 return Ok(true);
             };
-            wire::subscribe(&mut link.out, traffic.version(), filter, qos);
+            wire::subscribe(&mut link.out, traffic.version(), [filter], qos);
             link.stage = Stage::Subscribing;
             Ok(false)
         }
-        (kind::SUBACK, Stage::Subscribing) => match wire::suback(packet.body) {
-            Some(granted) if granted == qos => Ok(true),
-            Some(code) => Err(format!("SUBACK answered QoS {qos} with code 0x{code:02x}")),
-            None => Err("SUBACK shorter than its fields".to_owned()),
-        },
+        (kind::SUBACK, Stage::Subscribing) => {
+            match wire::suback(packet.body, 1).map(|codes| codes[0]) {
+                Some(granted) if granted == qos => Ok(true),
+                Some(code) => Err(format!("SUBACK answered QoS {qos} with code 0x{code:02x}")),
+                None => Err("SUBACK shorter than its fields".to_owned()),
+            }
+        }
         (kind::PINGRESP, Stage::Live | Stage::Leaving) => Ok(false),
         (kind::DISCONNECT, _) => {
             let reason = packet.body.first().copied().unwrap_or(0);
