@@ -54,6 +54,15 @@ impl Screen {
         }
     }
 
+    /// Lines of our own.
+    pub(super) fn say(&self, text: &str) {
+        match &self.live {
+            // As above.
+            Some((multi, _)) => drop(multi.println(text)),
+            None => print(&format!("{text}\n")),
+        }
+    }
+
     /// The table has changed.
     pub(super) fn table(&self, rows: &[Row]) {
         if self.live.is_some() {
@@ -64,13 +73,7 @@ impl Screen {
             text += &row.to_string();
             text.push('\n');
         }
-        let mut stdout = std::io::stdout().lock();
-        if let Err(error) = stdout
-            .write_all(text.as_bytes())
-            .and_then(|()| stdout.flush())
-        {
-            eprintln!("mqtt-fleet: the table could not be written to standard output: {error}");
-        }
+        print(&text);
     }
 
     /// Draws the table again where it is live.
@@ -83,6 +86,14 @@ impl Screen {
             bar.set_message(text);
             bar.tick();
         }
+    }
+}
+
+fn print(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes());
+    if let Err(error) = written.and_then(|()| stdout.flush()) {
+        eprintln!("mqtt-fleet: cannot write to standard output: {error}");
     }
 }
 

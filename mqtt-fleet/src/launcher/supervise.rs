@@ -135,8 +135,12 @@ impl Fleet {
     }
 
     fn start_due(&mut self, now: Instant) -> io::Result<()> {
+        // The first time proxies wait for those they need: it saves a new user from reading of links that fail.
+        let is_served = |node: &Node| node.plan.role == NodeRole::Proxy || node.is_ready();
+        let proxies_wait = !self.complete && !self.nodes.iter().all(is_served);
         for (number, node) in self.nodes.iter_mut().enumerate() {
-            if matches!(node.state, State::Waiting(due) if due <= now) {
+            let too_early = proxies_wait && node.plan.role == NodeRole::Proxy;
+            if matches!(node.state, State::Waiting(due) if due <= now) && !too_early {
                 let running = Running::start(number, &node.plan, &self.events)?;
                 node.state = State::Starting(running, now);
             }
@@ -212,9 +216,27 @@ impl Fleet {
         });
         manifest::write(&self.manifest, running)?;
         self.changed = false;
-        self.complete = true;
+        let first = !std::mem::replace(&mut self.complete, true);
         self.screen.table(&self.rows());
+        if first {
+            self.screen.say(&self.invitation());
+        }
         Ok(())
+    }
+
+    /// What a new user does next.
+    fn invitation(&self) -> String {
+        let proxies = self
+            .nodes
+            .iter()
+            .filter_map(|node| node.plan.addresses.mqtt);
+        let ports: Vec<_> = proxies.map(|address| address.port()).collect();
+        let (first, last) = (ports.first().unwrap_or(&0), ports.last().unwrap_or(&0));
+        format!(
+            "Ready; {} describes it for programs. Try it:\n  mosquitto_sub -p {first} -t 'test/#' -v\n  \
+             mosquitto_pub -p {last} -t test/hello -m world -q 1\nCtrl-C stops all of it.",
+            self.manifest.display()
+        )
     }
 
     fn draw(&mut self, now: Instant) {
@@ -247,7 +269,8 @@ impl Fleet {
 
     fn next_due(&self, now: Instant) -> Duration {
         let waits = self.nodes.iter().map(|node| match &node.state {
-            State::Waiting(due) => due.saturating_duration_since(now),
+            // One that is due and not started waits for others to become ready.
+            State::Waiting(due) => due.saturating_duration_since(now).max(PROBE_EVERY),
             State::Starting(..) => PROBE_EVERY,
             State::Ready(..) | State::Ended(_) => DRAW_EVERY,
         });

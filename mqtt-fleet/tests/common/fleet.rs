@@ -5,8 +5,11 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::Deserialize;
 
 use super::broker::{Output, free_address, metric, watch_child};
@@ -15,6 +18,8 @@ use super::dice::Dice;
 /// How long a fleet may take to start, to stop, or to bring a node back, before the test fails: a slow machine that
 /// syncs slowly and runs other tests too.
 const PATIENCE: Duration = Duration::from_secs(40);
+/// Starts of a fleet with other ports where somebody is quicker.
+const PORT_TRIES: usize = 5;
 
 /// Removes what the tests' environment says to the program under test.
 pub(crate) fn without_settings(command: &mut Command) {
@@ -35,10 +40,26 @@ fn signal(pid: u32, name: &str) {
     assert!(status.expect("kill is installed").success(), "{pid} runs");
 }
 
-/// Whether there is such a process. One that nobody has waited for yet counts as gone.
-pub(crate) fn lives(pid: u32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
-    status.is_ok_and(|text| !text.contains("State:\tZ"))
+/// A hold on a process that need not be ours, to wait for its end.
+pub(crate) struct Watched(rustix::fd::OwnedFd);
+
+impl Watched {
+    /// `None`: there is no such process any more.
+    pub(crate) fn new(pid: u32) -> Option<Self> {
+        let pid = Pid::from_raw(pid.try_into().expect("a process id")).expect("not 0");
+        pidfd_open(pid, PidfdFlags::empty()).ok().map(Self)
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn await_end(&self) {
+        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        let wait = Timespec {
+            tv_sec: PATIENCE.as_secs().try_into().expect("less than a minute"),
+            tv_nsec: 0,
+        };
+        let ended = poll(&mut fds, Some(&wait)).expect("a process can be waited for");
+        assert_eq!(ended, 1, "a process is still there after {PATIENCE:?}");
+    }
 }
 
 /// A program of ours that runs; killed when dropped, its output printed when the test is failing.
@@ -150,7 +171,8 @@ pub(crate) struct Fleet {
     pub(crate) launcher: Process,
     pub(crate) folder: PathBuf,
     pub(crate) base_port: u16,
-    _temp: tempfile::TempDir,
+    args: Vec<String>,
+    temp: tempfile::TempDir,
 }
 
 impl Fleet {
@@ -161,21 +183,44 @@ impl Fleet {
 
     /// Starts a fleet with these arguments.
     pub(crate) fn start_with(args: &[&str]) -> Self {
+        (0..PORT_TRIES)
+            .find_map(|_| Self::try_start(args))
+            .expect("ports that nobody takes away")
+    }
+
+    /// `None`: somebody took a port between our look and the start.
+    fn try_start(args: &[&str]) -> Option<Self> {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let folder = temp.path().join("fleet");
         let base_port = free_ports();
         let port = base_port.to_string();
         let data = folder.to_str().expect("UTF-8 path");
-        let mut words = vec!["cluster", "--base-port", &port, "--data", data];
-        words.extend(args);
+        let own = ["cluster", "--base-port", &port, "--data", data];
+        let args: Vec<_> = own.iter().chain(args).map(ToString::to_string).collect();
         let fleet = Self {
-            launcher: Process::start("the launcher", temp.path(), &words),
+            launcher: launch(temp.path(), &args),
             folder,
             base_port,
-            _temp: temp,
+            args,
+            temp,
         };
-        fleet.await_manifest("every node is ready", |nodes| !nodes.is_empty());
-        fleet
+        let ready = fleet.sees(|nodes| !nodes.is_empty());
+        let output = fleet.launcher.output();
+        let taken = [
+            "is in use by another process",
+            "choose others with --base-port",
+        ];
+        assert!(
+            ready || taken.iter().any(|text| output.contains(text)),
+            "{output}"
+        );
+        ready.then_some(fleet)
+    }
+
+    /// Starts it again after it has ended, on the same ports and data.
+    pub(crate) fn start_again(&mut self) {
+        self.launcher = launch(self.temp.path(), &self.args);
+        assert!(self.sees(|nodes| !nodes.is_empty()), "it starts again");
     }
 
     /// Where devices reach a proxy, counted from 0.
@@ -209,20 +254,20 @@ impl Fleet {
 
     /// Waits until a killed node is there again.
     pub(crate) fn await_back(&self, killed: &FleetNode) {
-        self.await_manifest(&format!("{} is back", killed.name), |nodes| {
-            let is_new = |node: &FleetNode| node.name == killed.name && node.pid != killed.pid;
-            nodes.iter().any(is_new)
-        });
+        let is_new = |node: &FleetNode| node.name == killed.name && node.pid != killed.pid;
+        let back = self.sees(|nodes| nodes.iter().any(is_new));
+        assert!(back, "waited in vain for {} to come back", killed.name);
     }
 
-    /// Waits until `cluster.json` is as wanted. Whenever it changes the launcher prints the table.
-    fn await_manifest(&self, what: &str, wanted: impl Fn(&[FleetNode]) -> bool) {
+    /// Waits until `cluster.json` is as wanted; `false` if it never is. Whenever it changes the launcher prints the
+    /// table.
+    fn sees(&self, wanted: impl Fn(&[FleetNode]) -> bool) -> bool {
         let looks = |_: &str| wanted(&self.nodes());
         let found = self
             .launcher
             .output
             .wait_line(looks, Instant::now() + PATIENCE);
-        assert!(found.is_some(), "waited in vain until {what}");
+        found.is_some()
     }
 
     /// Sum of the metrics of a node whose name contains every one of `parts`.
@@ -234,6 +279,11 @@ impl Fleet {
     pub(crate) fn redis(&self, command: &[&str]) -> String {
         redis(self.node("redis").addresses["redis"], command)
     }
+}
+
+fn launch(folder: &Path, args: &[String]) -> Process {
+    let words: Vec<_> = args.iter().map(String::as_str).collect();
+    Process::start("the launcher", folder, &words)
 }
 
 /// Has a Redis carry out a command; its answer as `redis-cli` shows it.
@@ -252,7 +302,9 @@ pub(crate) fn redis(address: SocketAddr, command: &[&str]) -> String {
 /// The ports of a fleet from the one returned on: a few for proxies, and those from 100 on. They are below the range
 /// from which the kernel takes outgoing ports.
 fn free_ports() -> u16 {
-    let mut dice = Dice::seeded(u64::from(std::process::id()) << 20 | 0xf1ee7);
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    let mut dice = Dice::seeded(u64::from(std::process::id()) << 20 | call << 12 | 0xf1e);
     let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     loop {
         let base = 10_000 + dice.below(700) as u16 * 30;
