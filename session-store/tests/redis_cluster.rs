@@ -83,6 +83,8 @@ fn one_master_that_hangs_holds_up_nobody_else() {
     // Few enough that those who wait for it would take all places.
     let config = RedisConfig {
         in_flight_max: 16,
+        connect_timeout: Duration::from_secs(2),
+        response_timeout: Duration::from_secs(1),
         ..cluster_config(&servers)
     };
     let store = RedisStore::start(config).expect("a store starts");
