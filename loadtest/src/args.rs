@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::Error;
 use crate::limits::{
-    CONNECTIONS_MAX, FILTERS_MAX, OUTSTANDING, PAYLOAD_BYTES_MAX, STAMP_BYTES, STORM_OUTSTANDING,
-    WINDOW_MAX,
+    CONNECTIONS_MAX, CONTENDERS, FILTERS_MAX, OUTSTANDING, PAYLOAD_BYTES_MAX, STAMP_BYTES,
+    STORM_OUTSTANDING, WINDOW_MAX,
 };
 use crate::tls::Tls;
 use crate::wire::Version;
@@ -36,6 +36,8 @@ pub enum Scenario {
     /// Pairs with sessions that outlive their connections and come back at the next address, while
     /// brokers are killed.
     Endure,
+    /// Client ids that three clients each fight for, and a publisher to each client id.
+    Fight,
 }
 
 /// Arguments of the load simulator.
@@ -51,8 +53,8 @@ pub struct LoadtestArgs {
     /// Process id of a broker whose CPU time and memory are measured (repeatable)
     #[arg(long)]
     pub pid: Vec<u32>,
-    /// Connections; pair: pairs; fanin and share: publishers; fanout: subscribers
-    #[arg(long, visible_alias = "pairs", default_value_t = 100)]
+    /// Connections; pair and endure: pairs; fight: client ids; fanin and share: publishers; fanout: subscribers
+    #[arg(long, visible_aliases = ["pairs", "ids"], default_value_t = 100)]
     pub conns: usize,
     /// Subscribers of the shared subscription (share)
     #[arg(long, default_value_t = 4)]
@@ -60,7 +62,7 @@ pub struct LoadtestArgs {
     /// `QoS` of publishers and subscriptions
     #[arg(
         long,
-        help = "QoS of publishers and subscriptions [default: 0; idle, connect, storm and endure: 1]",
+        help = "QoS of publishers and subscriptions [default: 0; idle, connect, storm, endure and fight: 1]",
         value_parser = clap::value_parser!(u8).range(0..=2)
     )]
     pub qos: Option<u8>,
@@ -113,7 +115,8 @@ pub struct LoadtestArgs {
     /// address
     #[arg(long, default_value_t = 0.0)]
     pub churn: f64,
-    /// endure: seconds for which they stay away
+    /// endure: seconds for which they stay away; fight: seconds for which a client that was taken over
+    /// rests, on average
     #[arg(long, default_value_t = 0.5)]
     pub away: f64,
     /// Encrypt with TLS, and trust the certificates in this PEM file only
@@ -139,7 +142,7 @@ const ENDURE_RATE: f64 = 1_000.0;
 impl LoadtestArgs {
     /// `QoS` in effect.
     pub(crate) fn qos(&self) -> u8 {
-        let endures = self.scenario == Scenario::Endure;
+        let endures = self.scenario.endures();
         self.qos
             .unwrap_or(u8::from(endures || !self.scenario.publishes()))
     }
@@ -148,20 +151,20 @@ impl LoadtestArgs {
     pub(crate) fn version(&self) -> Version {
         match self.mqtt.as_deref() {
             Some("5") => Version::V5,
-            None if self.scenario == Scenario::Endure => Version::V5,
+            None if self.scenario.endures() => Version::V5,
             _ => Version::V4,
         }
     }
 
     /// Keepalive in effect, in seconds.
     pub(crate) fn keep_alive_s(&self) -> u16 {
-        let endures = self.scenario == Scenario::Endure;
+        let endures = self.scenario.endures();
         self.keepalive.unwrap_or(if endures { 10 } else { 60 })
     }
 
     /// Open loop: the rate in effect.
     pub(crate) fn rate(&self) -> Option<f64> {
-        let endures = self.scenario == Scenario::Endure;
+        let endures = self.scenario.endures();
         self.rate.or(endures.then_some(ENDURE_RATE))
     }
 
@@ -204,6 +207,7 @@ impl LoadtestArgs {
     pub(crate) fn connections(&self) -> usize {
         match self.scenario {
             Scenario::Pair | Scenario::Endure => self.conns.saturating_mul(2),
+            Scenario::Fight => self.conns.saturating_mul(CONTENDERS + 1),
             Scenario::Fanin | Scenario::Fanout => self.conns.saturating_add(1),
             Scenario::Share => self.conns.saturating_add(self.subs),
             Scenario::Idle | Scenario::Storm => self.conns,
@@ -243,7 +247,7 @@ impl LoadtestArgs {
         if !(0.05..=1e6).contains(&self.report_every) {
             return refuse("--report-every must be 0.05 to 1e6 seconds".to_owned());
         }
-        if self.scenario == Scenario::Endure {
+        if self.scenario.endures() {
             return self.check_endurance();
         }
         Ok(())
@@ -253,6 +257,9 @@ impl LoadtestArgs {
         let refuse = |what: &str| Err(Error::Arguments(what.to_owned()));
         if self.qos() == 0 {
             return refuse("endure needs --qos 1 or 2: QoS 0 promises nothing across a crash");
+        }
+        if self.scenario == Scenario::Fight && (self.qos() != 1 || self.churn > 0.0) {
+            return refuse("fight is about --qos 1, and takes no --churn");
         }
         if !(1.0..=1e6).contains(&self.patience) || !(0.0..=1e6).contains(&self.drain) {
             return refuse("--patience must be 1 or more, --drain 0 or more, both below 1e6");
@@ -292,8 +299,13 @@ impl Scenario {
     pub(crate) fn publishes(self) -> bool {
         matches!(
             self,
-            Self::Pair | Self::Fanin | Self::Fanout | Self::Share | Self::Endure
+            Self::Pair | Self::Fanin | Self::Fanout | Self::Share | Self::Endure | Self::Fight
         )
+    }
+
+    /// True where sessions outlive their connections.
+    pub(crate) fn endures(self) -> bool {
+        matches!(self, Self::Endure | Self::Fight)
     }
 
     /// The scenario as typed.
@@ -307,6 +319,7 @@ impl Scenario {
             Self::Connect => "connect",
             Self::Storm => "storm",
             Self::Endure => "endure",
+            Self::Fight => "fight",
         }
     }
 }

@@ -43,7 +43,7 @@ pub fn run(args: &LoadtestArgs) -> Result<Verdict, Error> {
     let tls = args.tls(&addrs)?;
     allow_descriptors(args.connections() as u64 + SPARE_DESCRIPTORS)?;
     let verdict = match args.scenario {
-        Scenario::Endure => endure::run(args, &addrs, tls.as_ref())?,
+        Scenario::Endure | Scenario::Fight => endure::run(args, &addrs, tls.as_ref())?,
         _ => drive(args, &addrs, tls.as_ref())?,
     };
     if let Some(path) = &args.json {

@@ -28,4 +28,4 @@ mod worker;
 pub use args::{LoadtestArgs, Scenario};
 pub use conduct::run;
 pub use error::Error;
-pub use report::{Endurance, Quantiles, Verdict};
+pub use report::{Endurance, Fight, Quantiles, Verdict};

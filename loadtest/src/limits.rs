@@ -106,6 +106,12 @@ pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(12);
 /// endure: a message that left this much after its time counts as late.
 pub(crate) const LATE: Duration = Duration::from_millis(50);
 
+/// fight: how often a client looks, after the fight, whether its client id is still taken.
+pub(crate) const REST: Duration = Duration::from_millis(200);
+
+/// fight: clients with one client id.
+pub(crate) const CONTENDERS: usize = 3;
+
 /// endure: wait after everything has arrived for what should not come any more.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
 

@@ -139,7 +139,7 @@ fn plan(
             }
             (0..args.conns).for_each(|index| builder.publisher(index, addr(index + 1)));
         }
-        Scenario::Endure => unreachable!("endure makes plans of its own"),
+        Scenario::Endure | Scenario::Fight => unreachable!("endure makes its own plans"),
         Scenario::Idle | Scenario::Connect | Scenario::Storm => {
             mine(args.connections()).for_each(|index| builder.silent(index, addr(index)));
         }

@@ -74,6 +74,9 @@ pub struct Verdict {
     /// What the scenario endure counts besides, on the same level of the JSON.
     #[serde(flatten)]
     pub endurance: Option<Endurance>,
+    /// What the scenario fight counts besides, on the same level of the JSON.
+    #[serde(flatten)]
+    pub fight: Option<Fight>,
     /// Errors by kind. In endure those that come with crashes, and do not fail the run.
     pub errors: BTreeMap<String, u64>,
     /// Why the run failed; empty if it did not.
@@ -117,6 +120,18 @@ pub struct Endurance {
     pub gave_up: u64,
     /// What the oracle had no room for. Any fails the run.
     pub unrecorded: u64,
+}
+
+/// What matters where several clients fight over one client id.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Fight {
+    /// Connections closed because another client took over (MQTT 5: the broker says so).
+    pub taken_over: u64,
+    /// Connections that were still open when a newer one had its CONNACK.
+    pub superseded: u64,
+    /// Messages that reached such a connection and were published after that CONNACK. Any fails
+    /// the run.
+    pub stale: u64,
 }
 
 /// Points of the latency distribution in microseconds; all 0 if nothing arrived.
@@ -249,6 +264,11 @@ impl Verdict {
         }
         let more = self.endurance.iter().flat_map(Endurance::failures);
         self.failures.extend(more);
+        let stale = self.fight.map_or(0, |fight| fight.stale);
+        if stale > 0 {
+            let what = "messages reached a client that had lost its client id before they were";
+            self.failures.push(format!("{stale} {what} published"));
+        }
     }
 
     /// Writes the JSON of `--json`.
@@ -348,6 +368,18 @@ impl fmt::Display for Verdict {
             if !self.errors.is_empty() {
                 writeln!(f, "  errors     {}", by_kind(&self.errors))?;
             }
+        }
+        if let Some(Fight {
+            taken_over,
+            superseded,
+            stale,
+        }) = self.fight
+        {
+            writeln!(
+                f,
+                "  fight      {taken_over} taken over; {superseded} still open when the newer one was \
+                 up, which got {stale} messages published since"
+            )?;
         }
         if let Some(seconds) = self.storm_s {
             let failed: u64 = self.errors.values().sum();

@@ -28,6 +28,11 @@ impl Backoff {
         shortest + self.draw() % (top - shortest + 1)
     }
 
+    /// A wait of up to `longest_ns` that says nothing about failures.
+    pub(crate) fn pause_ns(&mut self, longest_ns: u64) -> u64 {
+        self.draw() % (longest_ns + 1)
+    }
+
     /// A connection is up.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;

@@ -3,6 +3,7 @@
 //! Bytes and times come in as arguments, packets to send go into a buffer; there is no socket and
 //! no clock in here.
 
+use super::arena::Arena;
 use super::availability::Availability;
 use super::backoff::Backoff;
 use super::filters::Filters;
@@ -24,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) patience_ns: u64,
     /// How many addresses there are.
     pub(crate) addresses: usize,
+    /// How long a contender rests after it was taken over, on average.
+    pub(crate) away_ns: u64,
 }
 
 /// Which end of a pair.
@@ -33,6 +36,16 @@ pub(crate) enum Side {
     Publisher(Publisher),
     /// It receives what one of these filters matches.
     Subscriber(Subscriber, Filters),
+    /// The same, but it is one of several with one client id: its number among them.
+    Contender(usize, Filters),
+}
+
+/// What a pair is judged by.
+#[derive(Debug)]
+pub(crate) struct Pair {
+    pub(crate) ledger: Ledger,
+    /// Where contenders fight over a client id; else nobody is in it.
+    pub(crate) arena: Arena,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,6 +235,12 @@ impl Device {
         if let Stage::Away(_) = self.stage {
             return; // It asked for that.
         }
+        let taken_over = loss == Loss::Goodbye(TAKEN_OVER);
+        if let (Side::Contender(..), true) = (&self.side, taken_over) {
+            log.taken_over += 1;
+            let pause_ns = self.backoff.pause_ns(settings.away_ns * 2);
+            return self.go_away(now_ns + pause_ns, settings, now_ns);
+        }
         log.loss(loss);
         if self.gave_up() {
             return;
@@ -251,12 +270,35 @@ impl Device {
             return false;
         }
         wire::disconnect(out);
+        self.go_away(until_ns, settings, now_ns);
+        true
+    }
+
+    /// It is not up and does not try to be until `until_ns`.
+    pub(crate) fn rest(&mut self, until_ns: u64) {
+        self.down_ns = None;
+        self.stage = Stage::Away(until_ns);
+    }
+
+    /// True while it has no connection and none is on its way.
+    pub(crate) fn rests(&self) -> bool {
+        matches!(self.stage, Stage::Away(_) | Stage::Waiting(_))
+    }
+
+    /// Its number among those with its client id.
+    pub(crate) fn contender(&self) -> Option<usize> {
+        match self.side {
+            Side::Contender(own, _) => Some(own),
+            _ => None,
+        }
+    }
+
+    fn go_away(&mut self, until_ns: u64, settings: &Settings, now_ns: u64) {
         // Nobody is owed service while away of one's own will.
         self.gaps.served(false, now_ns);
         self.ping_ns = None;
         self.address = (self.address + 1) % settings.addresses;
-        self.stage = Stage::Away(until_ns);
-        true
+        self.rest(until_ns);
     }
 
     /// The broker owes this subscriber a message.
@@ -273,24 +315,24 @@ impl Device {
         packet: &Packet<'_>,
         now_ns: u64,
         settings: &Settings,
-        (ledger, log): (&mut Ledger, &mut Log),
+        (pair, log): (&mut Pair, &mut Log),
         out: &mut Vec<u8>,
     ) -> Result<Heard, Loss> {
         match (packet.first & 0xF0, self.stage) {
             // When it left, this was under way already.
             (_, Stage::Away(_)) | (kind::PINGRESP, Stage::Up) => Ok(Heard::Little),
             (kind::CONNACK, Stage::Connecting(_)) => {
-                self.connack(packet, now_ns, settings, (ledger, log), out)
+                self.connack(packet, now_ns, settings, (pair, log), out)
             }
             (kind::SUBACK, Stage::Subscribing(_)) => {
-                self.suback(packet, settings)?;
-                Ok(self.up(now_ns, ledger, log))
+                self.suback(packet, settings, &mut pair.arena)?;
+                Ok(self.up(now_ns, &pair.ledger, log))
             }
             (kind::DISCONNECT, _) if settings.version == Version::V5 => {
                 Err(Loss::Goodbye(packet.body.first().copied().unwrap_or(0)))
             }
             (_, Stage::Up | Stage::Subscribing(_)) => {
-                self.flow(packet, now_ns, settings, (ledger, log), out)
+                self.flow(packet, now_ns, settings, (pair, log), out)
             }
             (first, stage) => Err(Loss::Fault(format!("packet 0x{first:02x} while {stage:?}"))),
         }
@@ -303,11 +345,12 @@ impl Device {
         packet: &Packet<'_>,
         now_ns: u64,
         settings: &Settings,
-        (ledger, log): (&mut Ledger, &mut Log),
+        (pair, log): (&mut Pair, &mut Log),
         out: &mut Vec<u8>,
     ) -> Result<Heard, Loss> {
         let fault = |what: &str| Loss::Fault(what.to_owned());
         let first = packet.first & 0xF0;
+        let ledger = &mut pair.ledger;
         let id = || wire::packet_id(packet.body).ok_or_else(|| fault("packet without packet id"));
         match (&mut self.side, first) {
             (Side::Publisher(publisher), kind::PUBACK | kind::PUBREC | kind::PUBCOMP) => {
@@ -340,6 +383,18 @@ impl Device {
                 self.gaps.served(ledger.owed() > 0, now_ns);
                 Ok(Heard::Message)
             }
+            (&mut Side::Contender(own, _), kind::PUBLISH) => {
+                let (id, stamp) = wire::delivery(packet, settings.version).map_err(fault)?;
+                if stamp.sender != self.pair || packet.first & 0b110 != 0b010 {
+                    return Err(fault("received a message that was never sent to it"));
+                }
+                wire::ack(out, kind::PUBACK, id);
+                pair.arena.arrived(own, stamp.seq, ledger);
+                if ledger.arrived_somewhere(stamp.seq).map_err(fault)? != Seen::Repeated {
+                    log.latency.record(now_ns.saturating_sub(stamp.time_ns));
+                }
+                Ok(Heard::Message)
+            }
             _ => Err(Loss::Fault(format!(
                 "packet 0x{first:02x} to the wrong end"
             ))),
@@ -351,7 +406,7 @@ impl Device {
         packet: &Packet<'_>,
         now_ns: u64,
         settings: &Settings,
-        (ledger, log): (&mut Ledger, &mut Log),
+        (pair, log): (&mut Pair, &mut Log),
         out: &mut Vec<u8>,
     ) -> Result<Heard, Loss> {
         let fault = |what: &str| Loss::Fault(what.to_owned());
@@ -359,44 +414,62 @@ impl Device {
         if connack.code != 0 {
             return Err(Loss::Refused(connack.code));
         }
-        if connack.session_present && self.session == Session::None {
+        let present = connack.session_present;
+        let (session_lost, mut subscribe);
+        if let Side::Contender(own, _) = self.side {
+            let next = pair.ledger.next_sent();
+            let claimed = pair.arena.connack(own, present, next).map_err(fault)?;
+            (session_lost, subscribe) = (claimed.session_lost, claimed.subscribe);
+        } else if present && self.session == Session::None {
             return Err(fault("session present for a client that never connected"));
+        } else {
+            (session_lost, subscribe) = (!present && self.session == Session::Held, false);
         }
-        let session_lost = !connack.session_present && self.session == Session::Held;
         log.session_lost += u64::from(session_lost);
         self.session = Session::Held;
-        if let (Stage::Connecting(until), true) = (self.stage, connack.session_present) {
+        if let (Stage::Connecting(until), true) = (self.stage, present) {
             let dialed_ns = until - ANSWER_MAX.as_nanos() as u64;
             log.resume.record(now_ns.saturating_sub(dialed_ns));
         }
         match &mut self.side {
             Side::Publisher(publisher) => {
-                publisher.begin(connack.receive_max, session_lost, ledger);
+                publisher.begin(connack.receive_max, session_lost, &mut pair.ledger);
             }
-            Side::Subscriber(subscriber, filters) => {
+            Side::Subscriber(subscriber, _) => {
                 subscriber.begin(session_lost);
-                ledger.subscriber_up();
-                if !subscriber.subscribed {
-                    wire::subscribe(out, settings.version, filters.all(), settings.qos);
-                    self.stage = Stage::Subscribing(now_ns + ANSWER_MAX.as_nanos() as u64);
-                    return Ok(Heard::Little);
-                }
+                pair.ledger.subscriber_up();
+                subscribe = !subscriber.subscribed;
             }
+            Side::Contender(..) => {}
         }
-        Ok(self.up(now_ns, ledger, log))
+        let (Side::Subscriber(_, filters) | Side::Contender(_, filters), true) =
+            (&self.side, subscribe)
+        else {
+            return Ok(self.up(now_ns, &pair.ledger, log));
+        };
+        wire::subscribe(out, settings.version, filters.all(), settings.qos);
+        self.stage = Stage::Subscribing(now_ns + ANSWER_MAX.as_nanos() as u64);
+        Ok(Heard::Little)
     }
 
-    fn suback(&mut self, packet: &Packet<'_>, settings: &Settings) -> Result<(), Loss> {
+    fn suback(
+        &mut self,
+        packet: &Packet<'_>,
+        settings: &Settings,
+        arena: &mut Arena,
+    ) -> Result<(), Loss> {
         let fault = |what: &str| Err(Loss::Fault(what.to_owned()));
-        let Side::Subscriber(subscriber, filters) = &mut self.side else {
-            return fault("SUBACK to a publisher");
+        let (subscribed, filters) = match &mut self.side {
+            Side::Subscriber(subscriber, filters) => (&mut subscriber.subscribed, filters),
+            Side::Contender(_, filters) => (&mut arena.subscribed, filters),
+            Side::Publisher(_) => return fault("SUBACK to a publisher"),
         };
         let Some(codes) = wire::suback(packet.body, filters.count()) else {
             return fault("SUBACK with fewer codes than filters");
         };
         match codes.iter().find(|code| **code != settings.qos) {
             None => {
-                subscriber.subscribed = true;
+                *subscribed = true;
                 Ok(())
             }
             // A broker that cannot take it now says so; the device tries elsewhere.
@@ -421,6 +494,7 @@ impl Device {
         let owed = match &self.side {
             Side::Publisher(publisher) => publisher.waits(),
             Side::Subscriber(..) => ledger.owed() > 0,
+            Side::Contender(..) => false,
         };
         if !owed {
             self.gaps.served(false, now_ns);
@@ -438,6 +512,9 @@ impl Device {
         Some(since + half_ns)
     }
 }
+
+/// Reason of a DISCONNECT: another client has this client id now (MQTT 5, 3.14.2.1).
+const TAKEN_OVER: u8 = 0x8E;
 
 #[cfg(test)]
 #[path = "device_tests.rs"]

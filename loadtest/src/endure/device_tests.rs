@@ -190,7 +190,7 @@ struct World {
     up: [Vec<u8>; 2],
     down: [Vec<u8>; 2],
     open: [bool; 2],
-    ledger: Ledger,
+    pair: Pair,
     log: Log,
     now_ns: u64,
     random: u64,
@@ -210,6 +210,7 @@ impl World {
                 session_expiry_s: 60,
                 patience_ns: 60_000 * MS,
                 addresses: 3,
+                away_ns: 0,
             },
             broker: Broker::new(lie, qos),
             devices: [
@@ -219,7 +220,10 @@ impl World {
             up: [Vec::new(), Vec::new()],
             down: [Vec::new(), Vec::new()],
             open: [false; 2],
-            ledger: Ledger::new(qos),
+            pair: Pair {
+                ledger: Ledger::new(qos),
+                arena: Arena::default(),
+            },
             log: Log::new(),
             now_ns: 0,
             random: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
@@ -289,7 +293,7 @@ impl World {
                 return;
             };
             self.down[at] = bytes[packet.len..].to_vec();
-            let count = (&mut self.ledger, &mut self.log);
+            let count = (&mut self.pair, &mut self.log);
             self.devices[at].heard(self.now_ns);
             let (settings, out) = (&self.settings, &mut self.up[at]);
             if let Err(loss) = self.devices[at].hear(&packet, self.now_ns, settings, count, out) {
@@ -313,7 +317,7 @@ impl World {
                 late_ns: u64::MAX,
             };
             publisher.fill(&due, &mut self.up[PUBLISHER]);
-            self.ledger.sent(publisher.next());
+            self.pair.ledger.sent(publisher.next());
         }
     }
 
@@ -367,8 +371,12 @@ impl World {
                 (0..2).for_each(|at| self.cut(at, Loss::Closed));
             }
         }
-        let sums = self.ledger.sums();
-        assert_eq!(self.ledger.owed(), sums.lost, "two ways to count the same");
+        let sums = self.pair.ledger.sums();
+        assert_eq!(
+            self.pair.ledger.owed(),
+            sums.lost,
+            "two ways to count the same"
+        );
         (sums, self.log)
     }
 }

@@ -119,6 +119,25 @@ impl Ledger {
         Ok(Seen::New)
     }
 
+    /// `number` arrived at one of several clients with one client id. Neither order nor repetition
+    /// mean anything across them. An error: nobody had sent it.
+    pub(crate) fn arrived_somewhere(&mut self, number: u64) -> Result<Seen, &'static str> {
+        let reordered = self.reordered;
+        let seen = self.arrived(number, true)?;
+        self.reordered = reordered;
+        Ok(seen)
+    }
+
+    /// True if the publisher sent `number` more than once.
+    pub(crate) fn was_sent_again(&self, number: u64) -> bool {
+        self.resent.contains(number) || self.republished.contains(number)
+    }
+
+    /// The number of the next message to be sent.
+    pub(crate) fn next_sent(&self) -> u64 {
+        self.sent
+    }
+
     /// Promised messages that have not arrived yet.
     pub(crate) fn owed(&self) -> u64 {
         self.owed
@@ -280,6 +299,19 @@ mod tests {
             faults(1, &[Arrive(0), Arrive(1), ArriveDup(0)]),
             (0, 0, 1, 0)
         );
+    }
+
+    #[test]
+    fn among_several_clients_only_losses_count() {
+        let mut ledger = Ledger::new(1);
+        ledger.sent(4);
+        (0..4).for_each(|number| ledger.acked(number));
+        for number in [2, 0, 2, 0] {
+            ledger.arrived_somewhere(number).expect("was sent");
+        }
+        let sums = ledger.sums();
+        assert_eq!((sums.lost, sums.duplicated, sums.reordered), (2, 0, 0));
+        assert_eq!((sums.repeated, ledger.owed()), (2, 2));
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub(crate) struct Log {
     pub(crate) reconnects: u64,
     /// Connections that found no session where there must be one.
     pub(crate) session_lost: u64,
+    /// fight: connections that were closed because another client took the client id over.
+    pub(crate) taken_over: u64,
     /// Subscribers that left to come back.
     pub(crate) churned: u64,
     /// Time from a dial to the CONNACK that said the session is there.
@@ -53,6 +55,7 @@ impl Log {
             connects: 0,
             reconnects: 0,
             session_lost: 0,
+            taken_over: 0,
             churned: 0,
             resume: Latency::new(),
             reconnect: Latency::new(),

@@ -9,12 +9,14 @@
 //! | `publisher`    | its half of a session: open messages, sent again until they are done   |
 //! | `subscriber`   | its half of a session: `QoS` 2 packet ids                              |
 //! | `ledger`       | the oracle: what was promised, and what came                           |
+//! | `arena`        | the oracle of a client id that several clients fight for               |
 //! | `availability` | how long a connection was without service                              |
 //! | `timers`       | when each device is to be looked at                                    |
 //! | `worker`       | the poll loop that carries bytes between sockets and devices           |
 //!
 //! Invariant: nothing here forgets a promise because a connection ended.
 
+mod arena;
 mod availability;
 mod backoff;
 mod device;

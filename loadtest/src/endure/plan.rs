@@ -7,7 +7,8 @@ use super::device::{Device, Settings, Side};
 use super::filters::Filters;
 use super::publisher::Publisher;
 use super::subscriber::Subscriber;
-use crate::args::LoadtestArgs;
+use crate::args::{LoadtestArgs, Scenario};
+use crate::limits::CONTENDERS;
 use crate::plan::threads;
 use crate::tls::Tls;
 use crate::wire::Template;
@@ -18,7 +19,9 @@ pub(crate) struct Plan {
     pub(super) settings: Settings,
     pub(super) addrs: Vec<SocketAddr>,
     pub(super) tls: Option<Tls>,
-    /// Pair p has its subscriber at 2p and its publisher at 2p + 1.
+    /// Devices of one pair: its subscriber (or the contenders), and last its publisher.
+    pub(super) width: usize,
+    /// Pair after pair.
     pub(super) devices: Vec<Device>,
     /// Messages per second of all publishers here.
     pub(super) per_s: f64,
@@ -44,6 +47,7 @@ pub(super) fn plans(
         session_expiry_s: args.session_expiry,
         patience_ns: Duration::from_secs_f64(args.patience).as_nanos() as u64,
         addresses: addrs.len(),
+        away_ns: Duration::from_secs_f64(args.away).as_nanos() as u64,
     };
     let rate = args.rate().unwrap_or_default();
     let plan = |thread: usize| {
@@ -51,6 +55,7 @@ pub(super) fn plans(
         let devices = mine.iter().zip(0..);
         let devices = devices.flat_map(|(&pair, own)| devices_of(pair, own, args, &settings, run));
         Plan {
+            width: width(args),
             devices: devices.collect(),
             settings: settings.clone(),
             addrs: addrs.to_vec(),
@@ -64,26 +69,45 @@ pub(super) fn plans(
     (0..threads).map(plan).collect()
 }
 
-/// Subscriber and publisher of a pair; `own` is the pair's number within the thread.
+/// Subscriber, or contenders, and publisher of a pair; `own` is the pair's number within the thread.
 fn devices_of(
     pair: usize,
     own: u32,
     args: &LoadtestArgs,
     settings: &Settings,
     run: &str,
-) -> [Device; 2] {
-    let filters = Filters::new(format!("{run}-{pair}"), args.wildcard, args.filters);
-    let (version, qos) = (settings.version, settings.qos);
-    let template = Template::new(version, qos, &filters.topic(), own, args.size);
-    let publisher = Side::Publisher(Publisher::new(template, qos));
-    let subscriber = Side::Subscriber(Subscriber::new(qos), filters);
+) -> Vec<Device> {
+    let filters = || Filters::new(format!("{run}-{pair}"), args.wildcard, args.filters);
+    let (version, qos, width) = (settings.version, settings.qos, width(args));
+    let template = Template::new(version, qos, &filters().topic(), own, args.size);
     let device = |prefix: &str, side, at: usize| {
         let client_id = format!("endure-{run}-{prefix}{pair}").into_boxed_str();
-        let number = (pair * 2 + at) as u64;
-        let address = (pair + 1 - at) % settings.addresses;
+        let number = (pair * width + at) as u64;
+        let address = (pair + width - 1 - at) % settings.addresses;
         Device::new((client_id, own, side), number, address, 0)
     };
-    [device("s", subscriber, 0), device("p", publisher, 1)]
+    let mut devices = Vec::with_capacity(width);
+    if args.scenario == Scenario::Fight {
+        let contender = |at| device("c", Side::Contender(at, filters()), at);
+        devices.extend((0..CONTENDERS).map(contender));
+        // The first one makes the session; the others come when it is there.
+        let others = devices.iter_mut().skip(1);
+        others.for_each(|device| device.rest(u64::MAX));
+    } else {
+        let subscriber = Side::Subscriber(Subscriber::new(qos), filters());
+        devices.push(device("s", subscriber, 0));
+    }
+    let publisher = Side::Publisher(Publisher::new(template, qos));
+    devices.push(device("p", publisher, width - 1));
+    devices
+}
+
+/// Devices of a pair.
+fn width(args: &LoadtestArgs) -> usize {
+    match args.scenario {
+        Scenario::Fight => CONTENDERS + 1,
+        _ => 2,
+    }
 }
 
 #[cfg(test)]
@@ -121,5 +145,25 @@ mod tests {
             }
         }
         assert_eq!(ids.len(), 10);
+    }
+
+    #[test]
+    fn contenders_share_a_client_id_and_start_at_different_addresses() {
+        let addrs = "127.0.0.1:1,127.0.0.1:2,127.0.0.1:3";
+        let line = format!("x fight --ids 4 --threads 2 --addr {addrs}");
+        let args = <Cli as clap::Parser>::parse_from(line.split_whitespace()).load;
+        let addrs = args.resolve().expect("numeric addresses");
+        for plan in plans(&args, &addrs, None, "r") {
+            assert_eq!((plan.width, plan.devices.len()), (4, 8));
+            for pair in plan.devices.chunks(plan.width) {
+                let ids: HashSet<_> = pair[..3].iter().map(|d| &d.client_id).collect();
+                let starts: HashSet<_> = pair[..3].iter().map(Device::address).collect();
+                assert_eq!((ids.len(), starts.len()), (1, 3));
+                let resting = |d: &Device| d.deadline_ns(&plan.settings) == Some(u64::MAX);
+                let rest: Vec<bool> = pair.iter().map(resting).collect();
+                assert_eq!(rest, [false, true, true, false]);
+                assert!(matches!(pair[3].side, Side::Publisher(_)));
+            }
+        }
     }
 }

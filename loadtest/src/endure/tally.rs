@@ -2,16 +2,18 @@
 
 use hdrhistogram::Histogram;
 
+use super::arena::Bouts;
 use super::ledger::Sums;
 use super::log::Log;
 use crate::conduct::add_errors;
-use crate::report::{Endurance, Quantiles, Verdict};
+use crate::report::{Endurance, Fight, Quantiles, Verdict};
 
 /// What became of one thread's devices and messages.
 #[derive(Debug)]
 pub(crate) struct Tally {
     /// One for each pair.
     pub(super) ledgers: Vec<Sums>,
+    pub(super) bouts: Vec<Bouts>,
     /// Longest time without service of each connection.
     pub(super) gaps_ns: Vec<u64>,
     /// Messages that fell due and never left.
@@ -25,6 +27,7 @@ pub(crate) struct Tally {
 /// Adds up what all threads found.
 pub(super) fn sum(verdict: &mut Verdict, tallies: Vec<Tally>) {
     let mut sums = Endurance::default();
+    let mut fight = Fight::default();
     let mut gaps_ns = Vec::new();
     let (mut latency, mut reconnect, mut resume) = (None, None, None);
     verdict.delivered = 0;
@@ -38,6 +41,12 @@ pub(super) fn sum(verdict: &mut Verdict, tallies: Vec<Tally>) {
             sums.repeated += ledger.repeated;
             sums.unrecorded += ledger.unrecorded;
         }
+        for bout in &tally.bouts {
+            fight.superseded += bout.superseded;
+            fight.stale += bout.stale;
+            verdict.reordered += bout.reordered;
+        }
+        fight.taken_over += tally.log.taken_over;
         gaps_ns.extend(tally.gaps_ns);
         verdict.unsent += tally.unsent;
         sums.late += tally.late;
@@ -62,6 +71,7 @@ pub(super) fn sum(verdict: &mut Verdict, tallies: Vec<Tally>) {
     sums.longest_gap_us = gaps_ns.last().map_or(0, |ns| ns / 1_000);
     sums.p99_gap_us = p99(&gaps_ns) / 1_000;
     verdict.endurance = Some(sums);
+    verdict.fight = (verdict.scenario == "fight").then_some(fight);
 }
 
 /// The least value that 99 of 100 do not exceed; `sorted` in ascending order.
@@ -84,6 +94,7 @@ mod tests {
     fn tally(sums: Sums, gap_ns: u64) -> Tally {
         Tally {
             ledgers: vec![sums],
+            bouts: vec![Bouts::default()],
             gaps_ns: vec![gap_ns],
             unsent: 1,
             late: 2,
@@ -93,11 +104,19 @@ mod tests {
         }
     }
 
+    fn fought(change: impl FnOnce(&mut Tally)) -> Verdict {
+        judged_in("fight", 1, change)
+    }
+
     fn judged(qos: u8, change: impl FnOnce(&mut Tally)) -> Verdict {
+        judged_in("endure", qos, change)
+    }
+
+    fn judged_in(scenario: &'static str, qos: u8, change: impl FnOnce(&mut Tally)) -> Verdict {
         let (mut one, two) = (tally(Sums::default(), 5_000), tally(Sums::default(), 9_000));
         change(&mut one);
         let mut verdict = Verdict {
-            scenario: "endure",
+            scenario,
             qos,
             ..Verdict::default()
         };
@@ -136,6 +155,13 @@ mod tests {
         for (why, fault) in faults {
             assert_eq!(judged(2, fault).failures, [why]);
         }
+        let stale = fought(|tally| tally.bouts[0].stale = 2);
+        assert_eq!(
+            stale.failures,
+            ["2 messages reached a client that had lost its client id before they were published"]
+        );
+        assert!(fought(|tally| tally.bouts[0].reordered = 1).failed());
+        assert!(!fought(|tally| tally.bouts[0].superseded = 1).failed());
         let verdict = judged(1, |tally| tally.ledgers[0].duplicated = 1);
         assert!(!verdict.failed(), "QoS 1 promises at least once");
     }

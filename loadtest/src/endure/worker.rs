@@ -8,7 +8,8 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Events, Poll, Token, Waker};
 
-use super::device::{Device, Heard, Order, Side};
+use super::arena::Arena;
+use super::device::{Device, Heard, Order, Pair, Side};
 use super::ledger::Ledger;
 use super::log::{Log, Loss};
 use super::plan::Plan;
@@ -17,7 +18,7 @@ use super::tally::Tally;
 use super::timers::Timers;
 use crate::Error;
 use crate::crew::{Labour, Phase, Post, Report};
-use crate::limits::{EVENTS_PER_POLL, LATE, LINGER, READ_BLOCK_BYTES, TICK};
+use crate::limits::{EVENTS_PER_POLL, LATE, LINGER, READ_BLOCK_BYTES, REST, TICK};
 use crate::link::{Fetched, Link};
 use crate::pacer::Pacer;
 use crate::traffic::{Pace, Schedule};
@@ -33,7 +34,7 @@ pub(crate) struct Worker {
     poll: Poll,
     links: Vec<Link>,
     /// One for each pair.
-    ledgers: Vec<Ledger>,
+    pairs: Vec<Pair>,
     log: Log,
     timers: Timers,
     block: Vec<u8>,
@@ -51,6 +52,8 @@ pub(crate) struct Worker {
     settled_ns: Option<u64>,
     sent: u64,
     late: u64,
+    /// Devices that connect from the start.
+    to_come_up: u64,
     ready: bool,
     deserted: bool,
 }
@@ -70,14 +73,23 @@ impl Worker {
         let poll = Poll::new().map_err(Error::system("cannot create a poll"))?;
         let waker = Waker::new(poll.registry(), WAKER);
         let waker = Arc::new(waker.map_err(Error::system("cannot create a waker"))?);
-        let (devices, pairs) = (plan.devices.len(), plan.devices.len() / 2);
+        let (devices, pairs) = (plan.devices.len(), plan.devices.len() / plan.width);
+        let pair = || Pair {
+            ledger: Ledger::new(plan.settings.qos),
+            arena: Arena::new(plan.width - 1),
+        };
         let mut timers = Timers::new(devices);
         for (index, device) in plan.devices.iter().enumerate() {
             timers.set(index, device.deadline_ns(&plan.settings));
         }
         let worker = Self {
             links: (0..devices).map(|_| Link::down()).collect(),
-            ledgers: (0..pairs).map(|_| Ledger::new(plan.settings.qos)).collect(),
+            pairs: (0..pairs).map(|_| pair()).collect(),
+            to_come_up: plan
+                .devices
+                .iter()
+                .filter(|d| d.deadline_ns(&plan.settings) != Some(u64::MAX))
+                .count() as u64,
             plan,
             post,
             poll,
@@ -185,7 +197,7 @@ impl Worker {
     fn hear(&mut self, index: usize, bytes: &[u8]) -> Result<(), Loss> {
         let device = &mut self.plan.devices[index];
         let link = &mut self.links[index];
-        let ledger = &mut self.ledgers[index / 2];
+        let pair = &mut self.pairs[index / self.plan.width];
         device.heard(self.now_ns);
         let (mut at, mut acked, mut up) = (0, false, false);
         loop {
@@ -195,7 +207,7 @@ impl Worker {
                 Scan::Malformed(wrong) => return Err(Loss::Fault(wrong.to_owned())),
             };
             at += packet.len;
-            let count = (&mut *ledger, &mut self.log);
+            let count = (&mut *pair, &mut self.log);
             let settings = &self.plan.settings;
             match device.hear(&packet, self.now_ns, settings, count, &mut link.out)? {
                 Heard::Acked => acked = true,
@@ -210,8 +222,9 @@ impl Worker {
         if acked || up {
             self.rouse(index);
         }
-        if acked && self.ledgers[index / 2].owed() > 0 {
-            self.plan.devices[index & !1].owed(self.now_ns);
+        let pair = index / self.plan.width;
+        if acked && self.pairs[pair].ledger.owed() > 0 {
+            self.plan.devices[pair * self.plan.width].owed(self.now_ns);
         }
         self.rearm(index);
         Ok(())
@@ -219,7 +232,7 @@ impl Worker {
 
     fn came_up(&mut self) {
         let came_up_ever = self.log.connects - self.log.reconnects;
-        if !self.ready && came_up_ever == self.plan.devices.len() as u64 {
+        if !self.ready && came_up_ever == self.to_come_up {
             self.ready = true;
             self.show();
             self.post.report(Report::Ready);
@@ -240,6 +253,9 @@ impl Worker {
     fn lose(&mut self, index: usize, loss: Loss) {
         self.links[index].close();
         let device = &mut self.plan.devices[index];
+        if let Some(own) = device.contender() {
+            self.pairs[index / self.plan.width].arena.lost(own);
+        }
         device.lost(loss, &self.plan.settings, self.now_ns, &mut self.log);
         self.rearm(index);
     }
@@ -255,6 +271,11 @@ impl Worker {
 
     /// Does what is due for a device.
     fn attend(&mut self, index: usize) -> Result<(), Error> {
+        if self.is_superfluous(index) {
+            self.plan.devices[index].rest(self.now_ns + REST.as_nanos() as u64);
+            self.rearm(index);
+            return Ok(());
+        }
         let out = &mut self.links[index].out;
         let order = self.plan.devices[index].due(&self.plan.settings, self.now_ns, out);
         match order {
@@ -282,6 +303,9 @@ impl Worker {
             link.dial(addr, None, self.poll.registry(), Token(index))
         });
         self.plan.devices[index].dialed(&self.plan.settings, self.now_ns, &mut link.out);
+        if let Some(own) = self.plan.devices[index].contender() {
+            self.pairs[index / self.plan.width].arena.connecting(own);
+        }
         match dialed {
             // On loopback the connection often stands already.
             Ok(()) => self.write(index),
@@ -312,7 +336,7 @@ impl Worker {
 
     /// The publisher of this device's pair may have something to send.
     fn rouse(&mut self, index: usize) {
-        let pair = index / 2;
+        let pair = index / self.plan.width;
         if !self.is_eager[pair] {
             self.is_eager[pair] = true;
             self.eager.push(pair as u32);
@@ -324,10 +348,10 @@ impl Worker {
         let Some(churn) = self.churn.as_mut().filter(|_| self.publishing) else {
             return;
         };
-        let (pairs, away_ns) = (self.ledgers.len() as u64, self.plan.away.as_nanos() as u64);
+        let (pairs, away_ns) = (self.pairs.len() as u64, self.plan.away.as_nanos() as u64);
         let (from, to) = churn.advance(self.now_ns);
         for turn in from..to.min(from + pairs) {
-            let index = (turn % pairs) as usize * 2;
+            let index = (turn % pairs) as usize * self.plan.width;
             let (device, out) = (&mut self.plan.devices[index], &mut self.links[index].out);
             let settings = &self.plan.settings;
             if device.leave(self.now_ns + away_ns, settings, self.now_ns, out) {
@@ -341,10 +365,10 @@ impl Worker {
     /// Every publisher that may send does so, in one write.
     fn publish(&mut self) {
         if let Some(schedule) = self.schedule.as_mut().filter(|_| self.publishing) {
-            let pairs = self.ledgers.len() as u64;
+            let pairs = self.pairs.len() as u64;
             let (from, to) = schedule.advance(self.now_ns);
             for message in from..to.min(from + pairs) {
-                self.rouse((message % pairs) as usize * 2);
+                self.rouse((message % pairs) as usize * self.plan.width);
             }
         }
         while let Some(pair) = self.eager.pop() {
@@ -354,7 +378,7 @@ impl Worker {
     }
 
     fn fill(&mut self, pair: u32) {
-        let index = pair as usize * 2 + 1;
+        let index = pair as usize * self.plan.width + self.plan.width - 1;
         let device = &mut self.plan.devices[index];
         let (up, link) = (device.is_up(), &mut self.links[index]);
         let Side::Publisher(publisher) = &mut device.side else {
@@ -375,7 +399,7 @@ impl Worker {
             late_ns: LATE.as_nanos() as u64,
         };
         let sent = publisher.fill(&due, &mut link.out);
-        self.ledgers[pair as usize].sent(publisher.next());
+        self.pairs[pair as usize].ledger.sent(publisher.next());
         self.sent += sent.fresh;
         self.late += sent.late;
         if link.out.len() > before {
@@ -401,7 +425,7 @@ impl Worker {
     }
 
     fn start(&mut self) -> Result<(), Error> {
-        let (per_s, pairs) = (self.plan.per_s, self.ledgers.len() as u64);
+        let (per_s, pairs) = (self.plan.per_s, self.pairs.len() as u64);
         self.schedule = Some(Schedule::new(per_s, pairs, self.now_ns));
         self.publishing = true;
         let mut step = Pace::step(per_s);
@@ -413,6 +437,15 @@ impl Worker {
         self.pacer = Some(Pacer::new(step, self.poll.registry(), PACER)?);
         for device in &mut self.plan.devices {
             device.gaps.start(self.now_ns);
+        }
+        // Those that take part from here on come one after the other.
+        let away_ns = self.plan.away.as_nanos() as u64;
+        for index in 0..self.plan.devices.len() {
+            let device = &mut self.plan.devices[index];
+            if let (Some(own), true) = (device.contender(), device.rests()) {
+                device.rest(self.now_ns + away_ns * own as u64);
+                self.rearm(index);
+            }
         }
         Ok(())
     }
@@ -434,19 +467,43 @@ impl Worker {
 
     /// True once everything sent is acknowledged, has arrived, and is acknowledged there.
     fn settled(&self) -> bool {
-        self.ledgers.iter().all(|ledger| ledger.owed() == 0)
+        self.pairs.iter().all(|pair| pair.ledger.owed() == 0)
+            && self.has_one_owner_each()
             && self.plan.devices.iter().all(|device| match &device.side {
                 Side::Publisher(publisher) => !publisher.waits(),
                 Side::Subscriber(subscriber, _) => subscriber.unreleased() == 0,
+                Side::Contender(..) => true,
             })
+    }
+
+    /// True of a contender that would disturb the last owner.
+    fn is_superfluous(&self, index: usize) -> bool {
+        let device = &self.plan.devices[index];
+        if device.contender().is_none() || !device.rests() || self.phase < Phase::Stop {
+            return false;
+        }
+        let first = index - index % self.plan.width;
+        let all = &self.plan.devices[first..first + self.plan.width - 1];
+        all.iter().any(|other| !other.rests() && !other.gave_up())
+    }
+
+    /// True once the fight is over: of those with one client id one is up, the others rest.
+    fn has_one_owner_each(&self) -> bool {
+        let mut pairs = self.plan.devices.chunks(self.plan.width);
+        pairs.all(|pair| {
+            let contenders = || pair.iter().filter(|device| device.contender().is_some());
+            let up = contenders().filter(|device| device.is_up()).count();
+            let resting = contenders().filter(|device| device.rests()).count();
+            contenders().count() == 0 || (up == 1 && up + resting == contenders().count())
+        })
     }
 
     fn show(&self) {
         let (mut delivered, mut owed, mut faults) = (0, 0, self.log.session_lost);
-        for ledger in &self.ledgers {
+        for Pair { ledger, arena } in &self.pairs {
             delivered += ledger.delivered();
             owed += ledger.owed();
-            faults += ledger.faults();
+            faults += ledger.faults() + arena.sums.stale + arena.sums.reordered;
         }
         let live = self.plan.devices.iter().filter(|device| device.is_up());
         let gauge = &self.post.gauge;
@@ -480,9 +537,11 @@ impl Worker {
                 }
             }
         }
-        let gaps = self.plan.devices.iter();
+        let devices = self.plan.devices.iter();
+        let gaps = devices.filter(|device| device.contender().is_none());
         Tally {
-            ledgers: self.ledgers.iter().map(Ledger::sums).collect(),
+            ledgers: self.pairs.iter().map(|pair| pair.ledger.sums()).collect(),
+            bouts: self.pairs.iter().map(|pair| pair.arena.sums).collect(),
             gaps_ns: gaps.map(|d| d.gaps.longest_ns(self.now_ns)).collect(),
             unsent: due.saturating_sub(self.sent),
             late: self.late,
