@@ -12,7 +12,8 @@
 //! [`FromGroup::Done`]. An answer to a frame stands in the unit of the first `Done` that covers the frame. A proxy
 //! takes whole units only, so it never has an answer to a frame that it would send again.
 
-use crate::ids::{Actor, ClientNo, Epoch, Handle};
+use crate::ids::{Actor, ClientNo, Epoch, Handle, Rank};
+use crate::slots::GroupNo;
 use protocol::{Message, PacketId, QoS, ReasonCode, SubscribeOptions, TopicFilter, Version, Will};
 use smallvec::SmallVec;
 
@@ -43,6 +44,22 @@ pub enum ToGroup {
         /// The connection that is gone.
         handle: Handle,
     },
+    /// To the home of a session, before another group takes state of it: give that group a rank. Answers
+    /// [`FromGroup::Listed`]. Idempotent: a listed group keeps its rank.
+    List {
+        /// Who acts.
+        actor: Actor,
+        /// The other group.
+        group: GroupNo,
+    },
+    /// To another group than the home: a connection acts here from now on. Answers [`FromGroup::Joined`], or
+    /// [`FromGroup::Kick`]. Idempotent by the home's epoch.
+    Join(Box<Join>),
+    /// What one group asks of another, on its way to the one that does it. Answers [`FromGroup::ErrandDone`].
+    /// Idempotent: an end by the session's start, a will by the home and the epoch.
+    Errand(Box<Errand>),
+    /// An errand is done, to the group that asked. Idempotent: a second one finds nothing.
+    ErrandDone(Box<ErrandDone>),
     /// The numbered frames that follow on this link count from `first`. Not numbered itself. Idempotent: it says
     /// the same again.
     Number {
@@ -68,7 +85,11 @@ impl ToGroup {
             | Self::Subscribe(_)
             | Self::Unsubscribe(_)
             | Self::Disconnect(_)
-            | Self::Kicked { .. } => true,
+            | Self::Kicked { .. }
+            | Self::List { .. }
+            | Self::Join(_)
+            | Self::Errand(_)
+            | Self::ErrandDone(_) => true,
         }
     }
 }
@@ -195,6 +216,101 @@ pub enum WillFate {
     Kept,
 }
 
+/// A connection comes to another group than its home.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// The proxy's name for the connection.
+    pub handle: Handle,
+    /// The client id, never empty.
+    pub client_id: Box<str>,
+    /// The epoch of the connection's claim, given by the home. Here it decides which connection is the newer one.
+    pub epoch: Epoch,
+    /// The home's epoch in which the session began. What is held of an earlier session is over.
+    pub start_epoch: Epoch,
+    /// The group's rank in the session; `None`: the connection publishes at QoS 0 and 1 and the group holds nothing
+    /// of the session.
+    pub rank: Option<Rank>,
+}
+
+/// What one group asks of another. A proxy carries it; the group that asks sends it again until it is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Errand {
+    /// Who asks.
+    pub from: GroupNo,
+    /// Who shall do it.
+    pub to: GroupNo,
+    /// What.
+    pub what: ErrandKind,
+}
+
+/// What a group may ask of another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ErrandKind {
+    /// A session is over: nothing of it, or of an earlier session of the client, may be kept.
+    End {
+        /// The client.
+        client_id: Box<str>,
+        /// The home's epoch in which the session began.
+        start_epoch: Epoch,
+    },
+    /// A will whose topic is the other group's: publish it.
+    Will {
+        /// The epoch of the connection that left it; with the home, its name.
+        epoch: Epoch,
+        /// The will.
+        will: Box<Will>,
+    },
+}
+
+/// An errand is done, and that is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrandDone {
+    /// Who asked, and hears this.
+    pub from: GroupNo,
+    /// Who has done it.
+    pub to: GroupNo,
+    /// What.
+    pub what: DoneKind,
+}
+
+/// Names an errand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DoneKind {
+    /// An [`ErrandKind::End`].
+    End {
+        /// The client.
+        client_id: Box<str>,
+        /// The home's epoch in which the session began.
+        start_epoch: Epoch,
+    },
+    /// An [`ErrandKind::Will`].
+    Will {
+        /// The epoch of the connection that left it.
+        epoch: Epoch,
+    },
+}
+
+impl Errand {
+    /// What is to be said once it is done.
+    pub fn done(&self) -> ErrandDone {
+        let what = match &self.what {
+            ErrandKind::End {
+                client_id,
+                start_epoch,
+            } => DoneKind::End {
+                client_id: client_id.clone(),
+                start_epoch: *start_epoch,
+            },
+            ErrandKind::Will { epoch, .. } => DoneKind::Will { epoch: *epoch },
+        };
+        ErrandDone {
+            from: self.from,
+            to: self.to,
+            what,
+        }
+    }
+}
+
 /// From a group's leader to a proxy shard.
 #[derive(Clone, Debug)]
 pub enum FromGroup {
@@ -264,6 +380,27 @@ pub enum FromGroup {
         /// 0x00 or 0x11, one a filter.
         reasons: Box<[ReasonCode]>,
     },
+    /// The home's answer to [`ToGroup::List`], stored.
+    Listed {
+        /// The client's connection.
+        handle: Handle,
+        /// The other group.
+        group: GroupNo,
+        /// Its rank, the same until the session ends; `None`: none is left.
+        rank: Option<Rank>,
+    },
+    /// The join is stored: the connection may act here. A proxy whose connection is gone by now answers
+    /// [`ToGroup::Disconnect`] for it.
+    Joined(Box<Joined>),
+    /// The group does not know, or does not know any more, that this connection acts here: [`ToGroup::Join`] again.
+    Rejoin {
+        /// The connection.
+        handle: Handle,
+    },
+    /// An errand for another group: take it there as [`ToGroup::Errand`]. A lost one comes again.
+    Errand(Box<Errand>),
+    /// An errand is done: take this to the group that asked, as [`ToGroup::ErrandDone`].
+    ErrandDone(Box<ErrandDone>),
     /// A new link session begins: answer [`ToGroup::Resume`]. Made by the proxy's own end of the link, behind every
     /// frame of the session before.
     Resume,
@@ -286,6 +423,31 @@ pub struct Claimed {
     pub epoch: Epoch,
     /// Session Present for CONNACK (promise P6).
     pub session_present: bool,
+    /// The epoch in which the session began: `epoch` itself unless it is resumed.
+    pub start_epoch: Epoch,
+    /// The other groups that hold something of the session, with their ranks. Where the session is new but one before
+    /// it was at other groups, those, without a rank: the connection fences them off.
+    pub groups: Box<[Listed]>,
+}
+
+/// A group that a session is at, besides its home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The group.
+    pub group: GroupNo,
+    /// Its rank; `None`: it was at an earlier session.
+    pub rank: Option<Rank>,
+}
+
+/// A stored join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// The connection that asked.
+    pub handle: Handle,
+    /// The client's number in this group.
+    pub client: ClientNo,
+    /// The epoch that the connection owns in this group: this group's own, not the home's.
+    pub epoch: Epoch,
 }
 
 /// One message for some receivers of one link. The payload crosses a link once.

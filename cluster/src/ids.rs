@@ -75,3 +75,24 @@ pub struct Actor {
     /// The epoch under which it acts.
     pub epoch: Epoch,
 }
+
+/// A group's place in a session, below [`GroupNo::MAX`](crate::slots::GroupNo::MAX): 0 is the home, which gives the
+/// others theirs, each once in a session's life. The deliveries of rank r have the packet ids
+/// `1 + r * 1023 ..= (r + 1) * 1023`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Rank(pub u8);
+
+impl Rank {
+    /// The home's.
+    pub const HOME: Self = Self(0);
+    /// Packet ids of a session's deliveries that belong to one rank: 65,535 shared by at most 64 groups.
+    pub const PACKET_IDS: u16 = 1_023;
+
+    /// The rank whose packet id this is; `None` for the few that are nobody's.
+    pub fn of_packet_id(id: protocol::PacketId) -> Option<Self> {
+        let rank = (id.get() - 1) / Self::PACKET_IDS;
+        (rank < u16::from(crate::slots::GroupNo::MAX)).then_some(Self(rank as u8))
+    }
+}
+
+const _: () = assert!(Rank::PACKET_IDS as usize * crate::slots::GroupNo::MAX as usize <= 65_535);

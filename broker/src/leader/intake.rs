@@ -41,8 +41,13 @@ impl Leader {
             ToGroup::Unsubscribe(u) => self.propose(link, Command::Unsubscribe(u), true),
             ToGroup::Disconnect(gone) => self.propose(link, Command::Disconnect(gone), true),
             ToGroup::Kicked { handle } => self.kick_done(link, handle),
-            // A link that never breaks has nothing to count or to resume.
-            ToGroup::Number { .. } | ToGroup::Resume(_) => self.links.out_of_turn += 1,
+            // A link that never breaks has nothing to count or to resume, and one group has no others.
+            ToGroup::Number { .. }
+            | ToGroup::Resume(_)
+            | ToGroup::List { .. }
+            | ToGroup::Join(_)
+            | ToGroup::Errand(_)
+            | ToGroup::ErrandDone(_) => self.links.out_of_turn += 1,
         }
     }
 

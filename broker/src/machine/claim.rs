@@ -45,6 +45,7 @@ impl State {
         Session {
             id: claim.client_id.clone(),
             epoch: self.epoch,
+            start_epoch: self.epoch,
             owner,
             expiry_s: claim.expiry_s,
             expires_at_ms: 0,
@@ -89,6 +90,9 @@ impl State {
         };
         session.expiry_s = claim.expiry_s;
         session.resumed = resumed;
+        if !resumed {
+            session.start_epoch = epoch;
+        }
         self.timers.cancel(expires_at_ms, client, TimerKind::Expiry);
         self.set_will(client, claim.will);
         self.context.set_claimed(actor);
@@ -151,9 +155,8 @@ impl State {
             return;
         }
         session.owner = Owner::Attached { link, handle };
-        let session_present = session.resumed;
         self.counters.attached += 1;
-        self.answer_claim(actor, link, handle, session_present, out);
+        self.answer_claim(actor, link, handle, out);
         self.pump(actor.client, out);
     }
 
@@ -163,14 +166,16 @@ impl State {
         actor: Actor,
         link: LinkNo,
         handle: Handle,
-        session_present: bool,
         out: &mut Effects,
     ) {
+        let session = self.clients.get(actor.client).expect("it is owned");
         let claimed = Claimed {
             handle,
             client: actor.client,
             epoch: actor.epoch,
-            session_present,
+            session_present: session.resumed,
+            start_epoch: session.start_epoch,
+            groups: Box::default(),
         };
         out.send(link, FromGroup::Claimed(Box::new(claimed)));
         self.send_again(actor.client, out);

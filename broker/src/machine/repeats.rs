@@ -41,6 +41,10 @@ impl State {
             ToGroup::Ack(_)
             | ToGroup::Disconnect(_)
             | ToGroup::Kicked { .. }
+            | ToGroup::List { .. }
+            | ToGroup::Join(_)
+            | ToGroup::Errand(_)
+            | ToGroup::ErrandDone(_)
             | ToGroup::Number { .. }
             | ToGroup::Resume(_) => {}
         }

@@ -35,12 +35,11 @@ impl State {
     ///
     /// Changes nothing that a replica must agree on.
     pub fn claimed_again(&mut self, link: LinkNo, handle: Handle, actor: Actor, out: &mut Effects) {
-        let owned = self.clients.get(actor.client).filter(|session| {
+        let owns = self.clients.get(actor.client).is_some_and(|session| {
             session.epoch == actor.epoch && session.attached() == Some((link, handle))
         });
-        if let Some(session) = owned {
-            let session_present = session.resumed;
-            self.answer_claim(actor, link, handle, session_present, out);
+        if owns {
+            self.answer_claim(actor, link, handle, out);
         } else {
             let reason = ReasonCode::SessionTakenOver;
             out.send(link, FromGroup::Kick { handle, reason });

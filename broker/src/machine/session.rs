@@ -41,6 +41,8 @@ pub(super) struct Session {
     pub(super) id: Box<str>,
     /// The epoch of the newest claim; frames of any other are refused.
     pub(super) epoch: Epoch,
+    /// The epoch in which the session began.
+    pub(super) start_epoch: Epoch,
     pub(super) owner: Owner,
     /// Session Expiry Interval in seconds, `u32::MAX` means never.
     pub(super) expiry_s: u32,

@@ -16,7 +16,7 @@ use crate::limits::MachineLimits;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 
 const MAGIC: [u8; 4] = *b"MFGM";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// The oldest version that is still read.
 const OLDEST_VERSION: u32 = 1;
 

@@ -1,9 +1,10 @@
 //! Frames of a group.
 
-use super::WireError;
+use super::errand::{self, read_done, read_errand, write_done, write_errand};
 use super::read::{Reader, qos};
-use super::write::{put_epoch, put_handle, put_u16, put_varint};
-use crate::frame::{Body, Claimed, Delivery, FromGroup, Receiver, SubscriptionIds};
+use super::write::{put_epoch, put_group, put_handle, put_rank, put_u16, put_varint};
+use super::{FLAGS, RETAIN, WireError};
+use crate::frame::{Body, Claimed, Delivery, FromGroup, Joined, Listed, Receiver, SubscriptionIds};
 use crate::ids::{ClientNo, Handle};
 use bytes::Bytes;
 use protocol::{PacketId, ReasonCode};
@@ -21,10 +22,13 @@ mod tag {
     pub(super) const UNSUBSCRIBED: u8 = 9;
     pub(super) const RESUME: u8 = 10;
     pub(super) const DONE: u8 = 11;
+    pub(super) const LISTED: u8 = 12;
+    pub(super) const JOINED: u8 = 13;
+    pub(super) const REJOIN: u8 = 14;
+    pub(super) const ERRAND: u8 = 15;
+    pub(super) const ERRAND_DONE: u8 = 0;
 }
 
-/// Flags stand above the tag.
-const FLAGS: u32 = 4;
 /// Of a delivery.
 const HAS_EXPIRY: u8 = 0b1;
 const MANY_RECEIVERS: u8 = 0b10;
@@ -32,9 +36,11 @@ const MANY_RECEIVERS: u8 = 0b10;
 const HAS_REASON: u8 = 0b100;
 /// Of a claim's answer.
 const SESSION_PRESENT: u8 = 0b1;
+/// The session began in another epoch, which follows.
+const HAS_START: u8 = 0b10;
+const HAS_GROUPS: u8 = 0b100;
 
-/// Of a receiver, above two bits of QoS.
-const RETAIN: u8 = 0b100;
+/// Of a receiver, above two bits of QoS and RETAIN.
 const DUP: u8 = 0b1000;
 const HAS_PACKET_ID: u8 = 0b1_0000;
 const HAS_SUBSCRIPTION_IDS: u8 = 0b10_0000;
@@ -42,6 +48,8 @@ const RECEIVER_FLAGS_MAX: u8 = 0b11_1111;
 
 /// Bytes of a receiver at least.
 const RECEIVER_BYTES_MIN: usize = 3;
+/// Bytes of a listed group.
+const LISTED_BYTES: usize = 2;
 
 /// Appends a frame. The body of a delivery must be inline: its place in a log means nothing elsewhere. A delivery
 /// to nobody is left out.
@@ -71,27 +79,11 @@ pub fn write_from_group(frame: &FromGroup, out: &mut Vec<u8>) {
             packet_id,
             reason,
         } => write_answer(tag::RELEASE, 0, *handle, *packet_id, *reason, out),
-        FromGroup::Claimed(claimed) => {
-            let present = if claimed.session_present {
-                SESSION_PRESENT
-            } else {
-                0
-            };
-            out.push(tag::CLAIMED | present << FLAGS);
-            put_handle(claimed.handle, out);
-            put_varint(u64::from(claimed.client.0), out);
-            put_epoch(claimed.epoch, out);
-        }
+        FromGroup::Claimed(claimed) => write_claimed(claimed, out),
         FromGroup::ClaimRefused { handle, reason } => {
-            out.push(tag::CLAIM_REFUSED);
-            put_handle(*handle, out);
-            out.push(reason.as_u8());
+            write_end(tag::CLAIM_REFUSED, *handle, *reason, out);
         }
-        FromGroup::Kick { handle, reason } => {
-            out.push(tag::KICK);
-            put_handle(*handle, out);
-            out.push(reason.as_u8());
-        }
+        FromGroup::Kick { handle, reason } => write_end(tag::KICK, *handle, *reason, out),
         FromGroup::Subscribed {
             handle,
             packet_id,
@@ -102,12 +94,67 @@ pub fn write_from_group(frame: &FromGroup, out: &mut Vec<u8>) {
             packet_id,
             reasons,
         } => write_reasons(tag::UNSUBSCRIBED, *handle, *packet_id, reasons, out),
+        FromGroup::Listed {
+            handle,
+            group,
+            rank,
+        } => {
+            out.push(tag::LISTED);
+            put_handle(*handle, out);
+            put_group(*group, out);
+            put_rank(*rank, out);
+        }
+        FromGroup::Joined(joined) => write_joined(**joined, out),
+        FromGroup::Rejoin { handle } => {
+            out.push(tag::REJOIN);
+            put_handle(*handle, out);
+        }
+        FromGroup::Errand(errand) => write_errand(tag::ERRAND, errand, out),
+        FromGroup::ErrandDone(done) => write_done(tag::ERRAND_DONE, done, out),
         FromGroup::Resume => out.push(tag::RESUME),
         FromGroup::Done { number } => {
             out.push(tag::DONE);
             put_varint(*number, out);
         }
     }
+}
+
+fn write_claimed(claimed: &Claimed, out: &mut Vec<u8>) {
+    let mut flags = 0;
+    for (set, flag) in [
+        (claimed.session_present, SESSION_PRESENT),
+        (claimed.start_epoch != claimed.epoch, HAS_START),
+        (!claimed.groups.is_empty(), HAS_GROUPS),
+    ] {
+        flags |= if set { flag } else { 0 };
+    }
+    out.push(tag::CLAIMED | flags << FLAGS);
+    put_handle(claimed.handle, out);
+    put_varint(u64::from(claimed.client.0), out);
+    put_epoch(claimed.epoch, out);
+    if flags & HAS_START != 0 {
+        put_epoch(claimed.start_epoch, out);
+    }
+    if flags & HAS_GROUPS != 0 {
+        put_varint(claimed.groups.len() as u64, out);
+    }
+    for listed in &claimed.groups {
+        put_group(listed.group, out);
+        put_rank(listed.rank, out);
+    }
+}
+
+fn write_joined(joined: Joined, out: &mut Vec<u8>) {
+    out.push(tag::JOINED);
+    put_handle(joined.handle, out);
+    put_varint(u64::from(joined.client.0), out);
+    put_epoch(joined.epoch, out);
+}
+
+fn write_end(tag: u8, handle: Handle, reason: ReasonCode, out: &mut Vec<u8>) {
+    out.push(tag);
+    put_handle(handle, out);
+    out.push(reason.as_u8());
 }
 
 fn write_answer(
@@ -210,7 +257,8 @@ fn read_frame(reader: &mut Reader<'_>) -> Result<FromGroup, WireError> {
         tag::DELIVER => HAS_EXPIRY | MANY_RECEIVERS,
         tag::PUBLISHED => 0b11 | HAS_REASON,
         tag::RELEASED | tag::RELEASE => HAS_REASON,
-        tag::CLAIMED => SESSION_PRESENT,
+        tag::CLAIMED => SESSION_PRESENT | HAS_START | HAS_GROUPS,
+        tag::ERRAND | tag::ERRAND_DONE => errand::KINDS,
         _ => 0,
     };
     if flags & !allowed != 0 {
@@ -234,12 +282,7 @@ fn read_frame(reader: &mut Reader<'_>) -> Result<FromGroup, WireError> {
             packet_id: reader.packet_id()?,
             reason: read_reason(flags, reader)?,
         },
-        tag::CLAIMED => FromGroup::Claimed(Box::new(Claimed {
-            handle: reader.handle()?,
-            client: ClientNo(reader.varint_u32()?),
-            epoch: reader.epoch()?,
-            session_present: flags != 0,
-        })),
+        tag::CLAIMED => FromGroup::Claimed(Box::new(read_claimed(flags, reader)?)),
         tag::CLAIM_REFUSED => FromGroup::ClaimRefused {
             handle: reader.handle()?,
             reason: reader.reason()?,
@@ -258,11 +301,67 @@ fn read_frame(reader: &mut Reader<'_>) -> Result<FromGroup, WireError> {
             packet_id: reader.packet_id()?,
             reasons: read_reasons(reader)?,
         },
+        tag::LISTED => FromGroup::Listed {
+            handle: reader.handle()?,
+            group: reader.group()?,
+            rank: reader.rank()?,
+        },
+        tag::JOINED => FromGroup::Joined(Box::new(read_joined(reader)?)),
+        tag::REJOIN => FromGroup::Rejoin {
+            handle: reader.handle()?,
+        },
+        tag::ERRAND => FromGroup::Errand(Box::new(read_errand(flags, reader)?)),
+        tag::ERRAND_DONE => FromGroup::ErrandDone(Box::new(read_done(flags, reader)?)),
         tag::RESUME => FromGroup::Resume,
         tag::DONE => FromGroup::Done {
             number: reader.varint()?,
         },
         _ => return Err(WireError::Tag(first)),
+    })
+}
+
+fn read_claimed(flags: u8, reader: &mut Reader<'_>) -> Result<Claimed, WireError> {
+    let handle = reader.handle()?;
+    let client = ClientNo(reader.varint_u32()?);
+    let epoch = reader.epoch()?;
+    let start_epoch = if flags & HAS_START == 0 {
+        epoch
+    } else {
+        reader.epoch()?
+    };
+    if (start_epoch != epoch) != (flags & HAS_START != 0) {
+        return Err(WireError::Invalid("epoch of a session's start"));
+    }
+    let count = if flags & HAS_GROUPS == 0 {
+        0
+    } else {
+        reader.count(LISTED_BYTES)?
+    };
+    if count == 0 && flags & HAS_GROUPS != 0 {
+        return Err(WireError::Invalid("number of groups"));
+    }
+    let mut groups = Vec::with_capacity(count);
+    for _ in 0..count {
+        groups.push(Listed {
+            group: reader.group()?,
+            rank: reader.rank()?,
+        });
+    }
+    Ok(Claimed {
+        handle,
+        client,
+        epoch,
+        session_present: flags & SESSION_PRESENT != 0,
+        start_epoch,
+        groups: groups.into(),
+    })
+}
+
+fn read_joined(reader: &mut Reader<'_>) -> Result<Joined, WireError> {
+    Ok(Joined {
+        handle: reader.handle()?,
+        client: ClientNo(reader.varint_u32()?),
+        epoch: reader.epoch()?,
     })
 }
 

@@ -12,6 +12,7 @@
 //! at hand, whatever they are. Every value has one form: what was read is written as the same bytes.
 
 mod batch;
+mod errand;
 mod from_group;
 mod handshake;
 mod read;
@@ -30,6 +31,13 @@ pub use to_group::{read_to_group, write_to_group};
 
 #[cfg(test)]
 mod tests;
+
+/// Flags stand above the tag of a frame.
+const FLAGS: u32 = 4;
+/// RETAIN of a publish, a will or a receiver: above two bits of QoS.
+const RETAIN: u8 = 0b100;
+/// Stands where there is no rank.
+const NO_RANK: u8 = 0xFF;
 
 use protocol::CorruptMessage;
 

@@ -1,9 +1,10 @@
 //! Fields off the front of a batch.
 
-use super::WireError;
-use crate::ids::{Actor, ClientNo, Epoch, Handle};
+use super::{NO_RANK, RETAIN, WireError};
+use crate::ids::{Actor, ClientNo, Epoch, Handle, Rank};
+use crate::slots::GroupNo;
 use bytes::Bytes;
-use protocol::{Message, PacketId, QoS, ReasonCode, TopicFilter};
+use protocol::{Message, PacketId, QoS, ReasonCode, TopicFilter, Will};
 
 /// Takes fields off the front of some bytes. Never panics, whatever they are.
 pub(super) struct Reader<'a> {
@@ -109,6 +110,44 @@ impl<'a> Reader<'a> {
         Ok(Handle {
             index: self.varint_u32()?,
             generation: self.varint_u32()?,
+        })
+    }
+
+    pub(super) fn group(&mut self) -> Result<GroupNo, WireError> {
+        match self.u8()? {
+            group if group < GroupNo::MAX => Ok(GroupNo(group)),
+            _ => Err(WireError::Invalid("group")),
+        }
+    }
+
+    /// A rank, or none.
+    pub(super) fn rank(&mut self) -> Result<Option<Rank>, WireError> {
+        match self.u8()? {
+            NO_RANK => Ok(None),
+            rank if rank < GroupNo::MAX => Ok(Some(Rank(rank))),
+            _ => Err(WireError::Invalid("rank")),
+        }
+    }
+
+    /// A client id: some text.
+    pub(super) fn client_id(&mut self) -> Result<Box<str>, WireError> {
+        match self.text()? {
+            "" => Err(WireError::Invalid("client id")),
+            id => Ok(id.into()),
+        }
+    }
+
+    pub(super) fn will(&mut self) -> Result<Will, WireError> {
+        let flags = self.u8()?;
+        if flags > 0b111 {
+            return Err(WireError::Invalid("will"));
+        }
+        Ok(Will {
+            qos: qos(flags)?,
+            retain: flags & RETAIN != 0,
+            delay_s: self.varint_u32()?,
+            // It is kept for as long as its connection: not at the price of the whole batch.
+            message: self.message()?.to_compact(),
         })
     }
 

@@ -2,10 +2,12 @@
 
 use super::*;
 use crate::frame::{
-    Ack, AckKind, Body, Claim, Claimed, Delivery, Disconnect, FromGroup, Publish, Reattach,
-    Receiver, Resume, Subscribe, ToGroup, Unsubscribe, WillFate,
+    Ack, AckKind, Body, Claim, Claimed, Delivery, Disconnect, Errand, ErrandDone, ErrandKind,
+    FromGroup, Join, Joined, Listed, Publish, Reattach, Receiver, Resume, Subscribe, ToGroup,
+    Unsubscribe, WillFate,
 };
-use crate::ids::{Actor, ClientNo, Epoch, Handle};
+use crate::ids::{Actor, ClientNo, Epoch, Handle, Rank};
+use crate::slots::GroupNo;
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -141,6 +143,60 @@ fn subscribe() -> impl Strategy<Value = Subscribe> {
     )
 }
 
+fn group() -> impl Strategy<Value = GroupNo> {
+    (0..GroupNo::MAX).prop_map(GroupNo)
+}
+
+fn rank() -> impl Strategy<Value = Option<Rank>> {
+    prop::option::of((0..GroupNo::MAX).prop_map(Rank))
+}
+
+fn join() -> impl Strategy<Value = Box<Join>> {
+    (handle(), "[a-zü]{1,300}", epoch(), epoch(), rank()).prop_map(
+        |(handle, client_id, epoch, start_epoch, rank)| {
+            Box::new(Join {
+                handle,
+                client_id: client_id.into(),
+                epoch,
+                start_epoch,
+                rank,
+            })
+        },
+    )
+}
+
+fn errand() -> impl Strategy<Value = Box<Errand>> {
+    let end = ("[a-zü]{1,300}", epoch()).prop_map(|(client_id, start_epoch)| ErrandKind::End {
+        client_id: client_id.into(),
+        start_epoch,
+    });
+    let will = (epoch(), will()).prop_map(|(epoch, will)| ErrandKind::Will { epoch, will });
+    (group(), group(), prop_oneof![end, will])
+        .prop_map(|(from, to, what)| Box::new(Errand { from, to, what }))
+}
+
+fn errand_done() -> impl Strategy<Value = Box<ErrandDone>> {
+    errand().prop_map(|errand| Box::new(errand.done()))
+}
+
+fn claimed() -> impl Strategy<Value = Box<Claimed>> {
+    let listed = (group(), rank()).prop_map(|(group, rank)| Listed { group, rank });
+    let start = prop::option::of(epoch());
+    let session = (any::<bool>(), start, vec(listed, 0..4));
+    (handle(), small(), epoch(), session).prop_map(
+        |(handle, client, epoch, (session_present, start, groups))| {
+            Box::new(Claimed {
+                handle,
+                client: ClientNo(client),
+                epoch,
+                session_present,
+                start_epoch: start.unwrap_or(epoch),
+                groups: groups.into(),
+            })
+        },
+    )
+}
+
 fn to_group() -> impl Strategy<Value = ToGroup> {
     let kinds = [
         AckKind::Ack,
@@ -186,6 +242,10 @@ fn to_group() -> impl Strategy<Value = ToGroup> {
             }))
         ),
         handle().prop_map(|handle| ToGroup::Kicked { handle }),
+        (actor(), group()).prop_map(|(actor, group)| ToGroup::List { actor, group }),
+        join().prop_map(ToGroup::Join),
+        errand().prop_map(ToGroup::Errand),
+        errand_done().prop_map(ToGroup::ErrandDone),
         (number(64), any::<bool>()).prop_map(|(first, resent)| ToGroup::Number { first, resent }),
         vec(session, 0..20).prop_map(|sessions| ToGroup::Resume(Box::new(Resume { sessions }))),
     ]
@@ -218,7 +278,7 @@ fn delivery() -> impl Strategy<Value = Delivery> {
 
 fn from_group() -> impl Strategy<Value = FromGroup> {
     let answer = (handle(), packet_id(), any_qos(), reason());
-    let claimed = (handle(), small(), epoch(), any::<bool>());
+    let joined = (handle(), small(), epoch());
     prop_oneof![
         delivery().prop_map(FromGroup::Deliver),
         answer.prop_map(|(handle, packet_id, qos, reason)| FromGroup::Published {
@@ -241,14 +301,22 @@ fn from_group() -> impl Strategy<Value = FromGroup> {
                 reason,
             }
         }),
-        claimed.prop_map(|(handle, client, epoch, session_present)| {
-            FromGroup::Claimed(Box::new(Claimed {
+        claimed().prop_map(FromGroup::Claimed),
+        joined.prop_map(|(handle, client, epoch)| {
+            FromGroup::Joined(Box::new(Joined {
                 handle,
                 client: ClientNo(client),
                 epoch,
-                session_present,
             }))
         }),
+        (handle(), group(), rank()).prop_map(|(handle, group, rank)| FromGroup::Listed {
+            handle,
+            group,
+            rank
+        }),
+        handle().prop_map(|handle| FromGroup::Rejoin { handle }),
+        errand().prop_map(FromGroup::Errand),
+        errand_done().prop_map(FromGroup::ErrandDone),
         (handle(), reason())
             .prop_map(|(handle, reason)| FromGroup::ClaimRefused { handle, reason }),
         (handle(), reason()).prop_map(|(handle, reason)| FromGroup::Kick { handle, reason }),

@@ -1,14 +1,17 @@
 //! Frames of a proxy shard.
 
-use super::WireError;
+use super::errand::{self, read_done, read_errand, write_done, write_errand};
 use super::read::{Reader, qos};
-use super::write::{put_actor, put_handle, put_text, put_u16, put_varint};
+use super::write::{
+    put_actor, put_epoch, put_group, put_handle, put_rank, put_text, put_u16, put_varint, put_will,
+};
+use super::{FLAGS, RETAIN, WireError};
 use crate::frame::{
-    Ack, AckKind, Claim, Disconnect, Publish, Reattach, Resume, Subscribe, ToGroup, Unsubscribe,
-    WillFate,
+    Ack, AckKind, Claim, Disconnect, Join, Publish, Reattach, Resume, Subscribe, ToGroup,
+    Unsubscribe, WillFate,
 };
 use bytes::Bytes;
-use protocol::{PacketId, SubscribeOptions, Version, Will};
+use protocol::{PacketId, SubscribeOptions, Version};
 
 mod tag {
     pub(super) const PUBLISH: u8 = 1;
@@ -21,12 +24,12 @@ mod tag {
     pub(super) const KICKED: u8 = 8;
     pub(super) const NUMBER: u8 = 9;
     pub(super) const RESUME: u8 = 10;
+    pub(super) const LIST: u8 = 11;
+    pub(super) const JOIN: u8 = 12;
+    pub(super) const ERRAND: u8 = 13;
+    pub(super) const ERRAND_DONE: u8 = 14;
 }
 
-/// Flags stand above the tag.
-const FLAGS: u32 = 4;
-/// Of PUBLISH: two bits of QoS, then RETAIN.
-const RETAIN: u8 = 0b100;
 /// Of a claim: Clean Start, a will, two bits of version.
 const CLEAN_START: u8 = 0b1;
 const HAS_WILL: u8 = 0b10;
@@ -90,6 +93,21 @@ pub fn write_to_group(frame: &ToGroup, out: &mut Vec<u8>) {
             out.push(tag::KICKED);
             put_handle(*handle, out);
         }
+        ToGroup::List { actor, group } => {
+            out.push(tag::LIST);
+            put_actor(*actor, out);
+            put_group(*group, out);
+        }
+        ToGroup::Join(join) => {
+            out.push(tag::JOIN);
+            put_handle(join.handle, out);
+            put_text(&join.client_id, out);
+            put_epoch(join.epoch, out);
+            put_epoch(join.start_epoch, out);
+            put_rank(join.rank, out);
+        }
+        ToGroup::Errand(errand) => write_errand(tag::ERRAND, errand, out),
+        ToGroup::ErrandDone(done) => write_done(tag::ERRAND_DONE, done, out),
         ToGroup::Number { first, resent } => {
             out.push(tag::NUMBER | u8::from(*resent) << FLAGS);
             put_varint(*first, out);
@@ -122,9 +140,7 @@ fn write_claim(claim: &Claim, out: &mut Vec<u8>) {
     put_varint(u64::from(claim.expiry_s), out);
     put_text(&claim.client_id, out);
     if let Some(will) = &claim.will {
-        out.push(will.qos.as_u8() | if will.retain { RETAIN } else { 0 });
-        put_varint(u64::from(will.delay_s), out);
-        will.message.write_to(out);
+        put_will(will, out);
     }
 }
 
@@ -156,6 +172,7 @@ fn read_frame(reader: &mut Reader<'_>) -> Result<ToGroup, WireError> {
         tag::ACK => 0b11,
         tag::CLAIM => 0b1111,
         tag::NUMBER => 0b1,
+        tag::ERRAND | tag::ERRAND_DONE => errand::KINDS,
         _ => 0,
     };
     if flags > flags_max {
@@ -179,6 +196,19 @@ fn read_frame(reader: &mut Reader<'_>) -> Result<ToGroup, WireError> {
         tag::KICKED => ToGroup::Kicked {
             handle: reader.handle()?,
         },
+        tag::LIST => ToGroup::List {
+            actor: reader.actor()?,
+            group: reader.group()?,
+        },
+        tag::JOIN => ToGroup::Join(Box::new(Join {
+            handle: reader.handle()?,
+            client_id: reader.client_id()?,
+            epoch: reader.epoch()?,
+            start_epoch: reader.epoch()?,
+            rank: reader.rank()?,
+        })),
+        tag::ERRAND => ToGroup::Errand(Box::new(read_errand(flags, reader)?)),
+        tag::ERRAND_DONE => ToGroup::ErrandDone(Box::new(read_done(flags, reader)?)),
         tag::NUMBER => ToGroup::Number {
             first: reader.varint()?,
             resent: flags != 0,
@@ -223,36 +253,19 @@ fn read_claim(flags: u8, reader: &mut Reader<'_>) -> Result<Claim, WireError> {
     };
     let handle = reader.handle()?;
     let expiry_s = reader.varint_u32()?;
-    let client_id = reader.text()?;
-    if client_id.is_empty() {
-        return Err(WireError::Invalid("client id"));
-    }
+    let client_id = reader.client_id()?;
     let will = if flags & HAS_WILL == 0 {
         None
     } else {
-        Some(Box::new(read_will(reader)?))
+        Some(Box::new(reader.will()?))
     };
     Ok(Claim {
         handle,
-        client_id: client_id.into(),
+        client_id,
         version,
         clean_start: flags & CLEAN_START != 0,
         expiry_s,
         will,
-    })
-}
-
-fn read_will(reader: &mut Reader<'_>) -> Result<Will, WireError> {
-    let flags = reader.u8()?;
-    if flags > 0b111 {
-        return Err(WireError::Invalid("will"));
-    }
-    Ok(Will {
-        qos: qos(flags)?,
-        retain: flags & RETAIN != 0,
-        delay_s: reader.varint_u32()?,
-        // It is kept for as long as its connection: not at the price of the whole batch.
-        message: reader.message()?.to_compact(),
     })
 }
 

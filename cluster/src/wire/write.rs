@@ -1,6 +1,9 @@
 //! Fields onto the end of a batch.
 
-use crate::ids::{Actor, Epoch, Handle};
+use super::RETAIN;
+use crate::ids::{Actor, Epoch, Handle, Rank};
+use crate::slots::GroupNo;
+use protocol::Will;
 
 /// A number in its shortest form.
 pub(super) fn put_varint(mut number: u64, out: &mut Vec<u8>) {
@@ -33,4 +36,19 @@ pub(super) fn put_actor(actor: Actor, out: &mut Vec<u8>) {
 pub(super) fn put_handle(handle: Handle, out: &mut Vec<u8>) {
     put_varint(u64::from(handle.index), out);
     put_varint(u64::from(handle.generation), out);
+}
+
+pub(super) fn put_group(group: GroupNo, out: &mut Vec<u8>) {
+    out.push(group.0);
+}
+
+/// A rank, or none.
+pub(super) fn put_rank(rank: Option<Rank>, out: &mut Vec<u8>) {
+    out.push(rank.map_or(super::NO_RANK, |rank| rank.0));
+}
+
+pub(super) fn put_will(will: &Will, out: &mut Vec<u8>) {
+    out.push(will.qos.as_u8() | if will.retain { RETAIN } else { 0 });
+    put_varint(u64::from(will.delay_s), out);
+    will.message.write_to(out);
 }

@@ -228,8 +228,13 @@ impl Session {
             FromGroup::Claimed(claimed) => self.claimed(&claimed, cx),
             FromGroup::ClaimRefused { reason, .. } => self.claim_refused(reason, cx),
             FromGroup::Kick { reason, .. } => self.kick(reason, cx),
-            FromGroup::Deliver(_) | FromGroup::Resume | FromGroup::Done { .. } => {
-                unreachable!("not a frame for one connection")
+            FromGroup::Deliver(_)
+            | FromGroup::Resume
+            | FromGroup::Done { .. }
+            | FromGroup::Errand(_)
+            | FromGroup::ErrandDone(_) => unreachable!("not a frame for one connection"),
+            FromGroup::Listed { .. } | FromGroup::Joined(_) | FromGroup::Rejoin { .. } => {
+                cx.counters().answers_stale.increment();
             }
             _ if self.state != State::Connected => cx.counters().answers_stale.increment(),
             FromGroup::Published {

@@ -148,6 +148,9 @@ impl Shard {
                 FromGroup::Resume => self.resume_link(),
                 // For the link's own end, which has seen it.
                 FromGroup::Done { .. } => {}
+                FromGroup::Errand(_) | FromGroup::ErrandDone(_) => {
+                    self.rules.counters.answers_stale.increment();
+                }
                 frame => self.take_frame(frame),
             }
         }
@@ -321,9 +324,14 @@ fn handle_of(frame: &FromGroup) -> Handle {
         | FromGroup::Released { handle, .. }
         | FromGroup::Release { handle, .. }
         | FromGroup::Subscribed { handle, .. }
-        | FromGroup::Unsubscribed { handle, .. } => *handle,
-        FromGroup::Deliver(_) | FromGroup::Resume | FromGroup::Done { .. } => {
-            unreachable!("not a frame for one connection")
-        }
+        | FromGroup::Unsubscribed { handle, .. }
+        | FromGroup::Listed { handle, .. }
+        | FromGroup::Rejoin { handle } => *handle,
+        FromGroup::Joined(joined) => joined.handle,
+        FromGroup::Deliver(_)
+        | FromGroup::Resume
+        | FromGroup::Done { .. }
+        | FromGroup::Errand(_)
+        | FromGroup::ErrandDone(_) => unreachable!("not a frame for one connection"),
     }
 }

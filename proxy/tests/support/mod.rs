@@ -222,6 +222,8 @@ impl Group {
                     client,
                     epoch: Epoch(1),
                     session_present: false,
+                    start_epoch: Epoch(1),
+                    groups: Box::default(),
                 })));
             }
             ToGroup::Publish(publish) => self.publish(publish),
@@ -264,6 +266,10 @@ impl Group {
             ToGroup::Kicked { handle } => self.kicked.push(handle),
             ToGroup::Resume(resume) => self.resumed.push(*resume),
             ToGroup::Number { .. } => panic!("a shard does not count its frames"),
+            ToGroup::List { .. }
+            | ToGroup::Join(_)
+            | ToGroup::Errand(_)
+            | ToGroup::ErrandDone(_) => panic!("there is one group"),
         }
     }
 

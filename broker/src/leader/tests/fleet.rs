@@ -253,7 +253,14 @@ impl Fleet {
             FromGroup::Subscribed {
                 handle, reasons, ..
             } => self.subscribed(proxy, handle, reasons[0].is_error()),
-            FromGroup::Unsubscribed { .. } | FromGroup::Resume | FromGroup::Done { .. } => {
+            FromGroup::Unsubscribed { .. }
+            | FromGroup::Resume
+            | FromGroup::Done { .. }
+            | FromGroup::Listed { .. }
+            | FromGroup::Joined(_)
+            | FromGroup::Rejoin { .. }
+            | FromGroup::Errand(_)
+            | FromGroup::ErrandDone(_) => {
                 panic!("{frame:?} was not asked for")
             }
         }

@@ -59,7 +59,7 @@ pub(super) fn state(from: &mut dyn Read, limits: MachineLimits) -> Part<State> {
     let shared = SharedQueues::from_parts(queues, free);
     state.shared = shared.ok_or(SnapshotError::Damaged("numbers of shared queues"))?;
     let (sessions, free) = (
-        fields.list(|f| f.option(session))?,
+        fields.list(|f| f.option(|f| session(f, version)))?,
         fields.list(Fields::u32)?,
     );
     let clients = Clients::from_parts(sessions, free);
@@ -136,9 +136,11 @@ fn shared_queue(fields: &mut Fields<'_>) -> Part<Queue> {
     Ok(queue)
 }
 
-fn session(fields: &mut Fields<'_>) -> Part<Session> {
+fn session(fields: &mut Fields<'_>, version: u32) -> Part<Session> {
     let id = fields.text()?.into_boxed_str();
     let epoch = fields.epoch()?;
+    // Before version 3 nobody asked when a session began.
+    let start_epoch = if version < 3 { epoch } else { fields.epoch()? };
     let owner = owner(fields)?;
     let expiry_s = fields.u32()?;
     let expires_at_ms = fields.u64()?;
@@ -166,6 +168,7 @@ fn session(fields: &mut Fields<'_>) -> Part<Session> {
     Ok(Session {
         id,
         epoch,
+        start_epoch,
         owner,
         expiry_s,
         expires_at_ms,

@@ -87,6 +87,7 @@ fn shared_queue(queue: &Queue, out: Out<'_>) -> io::Result<()> {
 fn session(session: &Session, out: Out<'_>) -> io::Result<()> {
     put_text(&session.id, out)?;
     put_u64(session.epoch.0, out)?;
+    put_u64(session.start_epoch.0, out)?;
     match session.owner {
         Owner::None => put_u8(0, out)?,
         Owner::Claimed {

@@ -582,8 +582,14 @@ fn by_handle(frame: FromGroup) -> Vec<(Handle, FromGroup)> {
         | FromGroup::Released { handle, .. }
         | FromGroup::Release { handle, .. }
         | FromGroup::Subscribed { handle, .. }
-        | FromGroup::Unsubscribed { handle, .. } => *handle,
-        FromGroup::Resume | FromGroup::Done { .. } => return Vec::new(),
+        | FromGroup::Unsubscribed { handle, .. }
+        | FromGroup::Listed { handle, .. }
+        | FromGroup::Rejoin { handle } => *handle,
+        FromGroup::Joined(joined) => joined.handle,
+        FromGroup::Resume
+        | FromGroup::Done { .. }
+        | FromGroup::Errand(_)
+        | FromGroup::ErrandDone(_) => return Vec::new(),
     };
     vec![(handle, frame)]
 }

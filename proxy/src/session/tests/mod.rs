@@ -86,6 +86,8 @@ impl Wire {
             client,
             epoch,
             session_present,
+            start_epoch: epoch,
+            groups: Box::default(),
         })));
     }
 
