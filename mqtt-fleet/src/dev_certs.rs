@@ -255,7 +255,10 @@ mod tests {
 
         let folder = tempfile::tempdir().expect("a folder");
         make(&args(folder.path(), &["broker.example", "192.0.2.7"])).expect("made");
-        for name in FILES.iter().filter(|name| Path::new(name).extension() == Some("key".as_ref())) {
+        for name in FILES
+            .iter()
+            .filter(|name| Path::new(name).extension() == Some("key".as_ref()))
+        {
             let metadata = std::fs::metadata(folder.path().join(name)).expect("written");
             assert_eq!(metadata.permissions().mode() & 0o777, 0o600, "{name}");
         }

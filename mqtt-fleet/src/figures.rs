@@ -7,6 +7,7 @@ use broker::link_server::LinkServerCounters;
 use cluster::topology::{SlotSkew, Topology};
 use proxy::counters::ProxyCounters;
 use proxy::link_client::LinkCounters;
+use session_store::RedisStore;
 
 use crate::metrics::{Figure, Metrics, summed};
 
@@ -84,6 +85,16 @@ pub(crate) fn add_links(metrics: &mut Metrics, links: Vec<Arc<LinkCounters>>) {
         &["up", "kept_bytes", "kept_frames"],
         &[("up", "Links to the group")],
         move || summed(links.iter().map(|counters| counters.each().collect())),
+    );
+}
+
+/// Lists a proxy's session store in `metrics`.
+pub(crate) fn add_store(metrics: &mut Metrics, store: RedisStore) {
+    metrics.block(
+        "mqtt_fleet_store_",
+        &["up", "writes_waiting", "bytes_waiting"],
+        &[("up", "Redis answers")],
+        move || store.stats().each().collect(),
     );
 }
 

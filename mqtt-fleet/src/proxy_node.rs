@@ -5,6 +5,7 @@
 //! up, and then the proxy is ready. The MQTT port is open whatever becomes of the links: connected devices keep their
 //! sockets, and a CONNECT waits for the group a while before it is refused.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use cluster::topology::Topology;
 use proxy::counters::ProxyCounters;
 use proxy::link::ShardPoll;
 use proxy::link_client::{LinkClient, LinkClientConfig, RunningLinkClient};
+use session_store::{RedisConfig, RedisStore};
 
 use crate::admin::{Admin, Health, Phase};
 use crate::banner;
@@ -23,7 +25,7 @@ use crate::listen::DevicePorts;
 use crate::metrics::{self, Metrics};
 use crate::node::{Node, NodeError};
 use crate::reload;
-use crate::shards::{self, Prepared, incarnation};
+use crate::shards::{self, Prepared, RunningShards, incarnation};
 use crate::standalone::{RunError, admin_place, begin, end};
 use crate::stop::Stop;
 
@@ -40,7 +42,7 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
     let admin = admin_place(settings).reserve(1)?;
     let ports = DevicePorts::reserve(settings)?;
     reload::watch(settings.tls.as_ref().map(|port| Arc::clone(&port.acceptor)))?;
-    let (mqtt, admin_address) = (ports.mqtt(), admin.address());
+    let text = banner(settings, node, &ports, admin.address());
     let counters: Vec<Arc<ProxyCounters>> = (0..settings.shards).map(|_| Arc::default()).collect();
 
     let (prepared, links) = link(settings, node, &topology, group)?;
@@ -51,33 +53,88 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
     let skew = figures::Later::default();
     figures::add_skew(&mut metrics, skew.clone());
     skew.set(topology);
+    let store = open_store(settings)?;
+    if let Some(store) = &store {
+        figures::add_store(&mut metrics, store.clone());
+        if let Some(tls) = &settings.tls {
+            tls.acceptor.share_ticket_keys(store);
+        }
+    }
     let health = Arc::new(Health::starting());
     let _admin = Admin::start(
         admin.open()?.swap_remove(0),
-        format!("MQTT on {mqtt}"),
+        format!("MQTT on {}", ports.mqtt()),
         Arc::clone(&health),
         metrics.publish(),
     )?;
-    tracing::warn!("no session store is configured: this proxy keeps no session records");
 
+    let records = || None;
     // A link is up once its shard has said which sessions it holds, so the shards come first.
-    let shards = shards::start(prepared, settings, ports, &counters, || None, &stopper)?;
-    if !await_links(&links, settings.shards, &reasons)? {
-        shards.drain();
-        return Ok(links.stop(Duration::ZERO)?);
+    let shards = shards::start(prepared, settings, ports, &counters, records, &stopper)?;
+    let up = await_links(&links, settings.shards, &reasons)?;
+    let serving = Serving {
+        shards,
+        links,
+        store,
+    };
+    if !up {
+        return serving.stop(Duration::ZERO);
     }
     health.enter(Phase::Ready);
-    banner::show_text(&format!(
-        "mqtt-fleet {} proxy {} of fleet {}\n  listening on  {mqtt} (MQTT 3.1, 3.1.1, 5)\n  admin         \
-         http://{admin_address}/\n",
+    banner::show_text(&text);
+    end(&reasons, &health, || serving.stop(settings.proxy.drain))
+}
+
+/// A proxy that serves.
+struct Serving {
+    shards: RunningShards,
+    links: RunningLinkClient,
+    store: Option<RedisStore>,
+}
+
+impl Serving {
+    /// Takes leave of the devices, then waits until group and store have what they brought, each at most `limit`.
+    fn stop(self, limit: Duration) -> Result<(), RunError> {
+        self.shards.drain();
+        self.links.stop(limit)?;
+        let left = self.store.map_or(0, |store| store.close(limit));
+        if left > 0 {
+            tracing::warn!(
+                records = left,
+                "Redis did not take the last session records"
+            );
+        }
+        Ok(())
+    }
+}
+
+fn banner(settings: &Settings, node: &Node, ports: &DevicePorts, admin: SocketAddr) -> String {
+    let tls = ports
+        .tls()
+        .map_or_else(String::new, |tls| format!("  with TLS      {tls}\n"));
+    let store = settings.redis.as_ref();
+    let store = store.map_or_else(|| "none".to_owned(), RedisConfig::addresses);
+    format!(
+        "mqtt-fleet {} proxy {} of fleet {}\n  listening on  {} (MQTT 3.1, 3.1.1, 5)\n{tls}  session store \
+         {store}\n  admin         http://{admin}/\n",
         env!("CARGO_PKG_VERSION"),
         node.name,
         node.file.fixed.cluster_id,
-    ));
-    end(&reasons, &health, || {
-        shards.drain();
-        Ok(links.stop(settings.proxy.drain)?)
-    })
+        ports.mqtt(),
+    )
+}
+
+/// The session store as configured. It need not be there yet.
+fn open_store(settings: &Settings) -> Result<Option<RedisStore>, RunError> {
+    let Some(config) = &settings.redis else {
+        tracing::warn!("no session store is configured (redis.urls)");
+        return Ok(None);
+    };
+    let store = RedisStore::start(config.clone())?;
+    if let Some(port) = &settings.tls {
+        port.acceptor.share_ticket_keys(&store);
+    }
+    Ok(Some(store))
 }
 
 /// The group of this fleet. Here, and only here, a proxy says that it cannot do with several yet.

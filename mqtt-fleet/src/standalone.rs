@@ -8,6 +8,7 @@ use std::sync::mpsc::Receiver;
 
 use broker::log::LogError;
 use proxy::counters::ProxyCounters;
+use session_store::RedisStartError;
 
 use crate::admin::{Admin, Health, Phase};
 use crate::banner::Banner;
@@ -38,6 +39,9 @@ pub(crate) enum RunError {
     /// A file of the fleet.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// The session store cannot be started.
+    #[error(transparent)]
+    Store(#[from] RedisStartError),
     /// The operating system refuses something that every start needs: a thread, a signal handler.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -58,7 +62,7 @@ impl RunError {
             },
             Self::Node(NodeError::Unwritable { .. }) => Exit::Data,
             Self::Node(_) => Exit::Usage,
-            Self::System(_) => Exit::Failed,
+            Self::Store(_) | Self::System(_) => Exit::Failed,
         }
     }
 }

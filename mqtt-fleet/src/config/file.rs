@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 use super::error::{ConfigError, nearest};
 use super::keys::{self, KEYS};
 use super::typed::{Origin, Typed};
+use super::value::Kind;
 
 /// Reads the file; adds every mistake to `errors` and returns what was readable.
 pub(super) fn read(path: &Path, errors: &mut Vec<ConfigError>) -> Typed {
@@ -91,7 +92,10 @@ impl Reader<'_> {
             None => self.errors.push(ConfigError::BadValue {
                 origin,
                 key: key.path(),
-                typed: self.text[value.span()].to_owned(),
+                typed: match key.kind {
+                    Kind::Secret => "(not shown)".to_owned(),
+                    _ => self.text[value.span()].to_owned(),
+                },
                 allowed: key.kind.allowed(),
             }),
         }

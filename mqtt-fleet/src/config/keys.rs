@@ -1,6 +1,6 @@
 //! The table of configuration keys.
 
-use super::role::{BOTH_OF_THE_FLEET, DEVICE_SIDE, EVERYBODY, GROUP_SIDE, Role};
+use super::role::{BOTH_OF_THE_FLEET, DEVICE_SIDE, EVERYBODY, GROUP_SIDE, PROXY, Role};
 use super::value::Kind;
 
 /// One key of the configuration.
@@ -26,13 +26,13 @@ impl Key {
         Self { roles, ..self }
     }
 
-    /// Its default as a table for people shows it: nothing is `""`.
+    /// Its default as a table for people shows it: nothing is `""` or `[]`.
     #[cfg(test)]
     pub(crate) fn shown_default(&self) -> &'static str {
-        if self.default.is_empty() {
-            "\"\""
-        } else {
-            self.default
+        match (self.default, self.kind) {
+            ("", Kind::Texts) => "[]",
+            ("", _) => "\"\"",
+            (default, _) => default,
         }
     }
 
@@ -100,13 +100,26 @@ pub(crate) const KEYS: &[Key] = &[
     key("tls", "key", Kind::PathOrNone, "", "PEM file: the certificate's private key").of(DEVICE_SIDE),
     key("tls", "client_ca", Kind::PathOrNone, "", "PEM file: the CAs whose client certificates are accepted").of(DEVICE_SIDE),
     key("tls", "client_certificates", Kind::Choice(&["none", "optional", "required"]), "none", "whether clients must have a certificate; optional = a wrong one is refused, none at all is fine").of(DEVICE_SIDE),
-    key("tls", "ticket_key_file", Kind::PathOrNone, "", "keys of session tickets, one of 64 hexadecimal digits a line, the newest first; the same on every proxy lets devices resume on any; \"\" = random ones of this process").of(DEVICE_SIDE),
+    key("tls", "ticket_key_file", Kind::PathOrNone, "", "keys of session tickets, one of 64 hexadecimal digits a line, the newest first; the same on every proxy lets devices resume on any; \"\" = those that a proxy finds in Redis, or random ones of this process").of(DEVICE_SIDE),
     key("tls", "proxy_protocol", Kind::Switch, "false", "the same as listen.proxy_protocol for the TLS port").of(DEVICE_SIDE),
 
     key("node", "name", Kind::Text, "", "name of this node; a broker's stands in the cluster file").of(BOTH_OF_THE_FLEET),
 
     key("cluster", "file", Kind::PathOrNone, "", "the cluster file, the same for every node of the fleet").of(BOTH_OF_THE_FLEET),
-    key("cluster", "cache", Kind::Path, "./topology", "folder where a proxy keeps the slot table and members it last knew; may be deleted").of(&[Role::Proxy]),
+    key("cluster", "cache", Kind::Path, "./topology", "folder where a proxy keeps the slot table and members it last knew; may be deleted").of(PROXY),
+
+    key("redis", "urls", Kind::Texts, "", "Redis for session records: \"redis://HOST:PORT\", with TLS \"rediss://HOST:PORT\"; several for sentinels or a cluster; [] = no records are kept").of(PROXY),
+    key("redis", "mode", Kind::Choice(&["single", "sentinel", "cluster"]), "single", "what redis.urls are: one server, sentinels, or nodes of a Redis Cluster").of(PROXY),
+    key("redis", "master_name", Kind::Text, "", "name of the master that the sentinels watch").of(PROXY),
+    key("redis", "user", Kind::Text, "", "user to log in as; \"\" = Redis' default user").of(PROXY),
+    key("redis", "password", Kind::Secret, "", "password to log in with").of(PROXY),
+    key("redis", "sentinel_user", Kind::Text, "", "user to log in to sentinels as").of(PROXY),
+    key("redis", "sentinel_password", Kind::Secret, "", "password to log in to sentinels with").of(PROXY),
+    key("redis", "ca_file", Kind::PathOrNone, "", "PEM file: the CAs trusted for rediss://; \"\" = those the system trusts").of(PROXY),
+    key("redis", "connect_timeout_ms", whole(1, 60_000), "2000", "longest time to open a connection to Redis").of(PROXY),
+    key("redis", "response_timeout_ms", whole(1, 60_000), "1000", "longest time until Redis answers; after it Redis counts as away").of(PROXY),
+    key("redis", "waiting_entries_max", whole(1, 100_000_000), "100000", "records that may wait while Redis is away; further ones are left out and counted").of(PROXY),
+    key("redis", "waiting_bytes_max", whole(1, 64 * GIB), "33554432", "bytes of records that may wait").of(PROXY),
 
     key("data", "dir", Kind::Path, "./data", "folder of the log").of(GROUP_SIDE),
     key("data", "durability", Kind::Choice(&["fsync", "os", "memory"]), "fsync", "what an acknowledgement outlives: fsync = power loss, os = a crash of this process, memory = nothing").of(GROUP_SIDE),

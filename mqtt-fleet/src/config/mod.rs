@@ -9,6 +9,7 @@ mod environment;
 mod error;
 mod file;
 pub(crate) mod keys;
+mod redis;
 mod role;
 mod settings;
 mod tls;

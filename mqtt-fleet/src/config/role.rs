@@ -19,6 +19,8 @@ pub(super) const EVERYBODY: &[Role] = &[Role::Standalone, Role::Broker, Role::Pr
 pub(super) const DEVICE_SIDE: &[Role] = &[Role::Standalone, Role::Proxy];
 /// Processes that have a group and its data.
 pub(super) const GROUP_SIDE: &[Role] = &[Role::Standalone, Role::Broker];
+/// Proxies of a fleet alone.
+pub(super) const PROXY: &[Role] = &[Role::Proxy];
 /// Processes that are one of many.
 pub(super) const BOTH_OF_THE_FLEET: &[Role] = &[Role::Broker, Role::Proxy];
 

@@ -8,8 +8,10 @@ use std::time::Duration;
 use broker::limits::{MachineLimits, QueueFull, ShareStrategy};
 use broker::log::{Durability, LogOptions};
 use proxy::limits::ProxyLimits;
+use session_store::RedisConfig;
 
 use super::error::ConfigError;
+use super::redis;
 use super::role::Role;
 use super::tls::TlsPort;
 use super::typed::Typed;
@@ -23,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) proxy_protocol: bool,
     /// The TLS port, if there is one.
     pub(crate) tls: Option<TlsPort>,
+    /// Where a proxy keeps session records, if anywhere.
+    pub(crate) redis: Option<RedisConfig>,
     /// Where a broker takes links, if not where the cluster file says.
     pub(crate) link: Option<SocketAddr>,
     /// The admin port.
@@ -72,6 +76,10 @@ impl Settings {
             tls: match role {
                 Role::Broker => None,
                 Role::Standalone | Role::Proxy => TlsPort::from_typed(typed)?,
+            },
+            redis: match role {
+                Role::Standalone | Role::Broker => None,
+                Role::Proxy => redis::from_typed(typed)?,
             },
             link: typed.address_or_none("listen", "link"),
             admin: typed.address("listen", "admin"),

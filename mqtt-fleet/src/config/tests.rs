@@ -4,12 +4,21 @@ use std::time::Duration;
 use broker::limits::{MachineLimits, QueueFull};
 use broker::log::{Durability, LogOptions};
 use proxy::limits::ProxyLimits;
+use session_store::{RedisConfig, RedisMode};
 
 use super::keys::KEYS;
 use super::typed::Origin;
 use super::*;
 
 fn from(file: &str, environment: &[(&str, &str)]) -> Result<(Settings, Typed), Vec<String>> {
+    from_as(Role::Standalone, file, environment)
+}
+
+fn from_as(
+    role: Role,
+    file: &str,
+    environment: &[(&str, &str)],
+) -> Result<(Settings, Typed), Vec<String>> {
     let mut errors = Vec::new();
     let mut typed = Typed::defaults();
     typed.overlay(file::parse(Path::new("fleet.toml"), file, &mut errors));
@@ -21,7 +30,7 @@ fn from(file: &str, environment: &[(&str, &str)]) -> Result<(Settings, Typed), V
     if !errors.is_empty() {
         return Err(words(errors));
     }
-    match Settings::from_typed(Role::Standalone, &typed) {
+    match Settings::from_typed(role, &typed) {
         Ok(settings) => Ok((settings, typed)),
         Err(errors) => Err(words(errors)),
     }
@@ -72,7 +81,9 @@ fn bounds_of_every_number_fit_the_field_that_takes_it() {
                 typed.set(position, value::Value::Whole(bound), Origin::Default);
             }
         }
-        Settings::from_typed(Role::Standalone, &typed).expect("every key at its bound");
+        for role in [Role::Standalone, Role::Broker, Role::Proxy] {
+            Settings::from_typed(role, &typed).expect("every key at its bound");
+        }
     }
 }
 
@@ -264,6 +275,40 @@ fn a_setting_of_another_role_is_refused() {
     assert_eq!(refusal(Role::Proxy, shards()), [""; 0]);
     let name = || typed("node", "name", Value::Text("n".into()));
     assert_eq!(refusal(Role::Standalone, name()).len(), 1);
+}
+
+#[test]
+fn a_proxy_says_where_its_session_store_is() {
+    let store = |file: &str, environment: &[(&str, &str)]| {
+        let (settings, typed) = from_as(Role::Proxy, file, environment)?;
+        let shown = |value: &Value| format!("{value}").contains("hush");
+        assert!(!typed.iter().any(|(_, value, _)| shown(value)));
+        Ok::<_, Vec<String>>(settings.redis)
+    };
+    assert_eq!(store("", &[]), Ok(None));
+    let urls = "MQTT_FLEET_REDIS__URLS";
+    let of_file = store(
+        "[redis]\nurls = [\"redis://a\", \"redis://b\"]\nmode = \"cluster\"\npassword = \"hush\"",
+        &[],
+    );
+    let of_file = of_file.expect("valid").expect("a store");
+    assert_eq!(of_file.urls, ["redis://a", "redis://b"]);
+    assert_eq!(of_file.mode, RedisMode::Cluster);
+    assert_eq!(of_file.password.as_deref(), Some("hush"));
+    let default = store("", &[(urls, "redis://a")]).expect("valid");
+    assert_eq!(default, Some(RedisConfig::new(["redis://a"])));
+    let several = store("", &[(urls, "redis://a, redis://b")]).expect_err("which one?");
+    assert!(
+        several[0].starts_with(
+            "environment variable MQTT_FLEET_REDIS__URLS: redis.urls: redis.mode single takes one"
+        ),
+        "{several:?}"
+    );
+    let number = store("[redis]\npassword = 12345", &[]).expect_err("no text");
+    assert_eq!(
+        number,
+        ["fleet.toml:2: redis.password = (not shown): expected a text in quotes"]
+    );
 }
 
 /// The limits of a queue and of a packet are those of different processes there.

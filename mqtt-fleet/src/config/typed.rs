@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::keys::{self, KEYS, Key};
-use super::value::Value;
+use super::value::{Secret, Value};
 
 /// Where a value was typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +119,28 @@ impl Typed {
         match &self.entry(section, name).0 {
             Value::Text(text) => text,
             other => unreachable!("{section}.{name} is no text: {other}"),
+        }
+    }
+
+    /// The value of a text key, if it is not empty.
+    pub(crate) fn text_or_none(&self, section: &str, name: &str) -> Option<String> {
+        let text = self.text(section, name);
+        (!text.is_empty()).then(|| text.to_owned())
+    }
+
+    /// The value of a secret, if it is not empty.
+    pub(crate) fn secret_or_none(&self, section: &str, name: &str) -> Option<String> {
+        match &self.entry(section, name).0 {
+            Value::Secret(Secret(text)) => (!text.is_empty()).then(|| text.clone()),
+            other => unreachable!("{section}.{name} is no secret: {other}"),
+        }
+    }
+
+    /// The value of a key for several texts.
+    pub(crate) fn texts(&self, section: &str, name: &str) -> &[String] {
+        match &self.entry(section, name).0 {
+            Value::Texts(texts) => texts,
+            other => unreachable!("{section}.{name} are no texts: {other}"),
         }
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use toml::Spanned;
 use toml::de::DeValue;
 
 /// What values a key takes.
@@ -19,6 +20,10 @@ pub(crate) enum Kind {
     PathOrNone,
     /// Any text without line breaks and other control characters; its meaning is checked where it is used.
     Text,
+    /// Any text; never shown.
+    Secret,
+    /// Texts, each as [`Kind::Text`]; outside of files in one, separated by commas.
+    Texts,
     /// `true` or `false`.
     Switch,
     /// A whole number within bounds, both included.
@@ -43,12 +48,26 @@ pub(crate) enum Value {
     None,
     /// Of [`Kind::Text`].
     Text(String),
+    /// Of [`Kind::Secret`].
+    Secret(Secret),
+    /// Of [`Kind::Texts`].
+    Texts(Vec<String>),
     /// Of [`Kind::Switch`].
     Switch(bool),
     /// Of [`Kind::Whole`].
     Whole(u64),
     /// Of [`Kind::Choice`].
     Choice(&'static str),
+}
+
+/// A text that no log and no message shows.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret(pub(crate) String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
 }
 
 impl Kind {
@@ -61,6 +80,15 @@ impl Kind {
             Self::Text => {
                 let plain = !text.contains(char::is_control);
                 plain.then(|| Value::Text(text.to_owned()))
+            }
+            Self::Secret => Some(Value::Secret(Secret(text.to_owned()))),
+            Self::Texts => {
+                let parts = text
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|part| !part.is_empty());
+                let plain = !text.contains(char::is_control);
+                plain.then(|| Value::Texts(parts.map(ToOwned::to_owned).collect()))
             }
             Self::Path | Self::PathOrNone => {
                 (!text.is_empty()).then(|| Value::Path(PathBuf::from(text)))
@@ -85,6 +113,19 @@ impl Kind {
                 (min..=max).contains(&n).then_some(Value::Whole(n))
             }
             (Self::Switch | Self::Whole { .. }, _) => None,
+            (Self::Texts, DeValue::Array(texts)) => {
+                let text = |element: &Spanned<DeValue<'_>>| match element.get_ref() {
+                    DeValue::String(text) if !text.contains(char::is_control) => {
+                        Some(text.as_ref().to_owned())
+                    }
+                    _ => None,
+                };
+                texts
+                    .iter()
+                    .map(text)
+                    .collect::<Option<_>>()
+                    .map(Value::Texts)
+            }
             (_, DeValue::String(text)) => self.parse(text),
             _ => None,
         }
@@ -99,7 +140,8 @@ impl Kind {
             }
             Self::Path => "a path".into(),
             Self::PathOrNone => "a path, or \"\" for none".into(),
-            Self::Text => "a text in quotes".into(),
+            Self::Text | Self::Secret => "a text in quotes".into(),
+            Self::Texts => "texts in quotes, such as [\"one\", \"two\"]".into(),
             Self::Switch => "true or false".into(),
             Self::Whole { min, max } => format!("a whole number from {min} to {max}"),
             Self::Choice(words) => {
@@ -117,6 +159,9 @@ impl fmt::Display for Value {
             Self::Path(path) => write!(f, "\"{}\"", path.display()),
             Self::None => f.write_str("\"\""),
             Self::Text(text) => write!(f, "{text:?}"),
+            Self::Secret(Secret(text)) if text.is_empty() => f.write_str("\"\""),
+            Self::Secret(_) => f.write_str("\"(not shown)\""),
+            Self::Texts(texts) => write!(f, "{texts:?}"),
             Self::Switch(on) => write!(f, "{on}"),
             Self::Whole(n) => write!(f, "{n}"),
             Self::Choice(word) => write!(f, "\"{word}\""),

@@ -79,8 +79,8 @@ fn node_file(plan: &Plan, node: &NodePlan) -> Option<String> {
         ),
         NodeRole::Proxy => format!(
             "[cluster]\nfile = {cluster}\ncache = {own}\n\n[listen]\nmqtt = \"{}\"\nadmin = \"{admin}\"\n\n\
-             [shards]\ncount = {}\n",
-            node.addresses.mqtt?, plan.shards
+             [shards]\ncount = {}\n\n[redis]\nurls = [\"redis://{}\"]\n",
+            node.addresses.mqtt?, plan.shards, plan.redis
         ),
         NodeRole::Redis => return None,
     };

@@ -24,6 +24,8 @@ pub(super) struct Plan {
     pub(super) respawn: bool,
     pub(super) durability: &'static str,
     pub(super) shards: u16,
+    /// Where the proxies find Redis.
+    pub(super) redis: SocketAddr,
 }
 
 /// What a node does in the fleet.
@@ -80,6 +82,7 @@ impl Plan {
             respawn: args.respawn,
             durability: args.durability.word(),
             shards: args.shards,
+            redis: loopback(args.base_port + OTHER_PORTS),
         })
     }
 
@@ -138,6 +141,7 @@ fn redis_node(program: &Path, folder: &Path, base: u16) -> NodePlan {
     // Records survive a kill of Redis but for the last second; the fleet does not depend on them.
     let keep = ["--save", "", "--appendonly", "yes", "--daemonize", "no"];
     command.extend(keep.map(OsString::from));
+    command.extend(["--loglevel", "warning"].map(OsString::from));
     NodePlan {
         name: "redis".to_owned(),
         role: NodeRole::Redis,
