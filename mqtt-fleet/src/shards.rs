@@ -7,6 +7,8 @@ use std::thread::JoinHandle;
 
 use broker::group::AbortOnPanic;
 use cluster::mailbag::Wake;
+use cluster::slots::GroupNo;
+use cluster::topology::Routing;
 use proxy::auth::AcceptAll;
 use proxy::counters::ProxyCounters;
 use proxy::limits::ProxyLimits;
@@ -21,6 +23,9 @@ use crate::stop::Stopper;
 
 /// Descriptors for the log, the admin port and the threads' own.
 const OWN_DESCRIPTORS: u64 = 96;
+
+/// Its number among the groups; with one, nobody asks for it.
+const ONLY_GROUP: GroupNo = GroupNo(0);
 
 /// A shard that has everything but its listener.
 pub(crate) struct Prepared {
@@ -52,6 +57,7 @@ pub(crate) fn start(
     stopper: &Stopper,
 ) -> Result<RunningShards, RunError> {
     let limits = limits_within_descriptors(&settings.proxy);
+    let routing = Arc::new(Routing::one_group(ONLY_GROUP));
     let rows = prepared.into_iter().zip(ports.open()?).zip(counters);
     let shards = rows
         .enumerate()
@@ -59,7 +65,8 @@ pub(crate) fn start(
             let config = ShardConfig {
                 listeners,
                 limits: limits.clone(),
-                link: prepared.link,
+                links: vec![(ONLY_GROUP, prepared.link)],
+                routing: Arc::clone(&routing),
                 authenticator: Arc::new(AcceptAll),
                 counters: Arc::clone(counters),
                 records: records(),

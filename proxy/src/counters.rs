@@ -109,6 +109,10 @@ counters! {
     deliveries_repeated,
     /// Publishes refused: topic too long or too deep.
     publishes_refused_topic,
+    /// QoS 0 publishes dropped: the link to their group is full, or the group does not answer.
+    publishes_dropped_away,
+    /// SUBSCRIBEs of which filters failed because a group did not answer in time.
+    subscribes_given_up,
     /// PUBACK, PUBREC and PUBCOMP for which nothing was outstanding.
     acks_unknown,
     /// Answers of a group for requests that are not open any more.
@@ -127,12 +131,20 @@ counters! {
     ended_violation,
     /// Connections ended: another connection took the session over, or the group ended it.
     ended_kicked,
+    /// Connections ended: a group had forgotten them, and with them what it was to answer.
+    ended_forgotten,
     /// Connections ended by a drain.
     ended_drained,
     /// Times a connection's reading was paused because its requests wait for answers.
     paused_connection,
     /// Times a shard's reading was paused because the group does not keep up.
     paused_shard,
+    /// Errands of groups for other groups that were carried.
+    errands_carried,
+    /// Errands of groups that were not carried, since the other group is unknown or takes no more. They come again.
+    errands_dropped,
+    /// Groups named by other groups that this proxy does not know: by another slot table than its own.
+    groups_unknown,
     /// Session records not written because the store's queue was full.
     store_writes_dropped,
     /// Failures of the session store.

@@ -2,6 +2,7 @@
 
 use super::{Context, Session};
 use cluster::frame::{AckKind, ToGroup};
+use cluster::ids::Rank;
 use protocol::{Ack, PacketId, ReasonCode, Version};
 
 impl Session {
@@ -63,12 +64,34 @@ impl Session {
         self.write_ack(protocol::AckKind::PubRel, packet_id, reason, cx);
     }
 
-    pub(super) fn acknowledge(&self, packet_id: PacketId, kind: AckKind, cx: &mut Context<'_>) {
-        let ack = cluster::frame::Ack {
-            actor: self.actor,
+    /// Tells the group of the delivery; its packet id says which that is.
+    pub(super) fn acknowledge(&mut self, packet_id: PacketId, kind: AckKind, cx: &mut Context<'_>) {
+        let mut ack = cluster::frame::Ack {
+            actor: self.actor(),
             packet_id,
             kind,
         };
-        cx.frames.push(ToGroup::Ack(ack), 0);
+        let home = self.home;
+        if self.is_of_home(packet_id) {
+            return cx.frames.push(home, ToGroup::Ack(ack), 0);
+        }
+        let places = self.places.as_mut();
+        let Some(place) = places.and_then(|places| places.of_packet_id(packet_id)) else {
+            return cx.counters().acks_unknown.increment();
+        };
+        let group = place.group;
+        match place.actor() {
+            // It need not wait behind what waits for a rank.
+            Some(actor) => {
+                ack.actor = actor;
+                cx.frames.push(group, ToGroup::Ack(ack), 0);
+            }
+            None => self.act(group, ToGroup::Ack(ack), 0, cx),
+        }
+    }
+
+    /// Whether a delivery's packet id is one of the home.
+    pub(super) fn is_of_home(&self, packet_id: PacketId) -> bool {
+        self.places.is_none() || Rank::of_packet_id(packet_id) == Some(Rank::HOME)
     }
 }

@@ -1,12 +1,18 @@
 //! CONNECT, the claim at the session's home, CONNACK; and the end of a session.
 
+use super::joining::push_disconnect;
+use super::places::Places;
+use super::waits::What;
 use super::{Context, End, Rule, Rules, Session, State};
-use crate::limits::ProxyLimits;
+use crate::limits::{ATTACH_WAIT_S, CLAIM_WAIT_S, ProxyLimits};
 use crate::records::Connected;
 use bytes::Bytes;
-use cluster::frame::{Claim, Claimed, Disconnect, ToGroup, WillFate};
+use cluster::frame::{Claim, Claimed, ToGroup, WillFate};
 use cluster::ids::Actor;
-use protocol::{ConnAck, Connect, Packet, ReasonCode, Version, Violation, connect_version, encode};
+use cluster::slots::GroupNo;
+use protocol::{
+    ConnAck, Connect, Packet, PacketId, ReasonCode, Version, Violation, connect_version, encode,
+};
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 
@@ -15,6 +21,10 @@ use std::num::{NonZeroU16, NonZeroU32};
 pub(super) struct Opening {
     connack: ConnAck,
     connected: Option<Connected>,
+    /// PUBRELs that came before CONNACK may leave. Bounded by the windows of the groups.
+    releases: Vec<(PacketId, ReasonCode)>,
+    /// Bytes of the QoS 0 deliveries that came before.
+    pub(super) early_bytes: usize,
 }
 
 impl Session {
@@ -26,14 +36,21 @@ impl Session {
         match self.accept(connect, cx) {
             Ok(claim) => {
                 self.state = State::Claiming;
-                let bytes = claim
-                    .will
-                    .as_ref()
-                    .map_or(0, |will| will.message.byte_len());
-                cx.frames.push(ToGroup::Claim(Box::new(claim)), bytes);
+                self.wait_until(cx.rules.now_s + CLAIM_WAIT_S + 1);
+                if cx.frames.is_full(self.home) {
+                    return self.delay(self.home, What::Claim(Box::new(claim)));
+                }
+                self.send_claim(claim, cx);
             }
             Err(reason) => self.end(End::Refused(reason), cx),
         }
+    }
+
+    pub(super) fn send_claim(&self, claim: Claim, cx: &mut Context<'_>) {
+        let will = claim.will.as_ref();
+        let bytes = will.map_or(0, |will| will.message.byte_len());
+        cx.frames
+            .push(self.home, ToGroup::Claim(Box::new(claim)), bytes);
     }
 
     /// Checks CONNECT and takes over what it says of the connection.
@@ -43,6 +60,7 @@ impl Session {
             return Err(ReasonCode::BadAuthenticationMethod);
         }
         self.client_id = choose_client_id(&connect, cx.rules)?;
+        self.home = cx.rules.routing.home_of(&self.client_id);
         check_will(&connect, limits)?;
         let peer = (cx.peer)();
         // A connection that is gone is nobody's: it gets no further without being looked at.
@@ -96,41 +114,84 @@ impl Session {
             expiry_s: self.expiry_s,
             session_present: false,
         });
-        self.busy().opening = Some(Box::new(Opening { connack, connected }));
+        self.busy().opening = Some(Box::new(Opening {
+            connack,
+            connected,
+            releases: Vec::new(),
+            early_bytes: 0,
+        }));
     }
 
-    /// The claim is stored: CONNACK leaves (promise P6).
+    /// The claim is stored. CONNACK leaves (promise P6), once the other groups that the session is at know of the new
+    /// owner, or have had their time.
     pub(super) fn claimed(&mut self, claimed: &Claimed, cx: &mut Context<'_>) {
         let actor = Actor {
             client: claimed.client,
             epoch: claimed.epoch,
         };
-        if self.is_connected() && self.actor == actor {
+        let lives = matches!(self.state, State::Attaching | State::Connected);
+        if lives && self.actor() == actor {
             // Said again: it is known.
             return cx.counters().answers_stale.increment();
         }
         if self.state != State::Claiming {
             let will = self.ended().map_or(WillFate::Published, End::will);
-            return leave_late(claimed, will, cx);
+            return leave_late(self.home, claimed, will, cx);
         }
-        self.actor = actor;
-        let opening = self.busy().opening.take().expect("made when the claim was");
-        let Opening {
-            mut connack,
-            mut connected,
-        } = *opening;
-        if let Some(connected) = &mut connected {
-            connected.session_present = claimed.session_present;
-        }
-        self.record_connected(connected, cx);
+        self.client = claimed.client;
+        self.epoch = claimed.epoch;
+        self.start_epoch = claimed.start_epoch;
+        self.state = State::Attaching;
+        self.due_s = u32::MAX;
+        let session_present = claimed.session_present;
+        let v31 = self.version == Version::V31;
+        let opening = self.opening();
         // In 3.1 the flag's byte is reserved.
-        connack.session_present = claimed.session_present && self.version != Version::V31;
+        opening.connack.session_present = session_present && !v31;
+        if let Some(connected) = &mut opening.connected {
+            connected.session_present = session_present;
+        }
+        if claimed.groups.is_empty() || !self.join_listed(&claimed.groups, cx) {
+            return self.open(cx);
+        }
+        self.wait_until(cx.rules.now_s + ATTACH_WAIT_S + 1);
+    }
+
+    pub(super) fn opening(&mut self) -> &mut Opening {
+        let opening = self.busy().opening.as_mut();
+        opening.expect("made when the claim was")
+    }
+
+    /// If CONNACK only waits for groups to let the connection in, and all have.
+    pub(super) fn open_if_attached(&mut self, cx: &mut Context<'_>) {
+        let attached = |places: &Places| places.have_joined();
+        if self.state == State::Attaching && self.places.as_deref().is_none_or(attached) {
+            self.open(cx);
+        }
+    }
+
+    /// CONNACK leaves, and behind it what has come for the client meanwhile.
+    pub(super) fn open(&mut self, cx: &mut Context<'_>) {
+        debug_assert_eq!(self.state, State::Attaching, "the home has answered");
+        let opening = self.busy().opening.take();
+        let opening = *opening.expect("made when the claim was");
+        self.record_connected(opening.connected, cx);
         self.state = State::Connected;
-        self.write(&Packet::ConnAck(Box::new(connack)), cx);
+        self.due_s = u32::MAX;
+        self.write(&Packet::ConnAck(Box::new(opening.connack)), cx);
         if self.is_connected() {
             cx.counters().connects_accepted.increment();
+            for (packet_id, reason) in opening.releases {
+                self.release(packet_id, reason, cx);
+            }
+            self.send_waiting(cx);
         }
         self.rest();
+    }
+
+    /// A PUBREL is due before CONNACK has left.
+    pub(super) fn keep_release(&mut self, packet_id: PacketId, reason: ReasonCode) {
+        self.opening().releases.push((packet_id, reason));
     }
 
     pub(super) fn claim_refused(&mut self, reason: ReasonCode, cx: &mut Context<'_>) {
@@ -153,7 +214,7 @@ impl Session {
             }
             Some(expiry_s) => {
                 let expiry_s = expiry_s.min(cx.limits().session_expiry_s_max);
-                self.leave(end, Some(expiry_s), cx);
+                self.leave(end, Some(expiry_s), None, cx);
                 self.finish(end, cx);
             }
             None => self.end(end, cx),
@@ -178,40 +239,41 @@ impl Session {
         self.end(End::Violation(violation), cx);
     }
 
-    /// Ends the session: tells the client, the group and the counters. The socket is the caller's.
+    /// Ends the session: tells the client, the groups and the counters. The socket is the caller's.
     pub fn end(&mut self, end: End, cx: &mut Context<'_>) {
-        match (self.state, end) {
-            (State::Over(_), _) => return,
-            (State::Claiming | State::Connected, End::Kicked(_)) => cx.frames.push(
-                ToGroup::Kicked {
-                    handle: self.handle,
-                },
-                0,
-            ),
-            // The group knows nothing yet, or hears of it when its answer comes: see `leave_late`.
-            (State::AwaitConnect | State::Claiming, _) => {}
-            (State::Connected, _) => self.leave(end, None, cx),
+        match self.state {
+            State::Over(_) => return,
+            // The home knows nothing yet, or hears of it when its answer comes: see `leave_late`.
+            State::AwaitConnect | State::Claiming => {}
+            State::Attaching | State::Connected => self.leave(end, None, None, cx),
         }
         self.finish(end, cx);
     }
 
-    fn leave(&self, end: End, expiry_s: Option<u32>, cx: &mut Context<'_>) {
-        let gone = Disconnect {
-            actor: self.actor,
-            expiry_s,
-            will: end.will(),
-        };
-        cx.frames.push(ToGroup::Disconnect(Box::new(gone)), 0);
-        self.record_end(end, expiry_s.unwrap_or(self.expiry_s), cx);
+    /// Tells the groups, all but one that ended the connection itself.
+    pub(super) fn leave(
+        &mut self,
+        end: End,
+        expiry_s: Option<u32>,
+        except: Option<GroupNo>,
+        cx: &mut Context<'_>,
+    ) {
+        self.leave_places(end, except, cx);
+        if except != Some(self.home) {
+            push_disconnect(self.home, self.actor(), expiry_s, end.will(), cx);
+            self.record_end(end, expiry_s.unwrap_or(self.expiry_s), cx);
+        }
     }
 
-    fn finish(&mut self, end: End, cx: &mut Context<'_>) {
+    pub(super) fn finish(&mut self, end: End, cx: &mut Context<'_>) {
         if let Some(reason) = end.tell() {
             self.tell(end, reason, cx);
         }
         end.counter(cx.counters()).increment();
         self.state = State::Over(end);
+        self.due_s = u32::MAX;
         self.busy = None;
+        self.drop_places(cx);
     }
 
     /// The last packet: DISCONNECT, or CONNACK where the client has had none (MQTT-3.14.0-1). Nothing where the
@@ -224,10 +286,10 @@ impl Session {
             State::Connected if v5 => {
                 Packet::Disconnect(protocol::Disconnect::new(disconnect_reason(reason)))
             }
-            State::AwaitConnect | State::Claiming if v5 => {
+            State::AwaitConnect | State::Claiming | State::Attaching if v5 => {
                 Packet::ConnAck(Box::new(ConnAck::new(connack_reason(reason))))
             }
-            State::AwaitConnect | State::Claiming if has_return_code(end) => {
+            State::AwaitConnect | State::Claiming | State::Attaching if has_return_code(end) => {
                 Packet::ConnAck(Box::new(ConnAck::new(reason)))
             }
             _ => return,
@@ -260,18 +322,13 @@ impl Session {
     }
 }
 
-/// A claim was stored whose connection is gone: its ownership ends at once.
-pub fn leave_late(claimed: &Claimed, will: WillFate, cx: &mut Context<'_>) {
+/// A claim was stored at `home` whose connection is gone: its ownership ends at once.
+pub fn leave_late(home: GroupNo, claimed: &Claimed, will: WillFate, cx: &mut Context<'_>) {
     let actor = Actor {
         client: claimed.client,
         epoch: claimed.epoch,
     };
-    let gone = Disconnect {
-        actor,
-        expiry_s: None,
-        will,
-    };
-    cx.frames.push(ToGroup::Disconnect(Box::new(gone)), 0);
+    push_disconnect(home, actor, None, will, cx);
 }
 
 /// The client's own id, or an assigned one where the version allows to leave it out (MQTT-3.1.3-6,

@@ -2,9 +2,11 @@
 
 use crate::auth::{Authenticator, Peer};
 use crate::counters::ProxyCounters;
-use crate::limits::{ASSIGNED_ID_BYTES, ProxyLimits};
+use crate::limits::{ASSIGNED_ID_BYTES, ProxyLimits, WAITING_BYTES_MAX};
 use crate::records::RecordChange;
 use cluster::frame::ToGroup;
+use cluster::slots::GroupNo;
+use cluster::topology::Routing;
 use std::cell::Cell;
 use std::sync::Arc;
 
@@ -22,6 +24,8 @@ pub struct Rules {
     pub keeps_records: bool,
     /// Makes client ids.
     pub ids: AssignedIds,
+    /// Which group has what.
+    pub routing: Arc<Routing>,
 }
 
 /// Client ids for clients that leave it to the server (MQTT-3.1.3-6): random per process, then counted.
@@ -53,25 +57,95 @@ impl AssignedIds {
     }
 }
 
-/// Frames a shard has for its group, in order, and their bytes.
+/// Frames a shard has for its groups, in order for each.
 #[derive(Debug, Default)]
 pub struct Frames {
-    /// The frames.
-    pub list: Vec<ToGroup>,
-    /// What they take on their way: payloads and a fixed cost each.
-    pub bytes: usize,
+    /// By group number.
+    lanes: Vec<Lane>,
+    /// Bytes of all lanes.
+    bytes: usize,
     /// Changes of session records, which leave the shard by another way.
     pub changes: Vec<RecordChange>,
 }
 
+/// Frames for one group.
+#[derive(Debug, Default)]
+pub(crate) struct Lane {
+    /// The frames, in order.
+    pub(crate) list: Vec<ToGroup>,
+    /// What they take on their way: payloads and a fixed cost each.
+    pub(crate) bytes: usize,
+    /// There is a way to this group.
+    linked: bool,
+    /// The group's bag has its limit. Never set where there is one group: then the shard stops reading instead.
+    pub(crate) full: bool,
+    /// Bytes that wait in sessions until those have joined the group.
+    waiting_bytes: usize,
+}
+
 /// What a frame costs beside its message.
-const FRAME_BYTES: usize = 64;
+pub(crate) const FRAME_BYTES: usize = 64;
 
 impl Frames {
-    /// Appends a frame that carries `message_bytes` bytes of a client's packet.
-    pub fn push(&mut self, frame: ToGroup, message_bytes: usize) {
-        self.list.push(frame);
+    /// No frames yet for any of these groups.
+    pub fn new(groups: &[GroupNo]) -> Self {
+        let mut frames = Self::default();
+        for group in groups {
+            let at = usize::from(group.0);
+            if frames.lanes.len() <= at {
+                frames.lanes.resize_with(at + 1, Lane::default);
+            }
+            frames.lanes[at].linked = true;
+        }
+        frames
+    }
+
+    /// Appends a frame for a known group that carries `message_bytes` bytes of a client's packet.
+    pub fn push(&mut self, group: GroupNo, frame: ToGroup, message_bytes: usize) {
+        let lane = &mut self.lanes[usize::from(group.0)];
+        debug_assert!(lane.linked, "nobody takes what is for group {}", group.0);
+        lane.list.push(frame);
+        lane.bytes += FRAME_BYTES + message_bytes;
         self.bytes += FRAME_BYTES + message_bytes;
+    }
+
+    /// Bytes of the frames for all groups.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The frames for one group, to be taken away with their bytes.
+    pub(crate) fn lane(&mut self, group: GroupNo) -> &mut Lane {
+        &mut self.lanes[usize::from(group.0)]
+    }
+
+    /// Nothing is left for any group.
+    pub(crate) fn taken(&mut self) {
+        debug_assert!(self.lanes.iter().all(|lane| lane.list.is_empty()));
+        self.bytes = 0;
+    }
+
+    /// Whether there is a way to this group.
+    pub(crate) fn knows(&self, group: GroupNo) -> bool {
+        self.lanes
+            .get(usize::from(group.0))
+            .is_some_and(|lane| lane.linked)
+    }
+
+    /// Whether nothing more may be made of clients' packets for this group now.
+    pub(crate) fn is_full(&self, group: GroupNo) -> bool {
+        let lane = &self.lanes[usize::from(group.0)];
+        lane.full || lane.waiting_bytes >= WAITING_BYTES_MAX
+    }
+
+    /// Bytes wait in a session, until it has joined the group.
+    pub(crate) fn hold(&mut self, group: GroupNo, bytes: usize) {
+        self.lanes[usize::from(group.0)].waiting_bytes += bytes;
+    }
+
+    /// Bytes that waited in a session wait there no more.
+    pub(crate) fn release(&mut self, group: GroupNo, bytes: usize) {
+        self.lanes[usize::from(group.0)].waiting_bytes -= bytes;
     }
 }
 
@@ -79,7 +153,7 @@ impl Frames {
 pub struct Context<'a> {
     /// Bytes for the client's socket, behind those that wait there already.
     pub bytes: &'a mut Vec<u8>,
-    /// Frames for the group.
+    /// Frames for the groups.
     pub frames: &'a mut Frames,
     /// What holds for the shard.
     pub rules: &'a Rules,

@@ -1,7 +1,8 @@
 //! Deliveries to the client.
 
 use super::aliases::AliasOut;
-use super::{Context, Session};
+use super::context::FRAME_BYTES;
+use super::{Context, Session, State};
 use crate::limits::POOL_BUFFER_BYTES_MAX;
 use cluster::frame::{AckKind, Receiver};
 use protocol::{
@@ -88,25 +89,60 @@ impl Session {
         cx: &mut Context<'_>,
     ) {
         if !self.is_connected() {
-            return cx.counters().deliveries_stale.increment();
+            return self.deliver_early(outgoing, receiver, cx);
         }
         let Some(packet_id) = receiver.packet_id else {
             return self.deliver_unacknowledged(outgoing, receiver, fanout, cx);
         };
-        // The window is smaller than the range of packet ids, so the next entry never has the id of the last one.
-        if self.last.replace(packet_id) == Some(packet_id) {
+        if !self.note_delivery(packet_id) {
             return cx.counters().deliveries_repeated.increment();
         }
         if self.outstanding >= self.receive_maximum || self.has_waiting() {
-            let waiting = Waiting {
-                message: outgoing.message.to_compact(),
-                expiry_s: outgoing.expiry_s,
-                since_s: cx.rules.now_s,
-                receiver: receiver.clone(),
-            };
-            return self.busy().waiting.push_back(waiting);
+            return self.keep_waiting(outgoing, receiver, cx);
         }
         self.deliver_acknowledged(outgoing, receiver, packet_id, fanout, cx);
+    }
+
+    /// What comes before CONNACK waits for it: some groups know the connection sooner than others.
+    fn deliver_early(&mut self, outgoing: Outgoing<'_>, receiver: &Receiver, cx: &mut Context<'_>) {
+        if self.state != State::Attaching {
+            return cx.counters().deliveries_stale.increment();
+        }
+        match receiver.packet_id {
+            Some(packet_id) if !self.note_delivery(packet_id) => {
+                return cx.counters().deliveries_repeated.increment();
+            }
+            Some(_) => {}
+            None => {
+                let opening = self.opening();
+                if opening.early_bytes > cx.limits().out_bytes_max {
+                    return cx.counters().dropped_slow_consumer.increment();
+                }
+                opening.early_bytes += FRAME_BYTES + outgoing.message.byte_len();
+            }
+        }
+        self.keep_waiting(outgoing, receiver, cx);
+    }
+
+    /// Remembers the newest delivery of its group. `false`: the client has had it.
+    fn note_delivery(&mut self, packet_id: PacketId) -> bool {
+        if self.is_of_home(packet_id) {
+            // The window is smaller than the range of packet ids, so the next entry never has the id of the last one.
+            return self.last.replace(packet_id) != Some(packet_id);
+        }
+        let places = self.places.as_mut();
+        let place = places.and_then(|places| places.of_packet_id(packet_id));
+        place.is_none_or(|place| place.note_delivery(packet_id))
+    }
+
+    fn keep_waiting(&mut self, outgoing: Outgoing<'_>, receiver: &Receiver, cx: &Context<'_>) {
+        let waiting = Waiting {
+            message: outgoing.message.to_compact(),
+            expiry_s: outgoing.expiry_s,
+            since_s: cx.rules.now_s,
+            receiver: receiver.clone(),
+        };
+        self.busy().waiting.push_back(waiting);
     }
 
     fn deliver_unacknowledged(
@@ -147,7 +183,7 @@ impl Session {
     }
 
     /// Tells the group that a delivery is done with, though the client never had it.
-    fn complete_unsent(&self, qos: QoS, packet_id: PacketId, cx: &mut Context<'_>) {
+    fn complete_unsent(&mut self, qos: QoS, packet_id: PacketId, cx: &mut Context<'_>) {
         let kind = if qos == QoS::ExactlyOnce {
             AckKind::Refused
         } else {
@@ -162,21 +198,29 @@ impl Session {
             let Some(waiting) = self.busy.as_mut().and_then(|busy| busy.waiting.pop_front()) else {
                 return;
             };
-            let packet_id = waiting.receiver.packet_id.expect("only QoS 1 and 2 wait");
             let waited_s = cx.rules.now_s - waiting.since_s;
             let left_s = waiting
                 .expiry_s
                 .map(|expiry_s| expiry_s.saturating_sub(waited_s));
             if left_s == Some(0) && waited_s > 0 {
                 cx.counters().dropped_expired.increment();
-                self.complete_unsent(waiting.receiver.qos, packet_id, cx);
+                if let Some(packet_id) = waiting.receiver.packet_id {
+                    self.complete_unsent(waiting.receiver.qos, packet_id, cx);
+                }
                 continue;
             }
             let outgoing = Outgoing {
                 message: &waiting.message,
                 expiry_s: left_s,
             };
-            self.deliver_acknowledged(outgoing, &waiting.receiver, packet_id, None, cx);
+            let receiver = &waiting.receiver;
+            match receiver.packet_id {
+                Some(packet_id) => {
+                    self.deliver_acknowledged(outgoing, receiver, packet_id, None, cx);
+                }
+                // It came before CONNACK.
+                None => self.deliver_unacknowledged(outgoing, receiver, None, cx),
+            }
         }
     }
 

@@ -95,6 +95,8 @@ pub enum End {
     AnswerTooLarge,
     /// The group wants the connection closed; 0x8E when another one took the session over.
     Kicked(ReasonCode),
+    /// A group has forgotten the connection after a time without a link, and with it what it was to answer.
+    Forgotten,
     /// The server shuts down.
     Drained,
 }
@@ -112,7 +114,7 @@ impl End {
             | Self::ConnectTimeout => None,
             Self::KeepAlive => Some(ReasonCode::KeepAliveTimeout),
             Self::AnswerTooLarge => Some(ReasonCode::PacketTooLarge),
-            Self::ClaimTimeout => Some(ReasonCode::ServerUnavailable),
+            Self::ClaimTimeout | Self::Forgotten => Some(ReasonCode::ServerUnavailable),
             Self::Refused(reason) | Self::PublishRefused(reason) | Self::Kicked(reason) => {
                 Some(reason)
             }
@@ -152,6 +154,7 @@ impl End {
                 &counters.ended_violation
             }
             Self::Kicked(_) => &counters.ended_kicked,
+            Self::Forgotten => &counters.ended_forgotten,
             Self::Drained => &counters.ended_drained,
         }
     }
@@ -175,7 +178,8 @@ impl fmt::Display for End {
             Self::AnswerTooLarge => {
                 f.write_str("an answer is larger than the client takes (MQTT-3.1.2-24)")
             }
-            Self::Kicked(reason) => write!(f, "ended by the session's home: {reason}"),
+            Self::Kicked(reason) => write!(f, "ended by a group: {reason}"),
+            Self::Forgotten => f.write_str("a group has forgotten what it was to answer"),
             Self::Drained => f.write_str("the server shuts down"),
         }
     }

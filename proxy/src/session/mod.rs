@@ -1,7 +1,10 @@
 //! The MQTT session of one connection: a machine without I/O and without a clock.
 //!
-//! Packets and frames go in, bytes for the socket and frames for the group come out ([`Context`]). What it
+//! Packets and frames go in, bytes for the socket and frames for the groups come out ([`Context`]). What it
 //! decides with is in [`Rules`], the second of the turn included.
+//!
+//! One group is the session's home; what a packet of the client is for may be at others. Where a fleet has one group,
+//! that is the home of all and has everything, and nothing of [`places`], [`joining`], [`requests`] and [`waits`] is used.
 //!
 //! An answer that vouches for something stored (CONNACK with success, PUBACK, PUBREC, PUBCOMP, SUBACK, UNSUBACK)
 //! is written in the handler of the frame that says so and nowhere else.
@@ -13,16 +16,21 @@ mod connect;
 mod context;
 mod deliver;
 mod end;
+mod joining;
+mod places;
 mod publish;
 mod recording;
+mod requests;
 mod subscribe;
 #[cfg(test)]
 mod tests;
+mod waits;
 
 pub use connect::leave_late;
 pub use context::{AssignedIds, Context, Frames, Rules};
 pub use deliver::{Fanout, Outgoing};
 pub use end::{End, Rule};
+pub use joining::leave_late_join;
 
 use crate::limits::OTHER_REQUESTS_MAX;
 use aliases::{AliasesIn, AliasesOut};
@@ -30,19 +38,35 @@ use answers::Answers;
 use bytes::Bytes;
 use cluster::frame::{FromGroup, Reattach, ToGroup};
 use cluster::ids::{Actor, ClientNo, Epoch, Handle};
+use cluster::slots::GroupNo;
 use connect::Opening;
 use deliver::Waiting;
+use hashbrown::HashMap;
+use places::Places;
 use protocol::{Decoded, Packet, PacketId, Version, decode, decode_first};
 use recording::Asked;
+use requests::{Kind, Requests};
 use std::collections::VecDeque;
+use waits::Delayed;
 
 /// One connection's session.
 #[derive(Debug)]
 pub struct Session {
     handle: Handle,
-    actor: Actor,
+    /// The client's number at its home.
+    client: ClientNo,
+    /// The epoch that the connection owns.
+    epoch: Epoch,
+    /// The epoch in which the session began.
+    start_epoch: Epoch,
     client_id: Box<str>,
     busy: Option<Box<Busy>>,
+    /// The groups it is at besides the home.
+    places: Option<Box<Places>>,
+    /// The second at which one of its waits for groups ends; `u32::MAX`: none does.
+    due_s: u32,
+    /// The group that is the session's home.
+    home: GroupNo,
     state: State,
     version: Version,
     keep_alive_s: u16,
@@ -64,7 +88,7 @@ pub struct Session {
     publishes_in: u16,
     /// PUBREL, SUBSCRIBE and UNSUBSCRIBE that wait for the group.
     requests: u32,
-    /// Packet id of the newest QoS 1 or 2 delivery that the group has sent.
+    /// Packet id of the newest QoS 1 or 2 delivery that the home has sent.
     last: Option<PacketId>,
 }
 
@@ -80,6 +104,12 @@ struct Busy {
     opening: Option<Box<Opening>>,
     /// For the session's record.
     asked: Vec<Asked>,
+    /// A packet for a group that takes no more now. Nothing is read behind it.
+    delayed: Option<Box<Delayed>>,
+    /// Where there are several groups: the requests that wait for some.
+    requests: Requests,
+    /// Where there are several groups: which of them has a QoS 2 publish, until PUBCOMP. No more than packet ids.
+    receipts: HashMap<PacketId, GroupNo, foldhash::fast::RandomState>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +117,8 @@ enum State {
     AwaitConnect,
     /// Nothing more is read until the home has answered.
     Claiming,
+    /// The home has; CONNACK waits for the other groups that the session is at.
+    Attaching,
     Connected,
     Over(End),
 }
@@ -114,12 +146,14 @@ impl Session {
     pub fn new(handle: Handle) -> Self {
         Self {
             handle,
-            actor: Actor {
-                client: ClientNo(0),
-                epoch: Epoch(0),
-            },
+            client: ClientNo(0),
+            epoch: Epoch(0),
+            start_epoch: Epoch(0),
             client_id: Box::default(),
             busy: None,
+            places: None,
+            due_s: u32::MAX,
+            home: GroupNo(0),
             state: State::AwaitConnect,
             version: Version::V311,
             keep_alive_s: 0,
@@ -172,13 +206,14 @@ impl Session {
         match self.state {
             State::AwaitConnect => true,
             State::Connected => !self.is_full(rules),
-            State::Claiming | State::Over(_) => false,
+            State::Claiming | State::Attaching | State::Over(_) => false,
         }
     }
 
     /// Inbound backpressure: as many requests as allowed wait for the group.
     fn is_full(&self, rules: &Rules) -> bool {
         let (answers, open_bytes) = match &self.busy {
+            Some(busy) if busy.delayed.is_some() => return true,
             Some(busy) => (busy.answers.len(), busy.answers.open_bytes()),
             None => (0, 0),
         };
@@ -208,7 +243,7 @@ impl Session {
             Packet::Publish(publish) => self.publish(publish, len, cx),
             Packet::PubAck(ack) => self.puback(ack, cx),
             Packet::PubRec(ack) => self.pubrec(ack, cx),
-            Packet::PubRel(ack) => self.pubrel(ack, cx),
+            Packet::PubRel(ack) => self.pubrel(ack, len, cx),
             Packet::PubComp(ack) => self.pubcomp(ack, cx),
             Packet::Subscribe(subscribe) => self.subscribe(subscribe, len, cx),
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(unsubscribe, len, cx),
@@ -222,21 +257,39 @@ impl Session {
         }
     }
 
-    /// Handles a frame of the group for this connection; a delivery goes to [`Session::deliver`] instead.
-    pub fn frame(&mut self, frame: FromGroup, cx: &mut Context<'_>) {
+    /// Handles a frame of a group for this connection; a delivery goes to [`Session::deliver`] instead.
+    pub fn frame(&mut self, from: GroupNo, frame: FromGroup, cx: &mut Context<'_>) {
         match frame {
             FromGroup::Claimed(claimed) => self.claimed(&claimed, cx),
             FromGroup::ClaimRefused { reason, .. } => self.claim_refused(reason, cx),
-            FromGroup::Kick { reason, .. } => self.kick(reason, cx),
+            FromGroup::Kick { reason, .. } => self.kick(from, reason, cx),
+            FromGroup::Joined(joined) => self.joined(from, &joined, cx),
+            FromGroup::Rejoin { .. } => self.rejoin(from, cx),
             FromGroup::Deliver(_)
             | FromGroup::Resume
             | FromGroup::Done { .. }
             | FromGroup::Errand(_)
             | FromGroup::ErrandDone(_) => unreachable!("not a frame for one connection"),
-            FromGroup::Listed { .. } | FromGroup::Joined(_) | FromGroup::Rejoin { .. } => {
-                cx.counters().answers_stale.increment();
-            }
+            FromGroup::Release {
+                packet_id, reason, ..
+            } if self.state == State::Attaching => self.keep_release(packet_id, reason),
             _ if self.state != State::Connected => cx.counters().answers_stale.increment(),
+            FromGroup::Listed { group, rank, .. } => self.listed(group, rank, cx),
+            FromGroup::Release {
+                packet_id, reason, ..
+            } => self.release(packet_id, reason, cx),
+            frame => self.answer(from, frame, cx),
+        }
+    }
+
+    /// A group's answer to a packet of the client.
+    fn answer(&mut self, from: GroupNo, frame: FromGroup, cx: &mut Context<'_>) {
+        if from != self.home
+            && let Some(place) = self.place(from)
+        {
+            place.answered();
+        }
+        match frame {
             FromGroup::Published {
                 packet_id,
                 qos,
@@ -247,44 +300,28 @@ impl Session {
             }
             FromGroup::Released {
                 packet_id, reason, ..
-            } => self.released(packet_id, reason, cx),
-            FromGroup::Release {
-                packet_id, reason, ..
-            } => self.release(packet_id, reason, cx),
+            } => self.answered(from, Kind::Release, packet_id, &[reason], cx),
             FromGroup::Subscribed {
                 packet_id, reasons, ..
-            } => self.subscribed(packet_id, &reasons, cx),
+            } => self.answered(from, Kind::Subscribe, packet_id, &reasons, cx),
             FromGroup::Unsubscribed {
                 packet_id, reasons, ..
-            } => {
-                self.unsubscribed(packet_id, &reasons, cx);
-            }
+            } => self.answered(from, Kind::Unsubscribe, packet_id, &reasons, cx),
+            other => unreachable!("{other:?} answers no packet"),
         }
     }
 
-    /// A PUBREL, SUBSCRIBE or UNSUBSCRIBE is answered. `false`: none waits, so the answer is void.
-    fn settle_request(&mut self, cx: &Context<'_>) -> bool {
-        let awaited = self.requests > 0;
-        if awaited {
-            self.requests -= 1;
-        } else {
-            cx.counters().answers_stale.increment();
+    /// A group ends this connection: from here on nothing of it reaches that group (promise P5).
+    fn kick(&mut self, from: GroupNo, reason: protocol::ReasonCode, cx: &mut Context<'_>) {
+        let handle = self.handle;
+        cx.frames.push(from, ToGroup::Kicked { handle }, 0);
+        let end = End::Kicked(reason);
+        match self.state {
+            State::Over(_) => return,
+            State::AwaitConnect | State::Claiming => {}
+            State::Attaching | State::Connected => self.leave(end, None, Some(from), cx),
         }
-        awaited
-    }
-
-    /// The group ends this connection: from here on nothing of it reaches the group (promise P5).
-    fn kick(&mut self, reason: protocol::ReasonCode, cx: &mut Context<'_>) {
-        if matches!(self.state, State::Over(_)) {
-            cx.frames.push(
-                ToGroup::Kicked {
-                    handle: self.handle,
-                },
-                0,
-            );
-        } else {
-            self.end(End::Kicked(reason), cx);
-        }
+        self.finish(end, cx);
     }
 
     /// What the session waits for now, if nothing comes.
@@ -293,6 +330,8 @@ impl Session {
             State::AwaitConnect | State::Claiming => {
                 Patience::Seconds(rules.limits.connect_timeout_s)
             }
+            // That ends by itself.
+            State::Attaching => Patience::Endless,
             // Nothing is read from a full session, so nothing can be missed: the clock stands still.
             State::Connected if self.keep_alive_s == 0 || self.is_full(rules) => Patience::Endless,
             // One more, since both ends of the interval are rounded down to seconds.
@@ -307,7 +346,7 @@ impl Session {
             State::AwaitConnect => self.end(End::ConnectTimeout, cx),
             State::Claiming => self.end(End::ClaimTimeout, cx),
             State::Connected => self.end(End::KeepAlive, cx),
-            State::Over(_) => {}
+            State::Attaching | State::Over(_) => {}
         }
     }
 
@@ -336,13 +375,32 @@ impl Session {
         self.state == State::AwaitConnect
     }
 
-    /// What a new link session has to know of the connection; `None` while it owns nothing, or no more.
-    pub(crate) fn reattach(&self) -> Option<Reattach> {
-        self.is_connected().then_some(Reattach {
-            actor: self.actor,
+    /// What a new link session with a group has to know of the connection; `None` while it owns nothing there, or no
+    /// more.
+    pub(crate) fn reattach(&self, group: GroupNo) -> Option<Reattach> {
+        if !matches!(self.state, State::Attaching | State::Connected) {
+            return None;
+        }
+        let (actor, last) = if group == self.home {
+            (self.actor(), self.last)
+        } else {
+            let mut places = self.places.as_ref()?.iter();
+            let place = places.find(|place| place.group == group)?;
+            (place.actor()?, place.last)
+        };
+        Some(Reattach {
+            actor,
             handle: self.handle,
-            last: self.last,
+            last,
         })
+    }
+
+    /// Who acts at the home.
+    fn actor(&self) -> Actor {
+        Actor {
+            client: self.client,
+            epoch: self.epoch,
+        }
     }
 
     /// The connection's name on the link.
@@ -368,5 +426,8 @@ impl Busy {
             && self.aliases_out.is_empty()
             && self.opening.is_none()
             && self.asked.is_empty()
+            && self.delayed.is_none()
+            && self.requests.is_empty()
+            && self.receipts.is_empty()
     }
 }

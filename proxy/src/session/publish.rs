@@ -1,9 +1,13 @@
 //! PUBLISH, PUBREL and the answers to them.
 
+use super::requests::{Kind, Request};
+use super::waits::What;
 use super::{Context, End, Rule, Session};
 use crate::limits::ProxyLimits;
 use cluster::frame::{Publish, ToGroup};
-use protocol::{Ack, AckKind, Message, PacketId, QoS, ReasonCode, Version, encode_ack};
+use cluster::slots::GroupNo;
+use cluster::topology::Routing;
+use protocol::{Ack, AckKind, Message, Packet, PacketId, QoS, ReasonCode, Version, encode_ack};
 use std::num::NonZeroU16;
 
 impl Session {
@@ -26,18 +30,68 @@ impl Session {
         if !topic_fits(message.topic_bytes(), cx.limits()) {
             return self.refuse_topic(publish.qos, publish.packet_id, cx);
         }
-        if let Some(packet_id) = publish.packet_id {
-            self.publishes_in = self.publishes_in.saturating_add(1);
-            self.busy().answers.owe(packet_id, publish.qos, len);
-        }
+        let routing = &cx.rules.routing;
+        let group = if routing.is_one_group() {
+            self.home
+        } else {
+            routing.group_of_topic(message.topic())
+        };
         let frame = Publish {
-            actor: self.actor,
+            actor: self.actor(),
             packet_id: publish.packet_id,
             qos: publish.qos,
             retain: publish.retain,
             message,
         };
-        cx.frames.push(ToGroup::Publish(frame), len as usize);
+        if cx.frames.is_full(group) {
+            return self.forward_later(group, frame, len, cx);
+        }
+        self.forward(group, frame, len, cx);
+    }
+
+    /// Sends a publish to its group.
+    pub(super) fn forward(
+        &mut self,
+        group: GroupNo,
+        frame: Publish,
+        len: u32,
+        cx: &mut Context<'_>,
+    ) {
+        if let Some(packet_id) = frame.packet_id {
+            self.publishes_in = self.publishes_in.saturating_add(1);
+            let busy = self.busy();
+            busy.answers.owe(packet_id, frame.qos, len);
+            if frame.qos == QoS::ExactlyOnce && !cx.rules.routing.is_one_group() {
+                busy.receipts.insert(packet_id, group);
+            }
+        } else if group != self.home && self.waits_long_for(group, cx.limits()) {
+            return cx.counters().publishes_dropped_away.increment();
+        }
+        self.act(group, ToGroup::Publish(frame), len as usize, cx);
+    }
+
+    /// A group takes no more: QoS 0 is dropped, and what must not be lost stops the reading of this connection.
+    fn forward_later(
+        &mut self,
+        group: GroupNo,
+        mut frame: Publish,
+        len: u32,
+        cx: &mut Context<'_>,
+    ) {
+        if frame.packet_id.is_none() {
+            return cx.counters().publishes_dropped_away.increment();
+        }
+        // A copy, so that it pins no read block.
+        frame.message = frame.message.to_compact();
+        self.delay(group, What::Publish(frame, len));
+    }
+
+    /// Whether so much waits to join a group that QoS 0 publishes for it are dropped.
+    fn waits_long_for(&mut self, group: GroupNo, limits: &ProxyLimits) -> bool {
+        self.place(group).is_some_and(|place| {
+            place.waiting() >= usize::from(limits.receive_maximum)
+                || place.waiting_bytes() >= limits.unanswered_bytes_max as usize
+        })
     }
 
     fn admit(&self, publish: &protocol::Publish, limits: &ProxyLimits) -> Result<(), Rule> {
@@ -115,33 +169,60 @@ impl Session {
             };
             if kind == AckKind::PubAck || answer.reason.is_error() {
                 self.publishes_in = self.publishes_in.saturating_sub(1);
+                self.forget_receipt(answer.packet_id);
             }
             self.write_ack(kind, answer.packet_id, answer.reason, cx);
         }
     }
 
     /// PUBREL: the group forgets the packet id before PUBCOMP leaves.
-    pub(super) fn pubrel(&mut self, ack: Ack, cx: &mut Context<'_>) {
-        self.requests += 1;
-        cx.frames.push(
-            ToGroup::Release {
-                actor: self.actor,
-                packet_id: ack.packet_id,
-            },
-            0,
-        );
+    pub(super) fn pubrel(&mut self, ack: Ack, len: u32, cx: &mut Context<'_>) {
+        let actor = self.actor();
+        let packet_id = ack.packet_id;
+        let frame = ToGroup::Release { actor, packet_id };
+        if cx.rules.routing.is_one_group() {
+            self.requests += 1;
+            return cx.frames.push(self.home, frame, 0);
+        }
+        let groups = self.groups_of_receipt(packet_id, &cx.rules.routing);
+        let full = |group: &&GroupNo| cx.frames.is_full(**group);
+        if let Some(group) = groups.iter().find(full) {
+            return self.delay(*group, What::Packet(Packet::PubRel(ack), len, u32::MAX));
+        }
+        let mut request = Request::new(Kind::Release, packet_id, Vec::new());
+        for group in &groups {
+            request.ask(*group, 0);
+        }
+        let frames = groups.iter().map(|group| (*group, frame.clone()));
+        self.ask(request, frames.collect(), 0, cx);
     }
 
+    /// The group that the PUBLISH of this packet id went to. If that was on an earlier connection, every group that may
+    /// have it.
+    fn groups_of_receipt(&self, packet_id: PacketId, routing: &Routing) -> Vec<GroupNo> {
+        let receipts = self.busy.as_ref().map(|busy| &busy.receipts);
+        if let Some(group) = receipts.and_then(|receipts| receipts.get(&packet_id)) {
+            return vec![*group];
+        }
+        let groups = routing.groups().iter().copied();
+        groups.filter(|group| self.may_hold(*group)).collect()
+    }
+
+    fn forget_receipt(&mut self, packet_id: PacketId) {
+        if let Some(busy) = &mut self.busy {
+            busy.receipts.remove(&packet_id);
+        }
+    }
+
+    /// PUBCOMP is due: nobody knows the packet id any more.
     pub(super) fn released(
         &mut self,
         packet_id: PacketId,
         reason: ReasonCode,
         cx: &mut Context<'_>,
     ) {
-        if !self.settle_request(cx) {
-            return;
-        }
         self.publishes_in = self.publishes_in.saturating_sub(1);
+        self.forget_receipt(packet_id);
         self.write_ack(AckKind::PubComp, packet_id, reason, cx);
     }
 

@@ -82,7 +82,7 @@ impl Session {
             let client_id = self.client_id.clone();
             cx.frames.changes.push(RecordChange {
                 client_id,
-                epoch: self.actor.epoch.0,
+                epoch: self.epoch.0,
                 what,
             });
         }

@@ -1,8 +1,13 @@
 //! SUBSCRIBE, UNSUBSCRIBE and their answers.
 
 use super::publish::topic_fits;
+use super::requests::{Kind, Request, Settled};
+use super::waits::What;
 use super::{Context, Session};
+use crate::limits::SUBSCRIBE_WAIT_S;
 use cluster::frame::{Subscribe, ToGroup, Unsubscribe};
+use cluster::slots::GroupNo;
+use cluster::topology::{FilterGroups, Routing};
 use protocol::{Packet, PacketId, ReasonCode, SubAck, TopicFilter, UnsubAck};
 
 impl Session {
@@ -25,32 +30,106 @@ impl Session {
                 cx,
             );
         }
+        if !cx.rules.routing.is_one_group() {
+            return self.subscribe_at_groups(subscribe, len, cx);
+        }
         self.requests += 1;
         let frame = Subscribe {
-            actor: self.actor,
+            actor: self.actor(),
             packet_id: subscribe.packet_id,
             subscription_id: subscribe.subscription_id.unwrap_or(0),
             filters: subscribe.filters,
         };
         self.remember_subscribe(&frame, cx.rules);
         cx.frames
-            .push(ToGroup::Subscribe(Box::new(frame)), len as usize);
+            .push(self.home, ToGroup::Subscribe(Box::new(frame)), len as usize);
     }
 
-    /// The subscriptions are stored: SUBACK is due (promise P1).
-    pub(super) fn subscribed(
+    /// Each group gets the filters that are its own.
+    fn subscribe_at_groups(
         &mut self,
-        packet_id: PacketId,
-        reasons: &[ReasonCode],
+        subscribe: protocol::Subscribe,
+        len: u32,
         cx: &mut Context<'_>,
     ) {
-        if !self.settle_request(cx) {
-            return;
+        let request = request_of(&subscribe, &cx.rules.routing);
+        let full = |group: &GroupNo| cx.frames.is_full(*group);
+        if let Some(group) = request.parts.iter().map(|part| part.group).find(full) {
+            let due_s = cx.rules.now_s + SUBSCRIBE_WAIT_S + 1;
+            return self.delay(
+                group,
+                What::Packet(Packet::Subscribe(subscribe), len, due_s),
+            );
         }
-        self.record_answer(packet_id, reasons, cx);
-        let reasons = reasons.to_vec();
-        self.write(&Packet::SubAck(SubAck { packet_id, reasons }), cx);
-        self.rest();
+        self.ask_subscribe(request, subscribe, len, cx);
+    }
+
+    /// A SUBSCRIBE has waited long enough for groups to have room: it fails where there is none.
+    pub(super) fn subscribe_where_room(
+        &mut self,
+        subscribe: protocol::Subscribe,
+        len: u32,
+        cx: &mut Context<'_>,
+    ) {
+        cx.counters().subscribes_given_up.increment();
+        let mut request = request_of(&subscribe, &cx.rules.routing);
+        let parts = std::mem::take(&mut request.parts).into_iter();
+        let (full, parts) = parts.partition(|part| cx.frames.is_full(part.group));
+        request.parts = parts;
+        for filter in full.iter().flat_map(|part| &part.filters) {
+            request.combine(*filter, ReasonCode::UnspecifiedError);
+        }
+        self.ask_subscribe(request, subscribe, len, cx);
+    }
+
+    fn ask_subscribe(
+        &mut self,
+        mut request: Request,
+        subscribe: protocol::Subscribe,
+        len: u32,
+        cx: &mut Context<'_>,
+    ) {
+        request.due_s = cx.rules.now_s + SUBSCRIBE_WAIT_S + 1;
+        self.wait_until(request.due_s);
+        let mut whole = Subscribe {
+            actor: self.actor(),
+            packet_id: subscribe.packet_id,
+            subscription_id: subscribe.subscription_id.unwrap_or(0),
+            filters: subscribe.filters,
+        };
+        self.remember_subscribe(&whole, cx.rules);
+        let filters = std::mem::take(&mut whole.filters);
+        let frames: Vec<_> = request
+            .parts
+            .iter()
+            .map(|part| {
+                let filter = |&at: &u16| filters[usize::from(at)].clone();
+                let frame = Subscribe {
+                    filters: part.filters.iter().map(filter).collect(),
+                    ..whole.clone()
+                };
+                (part.group, ToGroup::Subscribe(Box::new(frame)))
+            })
+            .collect();
+        self.ask(request, frames, len, cx);
+    }
+
+    /// Asks groups, one frame each, and remembers that they are. Where there is none to ask, the answer is due now.
+    pub(super) fn ask(
+        &mut self,
+        request: Request,
+        frames: Vec<(GroupNo, ToGroup)>,
+        len: u32,
+        cx: &mut Context<'_>,
+    ) {
+        if frames.is_empty() {
+            return self.conclude(request.kind, request.packet_id, &request.reasons, cx);
+        }
+        self.requests += 1;
+        self.busy().requests.push(request);
+        for (group, frame) in frames {
+            self.act(group, frame, len as usize, cx);
+        }
     }
 
     pub(super) fn unsubscribe(
@@ -59,30 +138,145 @@ impl Session {
         len: u32,
         cx: &mut Context<'_>,
     ) {
+        if !cx.rules.routing.is_one_group() {
+            return self.unsubscribe_at_groups(unsubscribe, len, cx);
+        }
         self.requests += 1;
         let frame = Unsubscribe {
-            actor: self.actor,
+            actor: self.actor(),
             packet_id: unsubscribe.packet_id,
             filters: unsubscribe.filters,
         };
         self.remember_unsubscribe(&frame, cx.rules);
-        cx.frames
-            .push(ToGroup::Unsubscribe(Box::new(frame)), len as usize);
+        cx.frames.push(
+            self.home,
+            ToGroup::Unsubscribe(Box::new(frame)),
+            len as usize,
+        );
     }
 
-    /// The subscriptions are gone: UNSUBACK is due (promise P1).
-    pub(super) fn unsubscribed(
+    /// Only groups that hold something of the session are asked: elsewhere there is no subscription.
+    fn unsubscribe_at_groups(
         &mut self,
+        unsubscribe: protocol::Unsubscribe,
+        len: u32,
+        cx: &mut Context<'_>,
+    ) {
+        let packet_id = unsubscribe.packet_id;
+        let mut request = Request::new(Kind::Unsubscribe, packet_id, unsubscribe.filters.clone());
+        ask_by_filter(&mut request, &cx.rules.routing);
+        request.parts.retain(|part| self.may_hold(part.group));
+        let full = |group: &GroupNo| cx.frames.is_full(*group);
+        if let Some(group) = request.parts.iter().map(|part| part.group).find(full) {
+            let packet = Packet::Unsubscribe(unsubscribe);
+            return self.delay(group, What::Packet(packet, len, u32::MAX));
+        }
+        let whole = Unsubscribe {
+            actor: self.actor(),
+            packet_id,
+            filters: unsubscribe.filters,
+        };
+        self.remember_unsubscribe(&whole, cx.rules);
+        let frames: Vec<_> = request
+            .parts
+            .iter()
+            .map(|part| {
+                let frame = Unsubscribe {
+                    filters: request.filters_of(part),
+                    ..whole.clone()
+                };
+                (part.group, ToGroup::Unsubscribe(Box::new(frame)))
+            })
+            .collect();
+        self.ask(request, frames, len, cx);
+    }
+
+    /// Whether a group may hold something of the session.
+    pub(super) fn may_hold(&self, group: GroupNo) -> bool {
+        let mut places = self.places.iter().flat_map(|places| places.iter());
+        group == self.home || places.any(|place| place.group == group && place.may_hold())
+    }
+
+    /// A group has answered PUBREL, SUBSCRIBE or UNSUBSCRIBE: what it says is stored there.
+    pub(super) fn answered(
+        &mut self,
+        from: GroupNo,
+        kind: Kind,
         packet_id: PacketId,
         reasons: &[ReasonCode],
         cx: &mut Context<'_>,
     ) {
-        if !self.settle_request(cx) {
-            return;
+        if cx.rules.routing.is_one_group() {
+            if self.requests == 0 {
+                return cx.counters().answers_stale.increment();
+            }
+            self.requests -= 1;
+            return self.conclude(kind, packet_id, reasons, cx);
         }
-        self.record_answer(packet_id, reasons, cx);
-        let reasons = reasons.to_vec();
-        self.write(&Packet::UnsubAck(UnsubAck { packet_id, reasons }), cx);
-        self.rest();
+        let settled = match &mut self.busy {
+            Some(busy) => busy.requests.settle(kind, packet_id, from, reasons),
+            None => Settled::Unknown,
+        };
+        match settled {
+            Settled::Unknown => cx.counters().answers_stale.increment(),
+            Settled::Partly => {}
+            Settled::Wholly(request) => {
+                self.requests -= 1;
+                if !request.told {
+                    self.conclude(kind, packet_id, &request.reasons, cx);
+                }
+            }
+        }
+    }
+
+    /// Everything that a request's success vouches for is stored: the client is told (promise P1).
+    pub(super) fn conclude(
+        &mut self,
+        kind: Kind,
+        packet_id: PacketId,
+        reasons: &[ReasonCode],
+        cx: &mut Context<'_>,
+    ) {
+        match kind {
+            Kind::Subscribe => {
+                self.record_answer(packet_id, reasons, cx);
+                let reasons = reasons.to_vec();
+                self.write(&Packet::SubAck(SubAck { packet_id, reasons }), cx);
+                self.rest();
+            }
+            Kind::Unsubscribe => {
+                self.record_answer(packet_id, reasons, cx);
+                let reasons = reasons.to_vec();
+                self.write(&Packet::UnsubAck(UnsubAck { packet_id, reasons }), cx);
+                self.rest();
+            }
+            Kind::Release => {
+                for reason in reasons {
+                    self.released(packet_id, *reason, cx);
+                }
+            }
+        }
+    }
+}
+
+fn request_of(subscribe: &protocol::Subscribe, routing: &Routing) -> Request {
+    let filters = subscribe.filters.iter().map(|(filter, _)| filter.clone());
+    let mut request = Request::new(Kind::Subscribe, subscribe.packet_id, filters.collect());
+    ask_by_filter(&mut request, routing);
+    request
+}
+
+/// Gives each group the filters that are registered there.
+fn ask_by_filter(request: &mut Request, routing: &Routing) {
+    let filters = request.filters.iter();
+    let placed: Vec<_> = filters.map(|it| routing.groups_of_filter(it)).collect();
+    for (at, placed) in (0..).zip(placed) {
+        match placed {
+            FilterGroups::One(group) => request.ask(group, at),
+            FilterGroups::Every => routing
+                .groups()
+                .iter()
+                .for_each(|group| request.ask(*group, at)),
+        }
     }
 }

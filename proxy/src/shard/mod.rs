@@ -1,11 +1,12 @@
-//! One shard: a thread with its own listener, connections, timers and link to the group.
+//! One shard: a thread with its own listener, connections, timers and links to the groups.
 //!
-//! A turn: wait for the kernel or the group; read from the sockets that have something, at most one block each;
-//! hand the frames over; handle the group's frames; write once to each socket that has bytes; look at the timers.
+//! A turn: wait for the kernel or a group; read from the sockets that have something, at most one block each;
+//! hand the frames over; handle the groups' frames; write once to each socket that has bytes; look at the timers.
 //! One system call a read, one a write, one lock a batch in each direction, and none per message.
 
 mod accept;
 mod connection;
+mod links;
 mod pool;
 mod reading;
 mod table;
@@ -22,7 +23,10 @@ use crate::session::{AssignedIds, Context, End, Fanout, Frames, Rules, Session};
 use accept::Listener;
 pub use accept::ListenerConfig;
 use cluster::frame::FromGroup;
+use cluster::slots::GroupNo;
+use cluster::topology::Routing;
 use connection::{Connection, peer_of};
+use links::Link;
 use mio::net::TcpStream;
 use mio::{Events, Token};
 use pool::Pool;
@@ -47,8 +51,10 @@ pub struct ShardConfig {
     pub listeners: Vec<ListenerConfig>,
     /// Limits of this shard and its connections.
     pub limits: ProxyLimits,
-    /// The link to the group, made with the waker of the [`ShardPoll`].
-    pub link: Arc<GroupLink>,
+    /// A link to each group of `routing`, made with the waker of the [`ShardPoll`].
+    pub links: Vec<(GroupNo, Arc<GroupLink>)>,
+    /// Which group has what.
+    pub routing: Arc<Routing>,
     /// Who may connect.
     pub authenticator: Arc<dyn Authenticator>,
     /// Where the changes of session records go; `None`: nowhere.
@@ -61,7 +67,7 @@ pub struct ShardConfig {
 pub struct Shard {
     poll: ShardPoll,
     listeners: Vec<Listener>,
-    link: Arc<GroupLink>,
+    links: Vec<Link>,
     drain: Arc<AtomicBool>,
     rules: Rules,
     records: Option<Box<dyn RecordSink>>,
@@ -71,15 +77,15 @@ pub struct Shard {
     pool: Pool,
     wheel: Wheel,
     fanout: Fanout,
-    /// For the group, in order.
+    /// For the groups, in order.
     frames: Frames,
-    /// From the group, in order.
+    /// From a group, in order.
     inbox: Vec<FromGroup>,
     /// Slots with something to read. A slot is in it once.
     ready: Vec<u32>,
     /// Slots with something to write, or to close. A slot is in it once.
     dirty: Vec<u32>,
-    /// The group does not keep up: nothing is read until it has taken what is on its way.
+    /// The only group does not keep up: nothing is read until it has taken what is on its way.
     paused: bool,
     /// When a drain must be over.
     drain_until: Option<Instant>,
@@ -113,15 +119,17 @@ impl ShardHandle {
 }
 
 impl Shard {
-    /// Takes the listeners into the poll. Fails as the kernel does.
+    /// Takes the listeners into the poll. Fails as the kernel does, and where a group has no link.
     pub fn new(poll: ShardPoll, config: ShardConfig) -> io::Result<Self> {
+        let links = links_of(config.links, &config.routing)?;
         let listeners = accept::register(config.listeners, &poll)?;
         // A keyed hasher of the standard library is the randomness at hand; ids must differ, not be secret.
         let seed = std::hash::RandomState::new().build_hasher().finish();
         Ok(Self {
             poll,
             listeners,
-            link: config.link,
+            frames: Frames::new(config.routing.groups()),
+            links,
             drain: Arc::new(AtomicBool::new(false)),
             rules: Rules {
                 limits: config.limits,
@@ -130,6 +138,7 @@ impl Shard {
                 now_s: 0,
                 keeps_records: config.records.is_some(),
                 ids: AssignedIds::new(seed),
+                routing: config.routing,
             },
             records: config.records,
             started: Instant::now(),
@@ -138,7 +147,6 @@ impl Shard {
             pool: Pool::default(),
             wheel: Wheel::new(0),
             fanout: Fanout::default(),
-            frames: Frames::default(),
             inbox: Vec::new(),
             ready: Vec::new(),
             dirty: Vec::new(),
@@ -203,7 +211,7 @@ impl Shard {
     }
 
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
-        let timeout = if self.has_work() || !self.link.to_shard.prepare_sleep() {
+        let timeout = if self.has_work() || !self.prepare_sleep() {
             Some(Duration::ZERO)
         } else {
             self.until_next_second()
@@ -212,7 +220,7 @@ impl Shard {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             result => result?,
         }
-        self.link.to_shard.awake();
+        self.awake();
         Ok(())
     }
 
@@ -274,12 +282,6 @@ impl Shard {
             connection.blocked = false;
             mark(&mut connection.dirty, &mut self.dirty, index);
         }
-    }
-
-    /// Gives the frames to the group, in one piece.
-    fn hand_over(&mut self) {
-        let bytes = std::mem::take(&mut self.frames.bytes);
-        self.link.to_group.send(&mut self.frames.list, bytes);
     }
 
     /// Runs a piece of a session and sees to what it left: bytes, or its end.
@@ -355,6 +357,22 @@ impl Shard {
         self.drain_until
             .is_some_and(|until| self.table.len() == 0 || Instant::now() >= until)
     }
+}
+
+/// One link to each group of the routing, in its order; others are nobody's.
+fn links_of(mut links: Vec<(GroupNo, Arc<GroupLink>)>, routing: &Routing) -> io::Result<Vec<Link>> {
+    let link_to = |group: &GroupNo| {
+        let Some(at) = links.iter().position(|(to, _)| to == group) else {
+            let text = format!(
+                "group {} has slots, but the shard has no link to it",
+                group.0
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        };
+        let (group, bags) = links.swap_remove(at);
+        Ok(Link::new(group, bags))
+    };
+    routing.groups().iter().map(link_to).collect()
 }
 
 /// Enters a slot into a list it may be in already.

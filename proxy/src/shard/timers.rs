@@ -1,4 +1,4 @@
-//! Keep alive, connect timeout and lingering, by the wheel.
+//! Keep alive, connect timeout, waits for groups and lingering, by the wheel.
 
 use super::Shard;
 use super::connection::Connection;
@@ -50,6 +50,9 @@ impl Shard {
             // There is something of the client that we have not read, for reasons of ours: its clock stands still.
             connection.heard_s = now_s;
         }
+        if connection.session.due_s() <= now_s {
+            return self.end_wait(handle);
+        }
         let is_over = connection.session.ended().is_some();
         match due_s(connection, &self.rules) {
             Some(due_s) if due_s <= now_s && is_over => self.close(handle.index),
@@ -60,12 +63,25 @@ impl Shard {
             _ => self.arm(handle.index),
         }
     }
+
+    /// A session has waited long enough for a group.
+    fn end_wait(&mut self, handle: Handle) {
+        let index = handle.index;
+        self.with(index, Session::overdue);
+        self.look_after(index);
+        self.arm(index);
+    }
 }
 
 /// The second at which the connection's patience ends.
 fn due_s(connection: &Connection, rules: &Rules) -> Option<u32> {
-    match connection.session.patience(rules) {
+    let patience_s = match connection.session.patience(rules) {
         Patience::Seconds(seconds) => Some(connection.heard_s.saturating_add(seconds)),
         Patience::Endless => None,
-    }
+    };
+    let wait_s = connection.session.due_s();
+    patience_s
+        .into_iter()
+        .chain((wait_s < u32::MAX).then_some(wait_s))
+        .min()
 }

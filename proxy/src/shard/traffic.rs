@@ -1,16 +1,17 @@
-//! Between sockets and the group: what clients send goes in, what the group sends goes out.
+//! Between sockets and the groups: what clients send goes in, what the groups send goes out.
 
 use super::connection::Written;
 use super::reading::Unread;
 use super::{Shard, mark};
-use crate::session::{Context, End, Outgoing, Received, leave_late};
+use crate::session::{Context, End, Outgoing, Received, leave_late, leave_late_join};
 use bytes::Bytes;
-use cluster::frame::{Body, Delivery, FromGroup, Reattach, Receiver, Resume, ToGroup, WillFate};
+use cluster::frame::{Body, Delivery, FromGroup, Receiver, ToGroup, WillFate};
 use cluster::ids::Handle;
+use cluster::slots::GroupNo;
 use std::io;
 
 /// A turn's frames are handed over early when they have so many bytes, so that the group can begin.
-const HAND_OVER_BYTES: usize = 64 * 1024;
+pub(super) const HAND_OVER_BYTES: usize = 64 * 1024;
 
 impl Shard {
     /// Reads at most one block from each connection that has something, while the group keeps up.
@@ -29,7 +30,7 @@ impl Shard {
         while next < reading.len() && !self.paused {
             self.read_one(reading[next]);
             next += 1;
-            if self.frames.bytes >= HAND_OVER_BYTES {
+            if self.frames.bytes() >= HAND_OVER_BYTES {
                 self.hand_over();
                 self.pause_if_full();
             }
@@ -37,15 +38,6 @@ impl Shard {
         self.ready.extend_from_slice(&reading[next..]);
         reading.clear();
         self.reading = reading;
-    }
-
-    /// Stops reading while the group has its limit of bytes to take; its next take wakes the shard.
-    fn pause_if_full(&mut self) {
-        let was_paused = self.paused;
-        self.paused = self.link.to_group.is_full() && self.link.to_group.wait_for_room();
-        if self.paused && !was_paused {
-            self.rules.counters.paused_shard.increment();
-        }
     }
 
     /// One block of one connection. It stays ready if there may be more.
@@ -114,9 +106,14 @@ impl Shard {
             return self.see_end(index);
         }
         connection.unread = Unread::keep(&chunk[consumed..], need);
+        let waits = connection.session.due_s() < connection.visit_s;
         if !connection.reads(&self.rules) {
             connection.paused = true;
             self.rules.counters.paused_connection.increment();
+            self.note_delayed(index);
+        }
+        if waits {
+            self.arm(index);
         }
     }
 
@@ -138,38 +135,7 @@ impl Shard {
         }
     }
 
-    /// Handles everything the group has sent.
-    pub(super) fn take_frames(&mut self) {
-        let mut inbox = std::mem::take(&mut self.inbox);
-        self.link.to_shard.take(&mut inbox);
-        for frame in inbox.drain(..) {
-            match frame {
-                FromGroup::Deliver(delivery) => self.deliver(&delivery),
-                FromGroup::Resume => self.resume_link(),
-                // For the link's own end, which has seen it.
-                FromGroup::Done { .. } => {}
-                FromGroup::Errand(_) | FromGroup::ErrandDone(_) => {
-                    self.rules.counters.answers_stale.increment();
-                }
-                frame => self.take_frame(frame),
-            }
-        }
-        self.inbox = inbox;
-    }
-
-    /// A new link session begins: tells the group which connections go on.
-    fn resume_link(&mut self) {
-        let sessions: Vec<_> = self
-            .table
-            .iter()
-            .filter_map(|connection| connection.session.reattach())
-            .collect();
-        let bytes = sessions.len() * size_of::<Reattach>();
-        let resume = Resume { sessions };
-        self.frames.push(ToGroup::Resume(Box::new(resume)), bytes);
-    }
-
-    fn deliver(&mut self, delivery: &Delivery) {
+    pub(super) fn deliver(&mut self, delivery: &Delivery) {
         let message = match &delivery.body {
             Body::Inline(message) => message,
             Body::Stored(at) => {
@@ -217,42 +183,35 @@ impl Shard {
         }
     }
 
-    fn take_frame(&mut self, frame: FromGroup) {
+    pub(super) fn take_frame(&mut self, from: GroupNo, frame: FromGroup) {
         let handle = handle_of(&frame);
         if self.table.get(handle).is_none() {
-            return self.answer_for_gone(frame);
+            return self.answer_for_gone(from, frame);
         }
         let decides = matches!(
             frame,
-            FromGroup::Claimed(_) | FromGroup::ClaimRefused { .. } | FromGroup::Kick { .. }
+            FromGroup::Claimed(_)
+                | FromGroup::ClaimRefused { .. }
+                | FromGroup::Kick { .. }
+                | FromGroup::Joined(_)
         );
         let index = handle.index;
         let was_over = self.with(index, |session, context| {
             let was_over = session.ended().is_some();
-            session.frame(frame, context);
+            session.frame(from, frame, context);
             was_over
         });
-        let Some(connection) = self.table.at(index) else {
-            return;
-        };
-        if connection.session.ended().is_some() {
-            if was_over == Some(false) {
-                self.see_end(index);
-            }
+        if was_over == Some(true) {
             return;
         }
-        if connection.paused && connection.reads(&self.rules) {
-            // Its clock stood still while we did not read.
-            connection.heard_s = self.rules.now_s;
-            mark(&mut connection.ready, &mut self.ready, index);
-        }
+        self.look_after(index);
         if decides {
             self.arm(index);
         }
     }
 
     /// A frame for a connection that is gone: ownership is given back, a kick is confirmed, the rest is void.
-    fn answer_for_gone(&mut self, frame: FromGroup) {
+    fn answer_for_gone(&mut self, from: GroupNo, frame: FromGroup) {
         let mut nothing = Vec::new();
         let mut context = Context {
             bytes: &mut nothing,
@@ -260,9 +219,13 @@ impl Shard {
             rules: &self.rules,
             peer: &|| None,
         };
+        let will = WillFate::Published;
         match frame {
-            FromGroup::Claimed(claimed) => leave_late(&claimed, WillFate::Published, &mut context),
-            FromGroup::Kick { handle, .. } => context.frames.push(ToGroup::Kicked { handle }, 0),
+            FromGroup::Claimed(claimed) => leave_late(from, &claimed, will, &mut context),
+            FromGroup::Joined(joined) => leave_late_join(from, &joined, will, &mut context),
+            FromGroup::Kick { handle, .. } => {
+                context.frames.push(from, ToGroup::Kicked { handle }, 0);
+            }
             _ => self.rules.counters.answers_stale.increment(),
         }
     }

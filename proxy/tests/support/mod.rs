@@ -4,6 +4,8 @@
 use bytes::{Bytes, BytesMut};
 use cluster::frame::{AckKind, Body, Claimed, Delivery, FromGroup, Receiver, ToGroup};
 use cluster::ids::{ClientNo, Epoch, Handle};
+use cluster::slots::GroupNo;
+use cluster::topology::Routing;
 use mqtt_fleet_proxy::auth::{AcceptAll, Authenticator};
 use mqtt_fleet_proxy::counters::ProxyCounters;
 use mqtt_fleet_proxy::limits::ProxyLimits;
@@ -89,7 +91,8 @@ impl Server {
         let config = ShardConfig {
             listeners: vec![listener_of(listener)],
             limits,
-            link: Arc::clone(&link),
+            links: vec![(GroupNo(0), Arc::clone(&link))],
+            routing: Arc::new(Routing::one_group(GroupNo(0))),
             authenticator,
             records,
             counters: Arc::clone(&counters),

@@ -4,7 +4,11 @@ use super::*;
 
 #[test]
 fn an_idle_session_is_small() {
-    assert!(size_of::<Session>() <= 96, "{} bytes", size_of::<Session>());
+    assert!(
+        size_of::<Session>() <= 112,
+        "{} bytes",
+        size_of::<Session>()
+    );
 }
 
 #[test]

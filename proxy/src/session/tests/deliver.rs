@@ -38,12 +38,12 @@ fn acks(wire: &mut Wire) -> Vec<(u16, AckKind)> {
 fn a_new_link_session_is_told_the_newest_delivery() {
     let message = message("t", b"x");
     let mut wire = Wire::new(ProxyLimits::default());
-    assert_eq!(wire.session.reattach(), None, "no CONNECT yet");
+    assert_eq!(wire.session.reattach(HOME), None, "no CONNECT yet");
     wire.send_connect(Connect::new(Version::V5, "client"));
-    assert_eq!(wire.session.reattach(), None, "not claimed yet");
+    assert_eq!(wire.session.reattach(HOME), None, "not claimed yet");
     wire.claimed(false);
     let last = |wire: &Wire| {
-        let reattach = wire.session.reattach().expect("it is connected");
+        let reattach = wire.session.reattach(HOME).expect("it is connected");
         assert_eq!((reattach.actor, reattach.handle), (ACTOR, HANDLE));
         reattach.last.map(PacketId::get)
     };
@@ -56,7 +56,7 @@ fn a_new_link_session_is_told_the_newest_delivery() {
     wire.send(&Packet::Disconnect(protocol::Disconnect::new(
         ReasonCode::Success,
     )));
-    assert_eq!(wire.session.reattach(), None, "it is over");
+    assert_eq!(wire.session.reattach(HOME), None, "it is over");
 }
 
 #[test]

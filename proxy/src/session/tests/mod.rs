@@ -4,6 +4,8 @@ mod bounds;
 mod connect;
 mod deliver;
 mod end;
+mod groups;
+mod groups_away;
 mod hostile;
 mod publish;
 mod recording;
@@ -14,6 +16,7 @@ use crate::auth::{AcceptAll, Authenticator};
 use crate::counters::ProxyCounters;
 use crate::limits::ProxyLimits;
 use cluster::frame::Claimed;
+use cluster::topology::Routing;
 use protocol::{Ack, Connect, Message, PacketId, Publish, QoS, ReasonCode, TopicName, encode};
 use std::sync::Arc;
 
@@ -30,6 +33,7 @@ const HANDLE: Handle = Handle {
     index: 5,
     generation: 2,
 };
+const HOME: GroupNo = GroupNo(0);
 const ACTOR: Actor = Actor {
     client: ClientNo(9),
     epoch: Epoch(77),
@@ -41,10 +45,19 @@ impl Wire {
     }
 
     fn with_authenticator(limits: ProxyLimits, authenticator: Arc<dyn Authenticator>) -> Self {
+        Self::with_routing(limits, authenticator, Routing::one_group(HOME))
+    }
+
+    fn with_routing(
+        limits: ProxyLimits,
+        authenticator: Arc<dyn Authenticator>,
+        routing: Routing,
+    ) -> Self {
         let counters = Arc::new(ProxyCounters::default());
         let ids = AssignedIds::new(1);
         Self {
             session: Session::new(HANDLE),
+            frames: Frames::new(routing.groups()),
             rules: Rules {
                 limits,
                 counters,
@@ -52,9 +65,9 @@ impl Wire {
                 now_s: 0,
                 keeps_records: true,
                 ids,
+                routing: Arc::new(routing),
             },
             bytes: Vec::new(),
-            frames: Frames::default(),
             version: Version::V311,
         }
     }
@@ -111,7 +124,11 @@ impl Wire {
 
     /// The group sends a frame.
     fn frame(&mut self, frame: FromGroup) {
-        self.with(|session, cx| session.frame(frame, cx));
+        self.frame_from(HOME, frame);
+    }
+
+    fn frame_from(&mut self, from: GroupNo, frame: FromGroup) {
+        self.with(|session, cx| session.frame(from, frame, cx));
     }
 
     fn published(&mut self, id: u16, qos: QoS, reason: ReasonCode) {
@@ -170,8 +187,11 @@ impl Wire {
 
     /// What the group was sent since the last call.
     fn frames(&mut self) -> Vec<ToGroup> {
-        self.frames.bytes = 0;
-        std::mem::take(&mut self.frames.list)
+        self.frames_to(HOME)
+    }
+
+    fn frames_to(&mut self, group: GroupNo) -> Vec<ToGroup> {
+        std::mem::take(&mut self.frames.lane(group).list)
     }
 
     fn ack(&mut self, packet: fn(Ack) -> Packet, id: u16) {

@@ -1,0 +1,283 @@
+//! Groups that are slow, full, away or forgetful.
+
+use super::groups::*;
+use super::*;
+use cluster::frame::Receiver;
+
+fn wait(wire: &mut Wire, seconds: u32) {
+    wire.rules.now_s += seconds;
+    if wire.session.due_s() <= wire.rules.now_s {
+        wire.with(Session::overdue);
+    }
+}
+
+#[test]
+fn a_home_that_does_not_answer_refuses_the_connect() {
+    for (version, code) in [
+        (Version::V5, ReasonCode::ServerUnavailable),
+        (Version::V311, ReasonCode::ServerUnavailable),
+    ] {
+        let connect = Connect::new(version, &client_id());
+        let mut wire = Wire::before_claim(ProxyLimits::default(), connect);
+        wait(&mut wire, 5);
+        assert_eq!(wire.sent(), [], "the fifth second may not be over");
+        wait(&mut wire, 1);
+        let sent = wire.sent();
+        assert!(
+            matches!(&sent[..], [Packet::ConnAck(ack)] if ack.reason == code),
+            "{sent:?}"
+        );
+        wire.claimed_at([]);
+        assert!(matches!(wire.frames()[..], [ToGroup::Disconnect(_)]));
+    }
+}
+
+#[test]
+fn connack_waits_two_seconds_for_the_groups_and_the_rest_attaches_later() {
+    let connect = Connect::new(Version::V5, &client_id());
+    let mut wire = Wire::before_claim(ProxyLimits::default(), connect);
+    wire.claimed_at([(SECOND, Some(1)), (THIRD, Some(2))]);
+    wire.joined(THIRD);
+    wait(&mut wire, 2);
+    assert_eq!(wire.sent(), []);
+    wait(&mut wire, 1);
+    assert!(matches!(wire.sent()[..], [Packet::ConnAck(_)]));
+    assert_eq!(wire.session.due_s(), u32::MAX);
+    wire.frames_to(SECOND);
+    wire.publish(&topic_of(SECOND), QoS::AtLeastOnce, 1);
+    assert!(wire.frames_to(SECOND).is_empty());
+    wire.joined(SECOND);
+    assert_eq!(publishes(&wire.frames_to(SECOND), SECOND), [1]);
+    assert_eq!(wire.sent(), []);
+}
+
+/// The filters of a group that is away have failed, and what may have come through is undone.
+#[test]
+fn a_subscribe_fails_where_a_group_does_not_answer() {
+    let mut wire = Wire::at_groups(Version::V5);
+    wire.settle_at(SECOND, 1);
+    wire.settle_at(THIRD, 2);
+    wire.send(&subscribe_packet(7, &["#", &topic_of(SECOND)]));
+    for group in [HOME, SECOND, THIRD] {
+        assert!(matches!(wire.frames_to(group)[..], [ToGroup::Subscribe(_)]));
+    }
+    let granted = ReasonCode::GrantedQoS1;
+    wire.subscribed(HOME, 7, &[granted]);
+    wire.subscribed(SECOND, 7, &[granted, granted]);
+    wait(&mut wire, 10);
+    assert_eq!(wire.sent(), []);
+    wait(&mut wire, 1);
+    let failed = ReasonCode::UnspecifiedError;
+    assert!(
+        matches!(&wire.sent()[..], [Packet::SubAck(ack)] if ack.reasons == [failed, granted]),
+        "the filter of the group that is away"
+    );
+    assert_eq!(wire.rules.counters.subscribes_given_up.get(), 1);
+    let frames = wire.frames_to(THIRD);
+    assert!(
+        matches!(&frames[..], [ToGroup::Unsubscribe(undo)] if undo.filters[0].as_str() == "#"),
+        "{frames:?}"
+    );
+    assert!(wire.frames_to(SECOND).is_empty());
+    // The client uses the packet id again; the late answers are not for it.
+    wire.send(&subscribe_packet(7, &[&topic_of(THIRD)]));
+    wire.subscribed(THIRD, 7, &[granted]);
+    wire.unsubscribed(THIRD, 7, &[ReasonCode::Success]);
+    assert_eq!(wire.sent(), []);
+    wire.subscribed(THIRD, 7, &[granted]);
+    assert!(matches!(&wire.sent()[..], [Packet::SubAck(ack)] if ack.reasons == [granted]));
+    assert_eq!(wire.session.requests, 0);
+}
+
+/// What has not left is not undone, but does not leave any more.
+#[test]
+fn a_subscribe_that_waited_for_a_join_in_vain_is_taken_back() {
+    let mut wire = Wire::at_groups(Version::V311);
+    wire.send(&subscribe_packet(7, &[&topic_of(SECOND)]));
+    wire.listed(SECOND, Some(1));
+    assert_eq!(wire.join_to(SECOND), Some(1));
+    wait(&mut wire, 11);
+    let failed = ReasonCode::UnspecifiedError;
+    assert!(matches!(&wire.sent()[..], [Packet::SubAck(ack)] if ack.reasons == [failed]));
+    assert_eq!(wire.session.requests, 0);
+    wire.joined(SECOND);
+    assert!(wire.frames_to(SECOND).is_empty());
+}
+
+/// Only the connections that want something of a full group stop, and only for what must not be lost.
+#[test]
+fn a_full_group_stops_what_is_for_it() {
+    let mut wire = Wire::at_groups(Version::V5);
+    wire.settle_at(SECOND, 1);
+    wire.frames.lane(SECOND).full = true;
+    wire.publish(&topic_of(SECOND), QoS::AtMostOnce, 0);
+    assert_eq!(wire.rules.counters.publishes_dropped_away.get(), 1);
+    wire.publish(&topic_of(HOME), QoS::AtLeastOnce, 1);
+    assert!(wire.session.reads(&wire.rules), "others are not touched");
+    wire.publish(&topic_of(SECOND), QoS::AtLeastOnce, 2);
+    assert!(!wire.session.reads(&wire.rules));
+    assert_eq!(wire.session.delayed_for(), Some(SECOND));
+    assert_eq!(
+        wire.session.patience(&wire.rules),
+        Patience::Endless,
+        "its keep alive stands still"
+    );
+    wire.published(1, QoS::AtLeastOnce, ReasonCode::Success);
+    assert_eq!(wire.sent().len(), 1, "answers of other groups leave");
+    assert!(wire.frames_to(SECOND).is_empty());
+    wire.frames.lane(SECOND).full = false;
+    wire.with(Session::go_on);
+    assert_eq!(publishes(&wire.frames_to(SECOND), SECOND), [2]);
+    assert!(wire.session.reads(&wire.rules));
+}
+
+#[test]
+fn requests_wait_for_room_and_a_subscribe_not_for_ever() {
+    let mut wire = Wire::at_groups(Version::V5);
+    wire.settle_at(SECOND, 1);
+    wire.frames.lane(SECOND).full = true;
+    wire.send(&subscribe_packet(7, &["#"]));
+    assert!(!wire.session.reads(&wire.rules));
+    wait(&mut wire, 11);
+    // The others are asked, and the third needs a rank first.
+    assert!(matches!(
+        wire.frames()[..],
+        [ToGroup::Subscribe(_), ToGroup::List { group: THIRD, .. }]
+    ));
+    assert!(wire.frames_to(SECOND).is_empty());
+    wire.listed(THIRD, Some(2));
+    wire.joined(THIRD);
+    let granted = ReasonCode::GrantedQoS1;
+    wire.subscribed(THIRD, 7, &[granted]);
+    wire.subscribed(HOME, 7, &[granted]);
+    let failed = ReasonCode::UnspecifiedError;
+    assert!(matches!(&wire.sent()[..], [Packet::SubAck(ack)] if ack.reasons == [failed]));
+
+    wire.ack(Packet::PubRel, 1);
+    assert_eq!(wire.session.delayed_for(), Some(SECOND));
+    wire.frames.lane(SECOND).full = false;
+    wire.with(Session::go_on);
+    assert!(matches!(
+        wire.frames_to(SECOND)[..],
+        [ToGroup::Release { .. }]
+    ));
+}
+
+#[test]
+fn a_connect_waits_for_room_at_its_home() {
+    let routing = three_groups();
+    let mut wire = Wire::with_routing(ProxyLimits::default(), Arc::new(AcceptAll), routing);
+    wire.frames.lane(HOME).full = true;
+    wire.send_connect(Connect::new(Version::V5, &client_id()));
+    assert!(wire.frames().is_empty());
+    assert_eq!(wire.session.delayed_for(), Some(HOME));
+    wire.frames.lane(HOME).full = false;
+    wire.with(Session::go_on);
+    assert!(matches!(wire.frames()[..], [ToGroup::Claim(_)]));
+    wire.claimed_at([]);
+    assert!(wire.session.is_connected());
+}
+
+/// What waits for a join is bounded for the client and for the shard, and given back at the end.
+#[test]
+fn what_waits_for_a_group_is_bounded() {
+    let limits = ProxyLimits {
+        receive_maximum: 3,
+        ..ProxyLimits::default()
+    };
+    let mut wire = Wire::at_groups_with(limits, Version::V311);
+    let topic = topic_of(SECOND);
+    for _ in 0..5 {
+        wire.publish(&topic, QoS::AtMostOnce, 0);
+    }
+    assert_eq!(wire.rules.counters.publishes_dropped_away.get(), 2);
+    assert!(!wire.frames.is_full(SECOND));
+    wire.frames
+        .hold(SECOND, crate::limits::WAITING_BYTES_MAX - 1);
+    assert!(wire.frames.is_full(SECOND), "the sessions' own bytes count");
+    wire.with(|session, cx| session.end(End::SocketClosed, cx));
+    assert!(!wire.frames.is_full(SECOND));
+    wire.frames
+        .release(SECOND, crate::limits::WAITING_BYTES_MAX - 1);
+}
+
+fn rejoin(wire: &mut Wire, group: GroupNo) {
+    wire.frame_from(group, FromGroup::Rejoin { handle: HANDLE });
+}
+
+#[test]
+fn a_group_that_has_forgotten_the_connection_is_joined_again() {
+    let mut wire = Wire::at_groups(Version::V5);
+    wire.settle_at(SECOND, 1);
+    rejoin(&mut wire, SECOND);
+    assert!(wire.session.reattach(SECOND).is_none());
+    assert_eq!(wire.join_to(SECOND), Some(1));
+    wire.publish(&topic_of(SECOND), QoS::AtLeastOnce, 1);
+    rejoin(&mut wire, SECOND);
+    assert!(wire.frames_to(SECOND).is_empty(), "a join is on its way");
+    wire.joined(SECOND);
+    assert_eq!(publishes(&wire.frames_to(SECOND), SECOND), [1]);
+    assert!(wire.session.is_connected());
+}
+
+/// What the group had not answered it has forgotten too: the client must learn that, or it waits for ever.
+#[test]
+fn a_connection_ends_whose_publish_was_forgotten() {
+    let mut wire = Wire::at_groups(Version::V5);
+    wire.settle_at(SECOND, 1);
+    wire.publish(&topic_of(SECOND), QoS::AtLeastOnce, 1);
+    rejoin(&mut wire, SECOND);
+    assert!(wire.session.is_connected(), "the answer may still come");
+    wire.joined(SECOND);
+    assert_eq!(wire.session.ended(), Some(End::Forgotten));
+    assert_eq!(wire.disconnect_reason(), ReasonCode::ServerBusy);
+}
+
+#[test]
+fn a_group_that_nothing_is_open_at_is_left() {
+    let mut wire = Wire::at_groups(Version::V5);
+    let topic = topic_of(SECOND);
+    wire.publish(&topic, QoS::AtMostOnce, 0);
+    wire.joined(SECOND);
+    wire.frames_to(SECOND);
+    rejoin(&mut wire, SECOND);
+    assert!(wire.frames_to(SECOND).is_empty());
+    assert!(wire.session.places.is_none());
+    wire.publish(&topic, QoS::AtMostOnce, 0);
+    assert_eq!(wire.join_to(SECOND), None);
+}
+
+/// After a join the window comes again from its beginning; the client had some of it on this connection.
+#[test]
+fn deliveries_that_come_again_after_a_join_are_sent_once() {
+    let mut wire = Wire::at_groups(Version::V5);
+    wire.settle_at(SECOND, 1);
+    let message = message("t", b"x");
+    let deliver = |wire: &mut Wire, id: u16, dup| {
+        let receiver = Receiver {
+            handle: HANDLE,
+            packet_id: PacketId::new(id),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            dup,
+            subscription_ids: None,
+        };
+        wire.deliver(&message, None, &receiver);
+    };
+    // Around the end of the group's packet ids.
+    for id in [2045, 2046, 1024] {
+        deliver(&mut wire, id, false);
+    }
+    assert_eq!(wire.sent().len(), 3);
+    rejoin(&mut wire, SECOND);
+    wire.joined(SECOND);
+    for id in [2045, 2046, 1024, 1025] {
+        deliver(&mut wire, id, true);
+    }
+    assert_eq!(wire.sent().len(), 1, "1025 is new");
+    assert_eq!(wire.rules.counters.deliveries_repeated.get(), 3);
+    rejoin(&mut wire, SECOND);
+    wire.joined(SECOND);
+    deliver(&mut wire, 1026, false);
+    assert_eq!(wire.sent().len(), 1, "all before was completed");
+}
