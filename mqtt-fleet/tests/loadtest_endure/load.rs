@@ -112,7 +112,7 @@ impl Drop for Load {
 }
 
 impl End {
-    /// A whole number of the JSON, by its path ("e2e_us/p99").
+    /// A whole number of the JSON, by its path (`e2e_us/p99`).
     pub(crate) fn count(&self, path: &str) -> u64 {
         let value = self.json.pointer(&format!("/{path}"));
         value

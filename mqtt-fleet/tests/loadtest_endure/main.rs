@@ -103,3 +103,31 @@ fn a_message_that_vanishes_after_its_acknowledgement_is_found() {
     assert_eq!(end.count("delivered"), end.count("acked") - 4);
     end.assert_failed("4 messages lost");
 }
+
+#[test]
+fn subscribers_that_leave_and_come_back_find_their_session_and_what_queued_up() {
+    let broker = Broker::start();
+    let words = "--pairs 10 --rate 1000 --secs 3 --qos 2 --filters 100 --wildcard";
+    let words = format!("endure --addr {} {words} --churn 10 --away 0.4", broker.addr);
+    let end = Load::start(&words).finish();
+    end.assert_clean();
+    assert!(end.count("churned") >= 10);
+    assert_eq!(end.count("resumes"), end.count("reconnects"));
+    assert!(end.count("resume_us/p99") >= end.count("resume_us/p50"));
+    assert!(end.count("resume_us/p50") > 0);
+    assert!(end.count("e2e_us/max") >= 300_000, "some waited in a queue");
+}
+
+#[test]
+fn a_fight_over_client_ids_across_kill_9_is_found_clean() {
+    let mut broker = Broker::start();
+    let words = "--ids 20 --rate 1000 --secs 4 --away 0.2";
+    let mut load = Load::start(&format!("fight --addr {} {words}", broker.addr));
+    assert!(load.await_delivered(1_000), "it publishes for 4 s");
+    broker.kill9();
+    broker.restart();
+    let end = load.finish();
+    end.assert_clean();
+    assert_eq!(end.count("stale"), 0);
+    assert!(end.count("taken_over") >= 20);
+}
