@@ -25,6 +25,10 @@ pub const WAITING_BYTES_MAX: usize = 32 << 20;
 /// and its SUBSCRIBE become one write.
 pub const WRITE_DELAY_MS: u64 = 50;
 
+/// Writes taken out of a [`WriteBehind`](crate::WriteBehind) whose place in its order may stay, beside two for each
+/// that waits: so that tidying up costs little for each.
+pub const TAKEN_IN_ORDER: usize = 64;
+
 /// Tables the embedded store is divided into by client id: a lock, a page of a scan and a growing
 /// table each concern one of them only.
 pub const TABLES: usize = 256;

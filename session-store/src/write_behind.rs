@@ -7,7 +7,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
-use crate::limits::{WAITING_BYTES_MAX, WAITING_ENTRIES_MAX, WRITE_DELAY_MS};
+use crate::limits::{TAKEN_IN_ORDER, WAITING_BYTES_MAX, WAITING_ENTRIES_MAX, WRITE_DELAY_MS};
 use crate::{EmbeddedStore, Journal, Record, Saved, StoreError};
 
 /// What is to be done about a client's record.
@@ -78,8 +78,10 @@ pub struct WriteBehindStats {
 #[derive(Debug)]
 pub struct WriteBehind {
     waiting: HashMap<Arc<str>, Waiting, RandomState>,
-    /// Clients in the order their wait began; exactly those of `waiting`.
-    order: VecDeque<Arc<str>>,
+    /// Clients in the order their wait began, with its number. Those that were taken out are still in it, but for its
+    /// front: that one waits, if anybody does.
+    order: VecDeque<(u64, Arc<str>)>,
+    last_wait: u64,
     bytes: usize,
     entries_max: usize,
     bytes_max: usize,
@@ -91,6 +93,7 @@ pub struct WriteBehind {
 struct Waiting {
     write: Write,
     since_ms: u64,
+    wait: u64,
 }
 
 impl Default for WriteBehind {
@@ -106,6 +109,7 @@ impl WriteBehind {
         Self {
             waiting: HashMap::default(),
             order: VecDeque::new(),
+            last_wait: 0,
             bytes: 0,
             entries_max,
             bytes_max,
@@ -144,10 +148,21 @@ impl WriteBehind {
 
     /// When the longest waiting write is due, in the caller's milliseconds.
     pub fn deadline_ms(&self) -> Option<u64> {
-        let first = self.order.front()?;
-        self.waiting
-            .get(first)
-            .map(|waiting| waiting.since_ms + self.delay_ms)
+        self.first().map(|first| first.since_ms + self.delay_ms)
+    }
+
+    /// The longest waiting write, if it is due. It goes on waiting.
+    pub fn first_due(&self, now_ms: u64) -> Option<&Write> {
+        let first = self.first()?;
+        (first.since_ms + self.delay_ms <= now_ms).then_some(&first.write)
+    }
+
+    /// Takes the write that waits for a client out, due or not: nothing more will come that could join it.
+    pub fn take(&mut self, client_id: &str) -> Option<Write> {
+        let waiting = self.waiting.remove(client_id)?;
+        self.bytes -= waiting.write.bytes();
+        self.tidy();
+        Some(waiting.write)
     }
 
     /// Takes the longest waiting write out, if it is due: for a store that answers later.
@@ -200,7 +215,7 @@ impl WriteBehind {
     }
 
     fn flush_one(&mut self, sink: &impl Sink, flushed: &mut Flushed) -> Result<(), StoreError> {
-        let Some(first) = self.order.front().and_then(|id| self.waiting.get(id)) else {
+        let Some(first) = self.first() else {
             return Ok(());
         };
         if sink.write(&first.write)? {
@@ -226,14 +241,16 @@ impl WriteBehind {
         } else {
             let client_id = Arc::clone(write.client_id());
             self.bytes += bytes;
-            self.order.push_back(Arc::clone(&client_id));
-            self.waiting.insert(
-                client_id,
-                Waiting {
-                    write,
-                    since_ms: now_ms,
-                },
-            );
+            self.last_wait += 1;
+            let wait = self.last_wait;
+            self.order.push_back((wait, Arc::clone(&client_id)));
+            let since_ms = now_ms;
+            let waiting = Waiting {
+                write,
+                since_ms,
+                wait,
+            };
+            self.waiting.insert(client_id, waiting);
         }
         while self.len() > self.entries_max || (self.bytes > self.bytes_max && self.len() > 1) {
             self.pop();
@@ -242,13 +259,29 @@ impl WriteBehind {
     }
 
     fn pop(&mut self) -> Option<Write> {
-        let client_id = self.order.pop_front()?;
-        let waiting = self
-            .waiting
-            .remove(&client_id)
-            .expect("the order holds who waits");
-        self.bytes -= waiting.write.bytes();
-        Some(waiting.write)
+        let (_, client_id) = self.order.front()?;
+        let client_id = Arc::clone(client_id);
+        self.take(&client_id)
+    }
+
+    fn first(&self) -> Option<&Waiting> {
+        let (_, client_id) = self.order.front()?;
+        self.waiting.get(client_id)
+    }
+
+    /// Takes those who wait no more off the front of the order, and out of it once they are most of it.
+    fn tidy(&mut self) {
+        let waiting = &self.waiting;
+        let waits = |(wait, client_id): &(u64, Arc<str>)| {
+            let there = waiting.get(client_id);
+            there.is_some_and(|there| there.wait == *wait)
+        };
+        while self.order.front().is_some_and(|first| !waits(first)) {
+            self.order.pop_front();
+        }
+        if self.order.len() > 2 * waiting.len() + TAKEN_IN_ORDER {
+            self.order.retain(waits);
+        }
     }
 }
 

@@ -140,3 +140,44 @@ fn writes_leave_in_the_order_their_wait_began() {
     assert_eq!(order, ["device-000003", "device-000001", "device-000002"]);
     assert!(waiting.is_empty() && waiting.byte_len() == 0);
 }
+
+#[test]
+fn a_write_may_be_taken_out_before_it_is_due() {
+    let mut waiting = WriteBehind::new(10, 10_000, 50);
+    for number in [1, 2, 3] {
+        waiting.save(number, &device(number, 1)).expect("encodes");
+    }
+    let bytes = waiting.byte_len() / 3;
+    let taken = waiting.take("device-000001").expect("it waits");
+    assert_eq!(&**taken.client_id(), "device-000001");
+    assert!(waiting.take("device-000001").is_none());
+    assert_eq!(waiting.deadline_ms(), Some(52), "the next one's");
+    assert_eq!((waiting.len(), waiting.byte_len()), (2, bytes * 2));
+    waiting.take("device-000003").expect("it waits");
+    waiting.save(9, &device(3, 1)).expect("encodes");
+    assert!(waiting.first_due(51).is_none());
+    for due in ["device-000002", "device-000003"] {
+        assert_eq!(waiting.first_due(59).map(|w| &**w.client_id()), Some(due));
+        assert_eq!(
+            waiting.pop_due(59).map(|w| w.client_id().to_string()),
+            Some(due.into())
+        );
+    }
+    assert!(waiting.is_empty() && waiting.byte_len() == 0 && waiting.deadline_ms().is_none());
+}
+
+#[test]
+fn taking_out_and_in_again_leaves_nothing_behind() {
+    let mut waiting = WriteBehind::new(10, 10_000, 50);
+    waiting.save(0, &device(0, 1)).expect("encodes");
+    for round in 0..10_000 {
+        waiting.save(round, &device(1, 1)).expect("encodes");
+        waiting.take("device-000001").expect("it waits");
+    }
+    let held = format!("{waiting:?}").matches("device-").count();
+    assert!(held < 200, "{held} names are kept");
+    assert_eq!(
+        waiting.pop_due(50).map(|w| w.client_id().to_string()),
+        Some("device-000000".into())
+    );
+}
