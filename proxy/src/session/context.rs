@@ -138,6 +138,12 @@ impl Frames {
         lane.full || lane.waiting_bytes >= WAITING_BYTES_MAX
     }
 
+    /// Bytes that wait in sessions for a group.
+    #[cfg(test)]
+    pub(crate) fn waiting_bytes(&self, group: GroupNo) -> usize {
+        self.lanes[usize::from(group.0)].waiting_bytes
+    }
+
     /// Bytes wait in a session, until it has joined the group.
     pub(crate) fn hold(&mut self, group: GroupNo, bytes: usize) {
         self.lanes[usize::from(group.0)].waiting_bytes += bytes;

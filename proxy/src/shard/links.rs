@@ -9,13 +9,14 @@ use crate::session::{Frames, Session};
 use cluster::frame::{ErrandKind, FromGroup, Reattach, Resume, ToGroup};
 use cluster::ids::Handle;
 use cluster::slots::GroupNo;
+use hashbrown::HashSet;
 use std::sync::Arc;
 
 /// One of a shard's links.
 pub(super) struct Link {
     pub(super) group: GroupNo,
     pub(super) bags: Arc<GroupLink>,
-    /// Connections that wait for room. At most one entry for each time one began to wait.
+    /// Connections that wait for room, in the order they came. At most about twice as many as there are connections.
     delayed: Vec<Handle>,
 }
 
@@ -133,9 +134,21 @@ impl Shard {
             return;
         };
         let handle = connection.session.handle();
-        if let Some(link) = self.links.iter_mut().find(|link| link.group == group) {
-            link.delayed.push(handle);
+        let connections = self.table.len() as usize;
+        let Some(link) = self.links.iter_mut().find(|link| link.group == group) else {
+            return;
+        };
+        if link.delayed.len() > 2 * connections {
+            // Half of them are gone, or wait for something else, or are in it twice.
+            let mut seen = HashSet::with_hasher(foldhash::fast::RandomState::default());
+            let table = &mut self.table;
+            link.delayed.retain(|handle| {
+                let connection = table.get(*handle);
+                connection.is_some_and(|it| it.session.delayed_for() == Some(group))
+                    && seen.insert(*handle)
+            });
         }
+        link.delayed.push(handle);
     }
 
     /// Lets connections go on that waited for groups which have room now, in the order they came.

@@ -1,7 +1,9 @@
 //! Any packets and any frames in any order: no panic, bounded memory, and silence after the end (promise P10).
 
+use super::groups::{SECOND, THIRD, actor_at, three_groups};
 use super::*;
-use cluster::frame::Receiver;
+use cluster::frame::{Joined, Listed, Receiver};
+use cluster::ids::Rank;
 use proptest::prelude::*;
 use std::num::{NonZeroU16, NonZeroU32};
 
@@ -58,6 +60,12 @@ enum Step {
         expiry_s: Option<u32>,
     },
     Kick,
+    Joined,
+    Listed {
+        rank: Option<u8>,
+    },
+    Rejoin,
+    Full(bool),
     Time(u8),
     Rest,
 }
@@ -86,6 +94,10 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (0..3_u8, 0..3_u8, id, 0..60_u16, small)
             .prop_map(|(topic, qos, id, len, expiry_s)| Step::Deliver { topic, qos, id, len, expiry_s }),
         1 => Just(Step::Kick),
+        3 => Just(Step::Joined),
+        2 => proptest::option::weighted(0.8, 1..3_u8).prop_map(|rank| Step::Listed { rank }),
+        1 => Just(Step::Rejoin),
+        1 => any::<bool>().prop_map(Step::Full),
         1 => (0..4_u8).prop_map(Step::Time),
         1 => Just(Step::Rest),
     ]
@@ -122,7 +134,7 @@ fn packet_of(step: &Step) -> Option<Packet> {
                 receive_maximum: NonZeroU16::new(receive_maximum),
                 maximum_packet_size: NonZeroU32::new(packet_max),
                 topic_alias_maximum: aliases,
-                ..Connect::new(version, "client")
+                ..Connect::new(version, &super::groups::client_id())
             }))
         }
         Step::Publish {
@@ -166,7 +178,7 @@ fn packet_of(step: &Step) -> Option<Packet> {
     })
 }
 
-fn frame_of(step: &Step) -> Option<FromGroup> {
+fn frame_of(step: &Step, from: GroupNo) -> Option<FromGroup> {
     let handle = HANDLE;
     let reason = ReasonCode::Success;
     Some(match step {
@@ -199,6 +211,20 @@ fn frame_of(step: &Step) -> Option<FromGroup> {
             packet_id: packet_id(id),
             reasons: [reason].into(),
         },
+        Step::Joined => {
+            let Actor { client, epoch } = actor_at(from);
+            FromGroup::Joined(Box::new(Joined {
+                handle,
+                client,
+                epoch,
+            }))
+        }
+        &Step::Listed { rank } => FromGroup::Listed {
+            handle,
+            group: from,
+            rank: rank.map(Rank),
+        },
+        Step::Rejoin => FromGroup::Rejoin { handle },
         Step::Kick => FromGroup::Kick {
             handle,
             reason: ReasonCode::SessionTakenOver,
@@ -207,7 +233,7 @@ fn frame_of(step: &Step) -> Option<FromGroup> {
     })
 }
 
-fn run(wire: &mut Wire, step: &Step) {
+fn run(wire: &mut Wire, step: &Step, from: GroupNo) {
     if let Some(packet) = packet_of(step) {
         let mut bytes = Vec::new();
         if let Packet::Connect(connect) = &packet {
@@ -220,14 +246,15 @@ fn run(wire: &mut Wire, step: &Step) {
         encode(&packet, wire.version, &mut bytes).expect("the test's packet can be written");
         wire.send_bytes(&bytes);
     }
-    if let Some(frame) = frame_of(step) {
-        wire.frame(frame);
+    if let Some(frame) = frame_of(step, from) {
+        wire.frame_from(from, frame);
     }
     match step {
         Step::Bytes(bytes) if !wire.session.awaits_connect() => {
             wire.send_bytes(bytes);
         }
-        Step::Claimed => wire.claimed(false),
+        Step::Claimed if from == HOME => wire.claimed(false),
+        Step::Claimed => claimed_with(wire, from),
         &Step::Deliver {
             topic: number,
             qos: level,
@@ -237,7 +264,7 @@ fn run(wire: &mut Wire, step: &Step) {
         } => {
             let receiver = Receiver {
                 handle: HANDLE,
-                packet_id: (level > 0).then(|| packet_id(id)),
+                packet_id: (level > 0).then(|| packet_id(id + first_id(from))),
                 qos: qos(level),
                 retain: false,
                 dup: false,
@@ -251,8 +278,16 @@ fn run(wire: &mut Wire, step: &Step) {
         }
         &Step::Time(seconds) => {
             wire.rules.now_s += u32::from(seconds);
-            if seconds == 3 {
+            if wire.session.due_s() <= wire.rules.now_s {
+                wire.with(Session::overdue);
+            } else if seconds == 3 {
                 wire.with(Session::timed_out);
+            }
+        }
+        &Step::Full(full) if !wire.rules.routing.is_one_group() => {
+            wire.frames.lane(from).full = full;
+            if !full && wire.session.delayed_for() == Some(from) {
+                wire.with(Session::go_on);
             }
         }
         Step::Rest => wire.session.rest(),
@@ -260,10 +295,74 @@ fn run(wire: &mut Wire, step: &Step) {
     }
 }
 
+/// The session is at another group besides.
+fn claimed_with(wire: &mut Wire, group: GroupNo) {
+    let rank = Some(Rank(1));
+    wire.frame(FromGroup::Claimed(Box::new(Claimed {
+        handle: HANDLE,
+        client: ACTOR.client,
+        epoch: ACTOR.epoch,
+        session_present: true,
+        start_epoch: Epoch(3),
+        groups: [Listed { group, rank }].into(),
+    })));
+}
+
+/// The packet ids of the second rank are taken for those of one group, the first ones for those of another.
+fn first_id(from: GroupNo) -> u16 {
+    match from {
+        SECOND => Rank::PACKET_IDS,
+        THIRD => 2 * Rank::PACKET_IDS,
+        _ => 0,
+    }
+}
+
 fn size_of_packet(packet: &Packet) -> usize {
     let mut bytes = Vec::new();
     encode(packet, Version::V5, &mut bytes).expect("it was read");
     bytes.len()
+}
+
+fn check(wire: &mut Wire, was_over: bool) -> Result<(), TestCaseError> {
+    let packets = wire.sent();
+    if was_over {
+        prop_assert!(packets.is_empty(), "{packets:?} after the end");
+    }
+    let session = &wire.session;
+    prop_assert!(session.outstanding <= session.receive_maximum);
+    if let Some(busy) = &session.busy {
+        let requests = busy.answers.len() + session.requests as usize;
+        // A SUBSCRIBE that was given up may be asked to be undone.
+        prop_assert!(busy.answers.len() <= 3 + usize::from(OTHER_REQUESTS_MAX));
+        prop_assert!(requests <= 3 * (3 + usize::from(OTHER_REQUESTS_MAX)));
+        prop_assert!(
+            session.due_s() <= busy.requests.due_s(),
+            "nobody is forgotten"
+        );
+    }
+    if wire.version == Version::V5 && session.packet_bytes_max != u32::MAX {
+        for packet in &packets {
+            prop_assert!(size_of_packet(packet) <= session.packet_bytes_max as usize);
+        }
+    }
+    // Once the groups were told of the end they hear nothing else but repeats of that.
+    for group in [HOME, SECOND, THIRD] {
+        if !wire.frames.knows(group) {
+            continue;
+        }
+        for frame in wire.frames_to(group) {
+            let of_the_end = matches!(frame, ToGroup::Kicked { .. } | ToGroup::Disconnect(_));
+            prop_assert!(!was_over || of_the_end, "{frame:?} after the end");
+        }
+        if was_over {
+            wire.frames.lane(group).full = false;
+            prop_assert!(
+                wire.frames.waiting_bytes(group) == 0,
+                "given back at the end"
+            );
+        }
+    }
+    Ok(())
 }
 
 proptest! {
@@ -275,26 +374,21 @@ proptest! {
         let mut wire = Wire::new(limits);
         for step in &steps {
             let was_over = wire.session.ended().is_some();
-            run(&mut wire, step);
-            let packets = wire.sent();
-            if was_over {
-                prop_assert!(packets.is_empty(), "{packets:?} after the end");
-            }
-            let session = &wire.session;
-            prop_assert!(session.outstanding <= session.receive_maximum);
-            if let Some(busy) = &session.busy {
-                prop_assert!(busy.answers.len() <= 3 + usize::from(OTHER_REQUESTS_MAX));
-            }
-            if wire.version == Version::V5 && session.packet_bytes_max != u32::MAX {
-                for packet in &packets {
-                    prop_assert!(size_of_packet(packet) <= session.packet_bytes_max as usize);
-                }
-            }
-            // Once the group was told of the end it hears nothing else but repeats of that.
-            for frame in wire.frames() {
-                let of_the_end = matches!(frame, ToGroup::Kicked { .. } | ToGroup::Disconnect(_));
-                prop_assert!(!was_over || of_the_end, "{frame:?} after the end");
-            }
+            run(&mut wire, step, HOME);
+            check(&mut wire, was_over)?;
+        }
+    }
+
+    #[test]
+    fn so_does_any_conversation_with_several_groups(
+        steps in proptest::collection::vec((step(), 0..3_usize), 1..120)
+    ) {
+        let limits = ProxyLimits { receive_maximum: 3, topic_alias_max: 2, ..ProxyLimits::default() };
+        let mut wire = Wire::with_routing(limits, Arc::new(AcceptAll), three_groups());
+        for (step, from) in &steps {
+            let was_over = wire.session.ended().is_some();
+            run(&mut wire, step, [HOME, SECOND, THIRD][*from]);
+            check(&mut wire, was_over)?;
         }
     }
 }
