@@ -531,3 +531,61 @@ fn keepalive_finds_a_connection_that_died_silently() {
     assert_eq!(out, [kind::PINGREQ, 0]);
     assert!(world.now_ns - since <= 10_000 * MS);
 }
+
+/// Lets a device hear `bytes`, one packet, on its connection.
+fn tell(world: &mut World, device: &mut Device, bytes: &[u8]) -> Result<Heard, Loss> {
+    let Scan::Packet(packet) = scan(bytes) else {
+        panic!("a whole packet")
+    };
+    let (count, now_ns) = ((&mut world.pair, &mut world.log), world.now_ns);
+    world.up[0].clear();
+    device.hear(&packet, now_ns, &world.settings, count, &mut world.up[0])
+}
+
+#[test]
+fn contenders_share_a_session_and_what_reaches_a_superseded_one_is_found() {
+    let mut world = World::new(1, Lie::None, 0);
+    world.pair.arena = Arena::new(2);
+    let template = Template::new(Version::V5, 1, "a/b", 0, 20);
+    let message = |id: u16, number: u64| {
+        let mut bytes = Vec::new();
+        template.append(&mut bytes, id, number, 0);
+        bytes
+    };
+    let mut devices = [0, 1].map(|own| {
+        let filters = Filters::new("x".to_owned(), false, 1);
+        let side = Side::Contender(own, filters);
+        Device::new(("c".into(), 0, side), own as u64, own, 0)
+    });
+    for (own, device) in devices.iter_mut().enumerate() {
+        device.dialed(&world.settings, world.now_ns, &mut Vec::new());
+        world.pair.arena.connecting(own);
+        let connack = [kind::CONNACK, 3, own as u8, 0, 0];
+        let heard = tell(&mut world, device, &connack).expect("accepted");
+        if own == 0 {
+            assert_eq!(heard, Heard::Little, "it subscribes first");
+            assert_eq!(world.up[0][0], kind::SUBSCRIBE | 0b10);
+            let suback = [kind::SUBACK, 4, 0, 1, 0, 1];
+            tell(&mut world, device, &suback).expect("accepted");
+            world.pair.ledger.sent(5);
+        } else {
+            assert_eq!(heard, Heard::Up, "the session has its subscription");
+        }
+        assert!(device.is_up());
+    }
+    world.pair.ledger.sent(8);
+    for (id, number, stale) in [(1, 4, 0), (2, 5, 1)] {
+        let heard = tell(&mut world, &mut devices[0], &message(id, number));
+        assert_eq!(heard, Ok(Heard::Message));
+        assert_eq!(world.up[0][..2], [kind::PUBACK, 2]);
+        assert_eq!(world.pair.arena.sums.stale, stale);
+    }
+    tell(&mut world, &mut devices[1], &message(3, 6)).expect("its own");
+    assert_eq!(world.pair.arena.sums.stale, 1);
+    let kicked = tell(&mut world, &mut devices[0], &[kind::DISCONNECT, 1, 0x8E]);
+    let loss = kicked.expect_err("it has to go");
+    devices[0].lost(loss, &world.settings, 0, &mut world.log);
+    assert!(devices[0].rests());
+    assert_eq!(devices[0].address(), 1);
+    assert_eq!((world.log.taken_over, world.log.errors.len()), (1, 0));
+}
