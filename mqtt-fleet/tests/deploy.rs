@@ -30,7 +30,7 @@ struct Compose {
     name: String,
     services: BTreeMap<String, Service>,
     networks: BTreeMap<String, Network>,
-    volumes: BTreeMap<String, Empty>,
+    volumes: BTreeMap<String, serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -77,10 +77,6 @@ struct Network {
     internal: Option<bool>,
     ipam: Option<serde_json::Value>,
 }
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Empty {}
 
 fn compose() -> Compose {
     let path = deploy("compose/compose.yaml");
@@ -234,6 +230,10 @@ fn what_the_compose_file_names_is_there() {
             service.image.contains(':') || service.build.is_some(),
             "{name}"
         );
+    }
+    for (name, settings) in &compose.volumes {
+        let is_plain = settings.as_object().is_some_and(serde_json::Map::is_empty);
+        assert!(is_plain, "{name}: {settings}");
     }
     let inside = &compose.networks["inside"];
     assert!(inside.internal == Some(true) && inside.ipam.is_some());

@@ -3,7 +3,7 @@
 use crate::support::{Certs, TlsBroker, publishes};
 
 fn broker(certs: &Certs, wanted: &str) -> TlsBroker {
-    let ca = certs.path("ca.pem");
+    let ca = certs.text("ca.pem");
     let lines = format!("client_ca = {ca:?}\nclient_certificates = \"{wanted}\"\n");
     TlsBroker::start_with(certs, &lines, "")
 }

@@ -91,9 +91,9 @@ fn slow_and_silent_handshakes_end_at_the_connect_timeout() {
     let mut slow = socket(broker.tls);
     slow.set_read_timeout(Some(Duration::from_millis(20)))
         .expect("not zero");
-    let ended = hello.iter().cycle().find(|byte| {
+    let ended = hello.repeat(20).into_iter().find(|byte| {
         // The wait for an answer is the pace.
-        let sent = slow.write_all(std::slice::from_ref(*byte));
+        let sent = slow.write_all(std::slice::from_ref(byte));
         let mut answer = [0];
         let waits = matches!(slow.read(&mut answer), Err(e) if e.kind() == ErrorKind::WouldBlock);
         sent.is_err() || !waits

@@ -7,7 +7,7 @@ use rustls::{ClientConfig, HandshakeKind, SupportedProtocolVersion};
 use crate::support::{Certs, TlsBroker, TlsClient, both};
 
 fn with_keys(certs: &Certs, file: &str) -> TlsBroker {
-    let lines = format!("ticket_key_file = {:?}\n", certs.path(file));
+    let lines = format!("ticket_key_file = {:?}\n", certs.text(file));
     TlsBroker::start_with(certs, &lines, "")
 }
 
@@ -74,8 +74,8 @@ fn a_ticket_does_not_replace_a_certificate_that_is_required() {
     let one = with_keys(&certs, "tickets.key");
     let lines = format!(
         "ticket_key_file = {:?}\nclient_ca = {:?}\nclient_certificates = \"required\"\n",
-        certs.path("tickets.key"),
-        certs.path("ca.pem")
+        certs.text("tickets.key"),
+        certs.text("ca.pem")
     );
     let two = TlsBroker::start_with(&certs, &lines, "");
     for version in both() {

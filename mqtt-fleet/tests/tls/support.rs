@@ -56,8 +56,8 @@ impl Certs {
     fn section(&self, listen: SocketAddr) -> String {
         format!(
             "[tls]\nlisten = \"{listen}\"\ncertificate = {:?}\nkey = {:?}\n",
-            self.path("server.pem"),
-            self.path("server.key"),
+            self.text("server.pem"),
+            self.text("server.key"),
         )
     }
 
@@ -124,7 +124,8 @@ impl TlsBroker {
 
     /// A figure of the shards.
     pub(crate) fn count(&self, name: &str) -> u64 {
-        self.broker.metric(&[&format!("mqtt_fleet_proxy_{name}")]) as u64
+        let figure = self.broker.metric(&[&format!("mqtt_fleet_proxy_{name}")]);
+        figure.to_string().parse().expect("a whole number")
     }
 
     /// Waits until a figure of the shards is reached; looks every few milliseconds.

@@ -79,9 +79,12 @@ impl Keyring {
     /// The keys in use: first the newest that everybody has had time to learn. While there is none, it is the oldest
     /// of the store's: of several, more will have it.
     fn in_use(&self, now_s: u64) -> Option<TicketKeys> {
-        let shared = self.known.iter().filter(|known| known.shared);
+        let mut shared = self.known.iter().filter(|known| known.shared);
         let is_spread = |known: &&Known| known.since_s + TICKET_KEY_SPREAD_S <= now_s;
-        let sealing = shared.clone().find(is_spread).or_else(|| shared.last())?;
+        let sealing = shared
+            .clone()
+            .find(is_spread)
+            .or_else(|| shared.next_back())?;
         let others = self
             .known
             .iter()
