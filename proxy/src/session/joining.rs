@@ -138,6 +138,10 @@ impl Session {
     /// A group does not know the connection any more, after a time without a link.
     pub(super) fn rejoin(&mut self, from: GroupNo, cx: &mut Context<'_>) {
         let lives = matches!(self.state, State::Attaching | State::Connected);
+        if lives && from == self.home {
+            // Who has lost its home owns nothing any more.
+            return self.kick(from, ReasonCode::SessionTakenOver, cx);
+        }
         let Some(place) = self.place(from).filter(|_| lives) else {
             return cx.counters().answers_stale.increment();
         };

@@ -43,7 +43,7 @@ use connect::Opening;
 use deliver::Waiting;
 use hashbrown::HashMap;
 use places::Places;
-use protocol::{Decoded, Packet, PacketId, Version, decode, decode_first};
+use protocol::{Decoded, Packet, PacketId, ReasonCode, Version, decode, decode_first};
 use recording::Asked;
 use requests::{Kind, Requests};
 use std::collections::VecDeque;
@@ -312,7 +312,7 @@ impl Session {
     }
 
     /// A group ends this connection: from here on nothing of it reaches that group (promise P5).
-    fn kick(&mut self, from: GroupNo, reason: protocol::ReasonCode, cx: &mut Context<'_>) {
+    fn kick(&mut self, from: GroupNo, reason: ReasonCode, cx: &mut Context<'_>) {
         let handle = self.handle;
         cx.frames.push(from, ToGroup::Kicked { handle }, 0);
         let end = End::Kicked(reason);

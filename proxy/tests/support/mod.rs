@@ -2,8 +2,10 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 use bytes::{Bytes, BytesMut};
-use cluster::frame::{AckKind, Body, Claimed, Delivery, FromGroup, Receiver, ToGroup};
-use cluster::ids::{ClientNo, Epoch, Handle};
+use cluster::frame::{
+    AckKind, Body, Claimed, Delivery, FromGroup, Join, Joined, Receiver, ToGroup,
+};
+use cluster::ids::{ClientNo, Epoch, Handle, Rank};
 use cluster::slots::GroupNo;
 use cluster::topology::Routing;
 use mqtt_fleet_proxy::auth::{AcceptAll, Authenticator};
@@ -29,11 +31,60 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Server {
     pub(crate) addr: SocketAddr,
     pub(crate) counters: Arc<ProxyCounters>,
+    /// The first group's.
     pub(crate) link: Arc<GroupLink>,
     pub(crate) handle: ShardHandle,
-    pub(crate) group: Arc<GroupControl>,
+    pub(crate) groups: Vec<RunningGroup>,
     shard: Option<JoinHandle<io::Result<()>>>,
-    group_thread: Option<JoinHandle<Group>>,
+}
+
+/// A group on its thread.
+pub(crate) struct RunningGroup {
+    pub(crate) link: Arc<GroupLink>,
+    control: Arc<GroupControl>,
+    thread: JoinHandle<Group>,
+}
+
+impl RunningGroup {
+    fn start(poll: &ShardPoll) -> Self {
+        let (park, parked) = std::sync::mpsc::sync_channel::<std::thread::Thread>(1);
+        let group_thread: Arc<std::sync::OnceLock<std::thread::Thread>> = Arc::default();
+        let waked = Arc::clone(&group_thread);
+        let wake = Box::new(move || {
+            if let Some(thread) = waked.get() {
+                thread.unpark();
+            }
+        });
+        let link = Arc::new(GroupLink::new(poll.waker(), wake));
+        let control = Arc::new(GroupControl::default());
+        let thread = std::thread::spawn({
+            let (link, control) = (Arc::clone(&link), Arc::clone(&control));
+            move || {
+                park.send(std::thread::current())
+                    .expect("the starter waits");
+                Group::default().run(&link, &control)
+            }
+        });
+        group_thread
+            .set(parked.recv().expect("it has started"))
+            .expect("set once");
+        Self {
+            link,
+            control,
+            thread,
+        }
+    }
+
+    pub(crate) fn hold(&self, holds: bool) {
+        self.control.holds.store(holds, Ordering::Release);
+        self.thread.thread().unpark();
+    }
+
+    fn stop(self) -> Group {
+        self.control.stops.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+        self.thread.join().expect("no panic")
+    }
 }
 
 /// What a test may do with the group.
@@ -63,36 +114,36 @@ impl Server {
         authenticator: Arc<dyn Authenticator>,
         listener_of: impl FnOnce(TcpListener) -> ListenerConfig,
     ) -> Self {
+        let routing = Routing::one_group(GroupNo(0));
+        Self::start_routed(limits, records, authenticator, listener_of, routing)
+    }
+
+    /// A shard with a link to each group of a routing.
+    pub(crate) fn start_groups(limits: ProxyLimits, routing: Routing) -> Self {
+        let anybody = Arc::new(AcceptAll);
+        Self::start_routed(limits, None, anybody, ListenerConfig::plain, routing)
+    }
+
+    fn start_routed(
+        limits: ProxyLimits,
+        records: Option<Box<dyn RecordSink>>,
+        authenticator: Arc<dyn Authenticator>,
+        listener_of: impl FnOnce(TcpListener) -> ListenerConfig,
+        routing: Routing,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let addr = listener.local_addr().expect("it is bound");
         let poll = ShardPoll::new().expect("descriptors are left");
-        let (park, parked) = std::sync::mpsc::sync_channel::<std::thread::Thread>(1);
-        let group_thread: Arc<std::sync::OnceLock<std::thread::Thread>> = Arc::default();
-        let waked = Arc::clone(&group_thread);
-        let wake = Box::new(move || {
-            if let Some(thread) = waked.get() {
-                thread.unpark();
-            }
-        });
-        let link = Arc::new(GroupLink::new(poll.waker(), wake));
-        let control = Arc::new(GroupControl::default());
-        let group = std::thread::spawn({
-            let (link, control) = (Arc::clone(&link), Arc::clone(&control));
-            move || {
-                park.send(std::thread::current())
-                    .expect("the starter waits");
-                Group::default().run(&link, &control)
-            }
-        });
-        group_thread
-            .set(parked.recv().expect("it has started"))
-            .expect("set once");
+        let started = routing.groups().iter().map(|_| RunningGroup::start(&poll));
+        let groups: Vec<_> = started.collect();
+        let links = routing.groups().iter().copied();
+        let links = links.zip(groups.iter().map(|group| Arc::clone(&group.link)));
         let counters = Arc::new(ProxyCounters::default());
         let config = ShardConfig {
             listeners: vec![listener_of(listener)],
             limits,
-            links: vec![(GroupNo(0), Arc::clone(&link))],
-            routing: Arc::new(Routing::one_group(GroupNo(0))),
+            links: links.collect(),
+            routing: Arc::new(routing),
             authenticator,
             records,
             counters: Arc::clone(&counters),
@@ -104,11 +155,10 @@ impl Server {
         Self {
             addr,
             counters,
-            link,
+            link: Arc::clone(&groups[0].link),
             handle,
-            group: control,
+            groups,
             shard,
-            group_thread: Some(group),
         }
     }
 
@@ -134,16 +184,16 @@ impl Server {
     }
 
     pub(crate) fn hold_group(&self, holds: bool) {
-        self.group.holds.store(holds, Ordering::Release);
-        self.group_thread
-            .as_ref()
-            .expect("it runs")
-            .thread()
-            .unpark();
+        self.groups[0].hold(holds);
     }
 
     /// Drains the shard, stops the group and says what the group saw.
-    pub(crate) fn stop(mut self) -> Group {
+    pub(crate) fn stop(self) -> Group {
+        self.stop_all().swap_remove(0)
+    }
+
+    /// The same of all groups.
+    pub(crate) fn stop_all(mut self) -> Vec<Group> {
         self.handle.drain();
         self.shard
             .take()
@@ -151,14 +201,7 @@ impl Server {
             .join()
             .expect("no panic")
             .expect("no error of the poll");
-        self.stop_group()
-    }
-
-    fn stop_group(&mut self) -> Group {
-        self.group.stops.store(true, Ordering::Release);
-        let thread = self.group_thread.take().expect("it runs");
-        thread.thread().unpark();
-        thread.join().expect("no panic")
+        self.groups.into_iter().map(RunningGroup::stop).collect()
     }
 
     /// Waits for a figure of the shard; it changes at the shard's own pace.
@@ -171,7 +214,7 @@ impl Server {
     }
 }
 
-/// A group that keeps exact filters, stores nothing and answers at once.
+/// A group that knows exact filters and `#`, stores nothing and answers at once.
 #[derive(Default)]
 pub(crate) struct Group {
     clients: HashMap<ClientNo, Handle>,
@@ -182,7 +225,14 @@ pub(crate) struct Group {
     pub(crate) kicked: Vec<Handle>,
     pub(crate) gone: Vec<cluster::frame::Disconnect>,
     pub(crate) resumed: Vec<cluster::frame::Resume>,
+    pub(crate) errands: Vec<cluster::frame::Errand>,
+    pub(crate) errands_done: Vec<cluster::frame::ErrandDone>,
+    pub(crate) joins: Vec<Join>,
     ids: HashMap<Box<str>, Handle>,
+    /// Clients by the connection that has joined, and the rank of this group in its session.
+    guests: HashMap<Handle, (ClientNo, Rank)>,
+    /// The other groups of the sessions that are at home here.
+    listed: HashMap<ClientNo, Vec<GroupNo>>,
 }
 
 impl Group {
@@ -264,28 +314,87 @@ impl Group {
                     reasons: reasons.collect(),
                 });
             }
-            ToGroup::Unsubscribe(_) => {}
+            ToGroup::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe),
             ToGroup::Disconnect(gone) => self.gone.push(*gone),
             ToGroup::Kicked { handle } => self.kicked.push(handle),
             ToGroup::Resume(resume) => self.resumed.push(*resume),
             ToGroup::Number { .. } => panic!("a shard does not count its frames"),
-            ToGroup::List { .. }
-            | ToGroup::Join(_)
-            | ToGroup::Errand(_)
-            | ToGroup::ErrandDone(_) => panic!("there is one group"),
+            ToGroup::List { actor, group } => self.list(actor.client, group),
+            ToGroup::Join(join) => self.join(*join),
+            ToGroup::Errand(errand) => {
+                let done = errand.done();
+                self.errands.push(*errand);
+                self.answers.push(FromGroup::ErrandDone(Box::new(done)));
+            }
+            ToGroup::ErrandDone(done) => self.errands_done.push(*done),
         }
+    }
+
+    fn unsubscribe(&mut self, unsubscribe: &cluster::frame::Unsubscribe) {
+        let handle = self.clients[&unsubscribe.actor.client];
+        let subscribers = &mut self.subscribers;
+        let reason = |filter: &protocol::TopicFilter| {
+            let list = subscribers.get_mut(filter.as_str().as_bytes());
+            let had = list.is_some_and(|list| {
+                let before = list.len();
+                list.retain(|(subscriber, _)| *subscriber != handle);
+                list.len() < before
+            });
+            if had {
+                ReasonCode::Success
+            } else {
+                ReasonCode::NoSubscriptionExisted
+            }
+        };
+        let reasons = unsubscribe.filters.iter().map(reason).collect();
+        self.answers.push(FromGroup::Unsubscribed {
+            handle,
+            packet_id: unsubscribe.packet_id,
+            reasons,
+        });
+    }
+
+    fn list(&mut self, client: ClientNo, group: GroupNo) {
+        let listed = self.listed.entry(client).or_default();
+        let at = listed.iter().position(|known| *known == group);
+        let at = at.unwrap_or_else(|| {
+            listed.push(group);
+            listed.len() - 1
+        });
+        self.answers.push(FromGroup::Listed {
+            handle: self.clients[&client],
+            group,
+            rank: Some(Rank(at as u8 + 1)),
+        });
+    }
+
+    fn join(&mut self, join: Join) {
+        let next = ClientNo(self.clients.len() as u32);
+        let (client, rank) = self.guests.entry(join.handle).or_insert((next, Rank::HOME));
+        *rank = join.rank.unwrap_or(*rank);
+        self.clients.insert(*client, join.handle);
+        self.answers.push(FromGroup::Joined(Box::new(Joined {
+            handle: join.handle,
+            client: *client,
+            epoch: Epoch(1),
+        })));
+        self.joins.push(join);
     }
 
     fn publish(&mut self, publish: cluster::frame::Publish) {
         let handle = self.clients[&publish.actor.client];
-        if let Some(subscribers) = self.subscribers.get(publish.message.topic_bytes()) {
-            let next_id = &mut self.next_id;
-            let receivers = subscribers.iter().map(|&(handle, granted)| {
+        let exact = self.subscribers.get(publish.message.topic_bytes());
+        let all = self.subscribers.get(&b"#"[..]);
+        let subscribers: Vec<_> = exact.into_iter().chain(all).flatten().collect();
+        if !subscribers.is_empty() {
+            let (next_id, guests) = (&mut self.next_id, &self.guests);
+            let receivers = subscribers.into_iter().map(|&(handle, granted)| {
                 let qos = granted.min(publish.qos);
                 let packet_id = (qos > QoS::AtMostOnce).then(|| {
                     let next = next_id.entry(handle).or_insert(0);
-                    *next = *next % 1023 + 1;
-                    PacketId::new(*next).expect("1 to 1023")
+                    *next = *next % Rank::PACKET_IDS + 1;
+                    let rank = guests.get(&handle).map_or(Rank::HOME, |(_, rank)| *rank);
+                    PacketId::new(u16::from(rank.0) * Rank::PACKET_IDS + *next).expect("not 0")
                 });
                 Receiver {
                     handle,

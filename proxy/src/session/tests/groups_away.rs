@@ -220,6 +220,18 @@ fn a_group_that_has_forgotten_the_connection_is_joined_again() {
     assert!(wire.session.is_connected());
 }
 
+#[test]
+fn a_home_that_has_forgotten_the_connection_ends_it() {
+    let mut wire = Wire::at_groups(Version::V5);
+    wire.settle_at(SECOND, 1);
+    rejoin(&mut wire, HOME);
+    assert_eq!(wire.disconnect_reason(), ReasonCode::SessionTakenOver);
+    assert!(matches!(
+        wire.frames_to(SECOND)[..],
+        [ToGroup::Disconnect(_)]
+    ));
+}
+
 /// What the group had not answered it has forgotten too: the client must learn that, or it waits for ever.
 #[test]
 fn a_connection_ends_whose_publish_was_forgotten() {
