@@ -10,6 +10,8 @@ use broker::command::Producer;
 use broker::group::{LinkEnd, RunningGroup};
 use broker::log::LogError;
 use broker::{GroupOptions, Journalled, OpenGroup};
+use cluster::slots::GroupNo;
+use cluster::topology::Routing;
 use proxy::counters::ProxyCounters;
 
 use crate::config::Settings;
@@ -19,6 +21,8 @@ use crate::standalone::RunError;
 use crate::stop::Stopper;
 use crate::store::Store;
 
+/// The number of the one group there is; nobody asks for it.
+const ONLY_GROUP: GroupNo = GroupNo(0);
 /// A group that has not stored the first entry of its reign after this long has a disk that hangs.
 const SERVING_WAIT: Duration = Duration::from_secs(60);
 /// A snapshot is built whenever the log has grown by so many segments.
@@ -43,21 +47,22 @@ impl Engine {
         let (store, journal) = Store::new();
         let group = open_group(settings, store.live())?;
         journal.open(&group);
-        let shards: Vec<Prepared> = (0..settings.shards)
-            .map(|_| {
-                let group = group.waker();
-                Prepared::new(Box::new(move || group.wake()))
-            })
-            .collect::<Result<_, _>>()?;
+        let prepare = |_| {
+            let group = group.waker();
+            Prepared::with_group(ONLY_GROUP, Box::new(move || group.wake()))
+        };
+        let prepared = (0..settings.shards).map(prepare);
+        let (shards, links): (Vec<_>, Vec<_>) =
+            prepared.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
         let incarnation = incarnation();
-        let links = (0_u32..).zip(&shards).map(|(shard, prepared)| LinkEnd {
+        let links = (0_u32..).zip(links).map(|(shard, link)| LinkEnd {
             producer: Producer {
                 node: 0,
                 shard,
                 incarnation,
             },
-            to_group: Arc::clone(&prepared.link.to_group),
-            from_group: Arc::clone(&prepared.link.to_shard),
+            to_group: Arc::clone(&link.to_group),
+            from_group: Arc::clone(&link.to_shard),
         });
         let group = group.start(links.collect(), on_failure(stopper))?;
         Ok(Self {
@@ -78,7 +83,16 @@ impl Engine {
         wait_until_serving(&self.group)?;
         let store = self.store;
         let records = || Some(store.records());
-        let shards = shards::start(self.shards, settings, ports, counters, records, stopper)?;
+        let routing = Arc::new(Routing::one_group(ONLY_GROUP));
+        let shards = shards::start(
+            self.shards,
+            &routing,
+            settings,
+            ports,
+            counters,
+            records,
+            stopper,
+        )?;
         Ok(Serving {
             group: self.group,
             shards,

@@ -83,7 +83,7 @@ pub(crate) fn add_links(metrics: &mut Metrics, links: Vec<Arc<LinkCounters>>) {
     metrics.block(
         "mqtt_fleet_link_",
         &["up", "kept_bytes", "kept_frames"],
-        &[("up", "Links to the group")],
+        &[("up", "Links to groups")],
         move || summed(links.iter().map(|counters| counters.each().collect())),
     );
 }

@@ -9,6 +9,7 @@
 //! | `standalone` | the whole broker in one process: start, run, drain                |
 //! | `broker_node` | a broker of a fleet: a group, and links to it                    |
 //! | `proxy_node` | a proxy of a fleet: shards, and links to the group                |
+//! | `links`      | a proxy's links: a client for each group                          |
 //! | `launcher`   | a whole fleet on this machine                                     |
 //! | `engine`     | the running parts: group, log, shards                             |
 //! | `shards`     | the proxy shards of a process: prepare, start, drain              |
@@ -35,6 +36,7 @@ mod engine;
 mod exit;
 mod figures;
 mod launcher;
+mod links;
 mod listen;
 mod logging;
 mod metrics;

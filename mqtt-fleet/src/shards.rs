@@ -24,32 +24,31 @@ use crate::stop::Stopper;
 /// Descriptors for the log, the admin port and the threads' own.
 const OWN_DESCRIPTORS: u64 = 96;
 
-/// Its number among the groups; with one, nobody asks for it.
-const ONLY_GROUP: GroupNo = GroupNo(0);
-
 /// A shard that has everything but its listener.
 pub(crate) struct Prepared {
     /// What it sleeps on.
     pub(crate) poll: ShardPoll,
-    /// Its link; the other end belongs to whoever carries the frames.
-    pub(crate) link: Arc<GroupLink>,
+    /// Its link to each group; the other ends belong to whoever carries the frames.
+    pub(crate) links: Vec<(GroupNo, Arc<GroupLink>)>,
 }
 
 /// Shards that serve.
 pub(crate) struct RunningShards(Vec<(ShardHandle, JoinHandle<()>)>);
 
 impl Prepared {
-    /// A shard whose frames are announced by `wake`.
-    pub(crate) fn new(wake: Wake) -> io::Result<Self> {
+    /// A shard whose frames all go to the group in this process, and are announced by `wake`; with its link.
+    pub(crate) fn with_group(group: GroupNo, wake: Wake) -> io::Result<(Self, Arc<GroupLink>)> {
         let poll = ShardPoll::new()?;
         let link = Arc::new(GroupLink::new(poll.waker(), wake));
-        Ok(Self { poll, link })
+        let links = vec![(group, Arc::clone(&link))];
+        Ok((Self { poll, links }, link))
     }
 }
 
 /// Opens the ports and starts a thread for each shard. `records` says where a shard's session records go.
 pub(crate) fn start(
     prepared: Vec<Prepared>,
+    routing: &Arc<Routing>,
     settings: &Settings,
     ports: DevicePorts,
     counters: &[Arc<ProxyCounters>],
@@ -57,7 +56,6 @@ pub(crate) fn start(
     stopper: &Stopper,
 ) -> Result<RunningShards, RunError> {
     let limits = limits_within_descriptors(&settings.proxy);
-    let routing = Arc::new(Routing::one_group(ONLY_GROUP));
     let rows = prepared.into_iter().zip(ports.open()?).zip(counters);
     let shards = rows
         .enumerate()
@@ -65,8 +63,8 @@ pub(crate) fn start(
             let config = ShardConfig {
                 listeners,
                 limits: limits.clone(),
-                links: vec![(ONLY_GROUP, prepared.link)],
-                routing: Arc::clone(&routing),
+                links: prepared.links,
+                routing: Arc::clone(routing),
                 authenticator: Arc::new(AcceptAll),
                 counters: Arc::clone(counters),
                 records: records(),

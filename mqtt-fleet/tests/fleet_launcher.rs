@@ -5,7 +5,7 @@ mod common;
 use std::net::TcpListener;
 
 use common::Connect;
-use common::fleet::{Fleet, FleetNode, Process, Watched};
+use common::fleet::{Fleet, FleetNode, Process, Watched, free_ports};
 
 #[test]
 fn the_file_describes_the_fleet_and_follows_it() {
@@ -105,8 +105,9 @@ fn nothing_outlives_a_killed_launcher_and_the_data_do() {
 #[test]
 fn a_taken_port_is_named_with_its_node() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let port = taken.local_addr().expect("bound").port().to_string();
+    let port = free_ports();
+    let _taken = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
+    let port = port.to_string();
     let args = [
         "cluster",
         "--proxies",

@@ -301,7 +301,7 @@ pub(crate) fn redis(address: SocketAddr, command: &[&str]) -> String {
 
 /// The ports of a fleet from the one returned on: a few for proxies, and those from 100 on. They are below the range
 /// from which the kernel takes outgoing ports.
-fn free_ports() -> u16 {
+pub(crate) fn free_ports() -> u16 {
     static CALLS: AtomicU64 = AtomicU64::new(0);
     let call = CALLS.fetch_add(1, Ordering::Relaxed);
     let mut dice = Dice::seeded(u64::from(std::process::id()) << 20 | call << 12 | 0xf1e);
