@@ -132,7 +132,7 @@ fn a_group_that_stalls_stops_only_those_that_publish_there() {
         let stalled = stalled.clone();
         writers.push(std::thread::spawn(move || {
             for id in 1..=20 {
-                client.publish(&stalled, QoS::AtLeastOnce, id, &[7; 100_000]);
+                client.publish(&stalled, QoS::AtLeastOnce, id, &vec![7; 100_000]);
             }
             for _ in 1..=20 {
                 assert!(matches!(client.receive(), Packet::PubAck(_)));

@@ -67,7 +67,12 @@ impl Session {
         } else if group != self.home && self.waits_long_for(group, cx.limits()) {
             return cx.counters().publishes_dropped_away.increment();
         }
-        self.act(group, ToGroup::Publish(frame), len as usize, cx);
+        let frame = ToGroup::Publish(frame);
+        if group == self.home {
+            cx.frames.push(group, frame, len as usize);
+        } else {
+            self.act(group, frame, len as usize, cx);
+        }
     }
 
     /// A group takes no more: QoS 0 is dropped, and what must not be lost stops the reading of this connection.

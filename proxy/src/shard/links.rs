@@ -1,4 +1,4 @@
-//! A shard's links, one to each group: frames go out on them in turn, and come in.
+//! A shard's links, one to each group: how frames get onto them, and what happens where one takes no more.
 //!
 //! With one group a link that does not keep up stops the whole reading ([`Shard::pause_if_full`]). With several it
 //! stops only the connections that have something for that group; the session keeps the packet it was at.
@@ -6,7 +6,7 @@
 use super::{Shard, mark};
 use crate::link::GroupLink;
 use crate::session::{Frames, Session};
-use cluster::frame::{ErrandKind, FromGroup, Reattach, Resume, ToGroup};
+use cluster::frame::{ErrandKind, Reattach, Resume, ToGroup};
 use cluster::ids::Handle;
 use cluster::slots::GroupNo;
 use hashbrown::HashSet;
@@ -70,35 +70,8 @@ impl Shard {
         }
     }
 
-    /// Handles everything the groups have sent.
-    pub(super) fn take_frames(&mut self) {
-        let mut inbox = std::mem::take(&mut self.inbox);
-        for at in 0..self.links.len() {
-            let Link { group, bags, .. } = &self.links[at];
-            let group = *group;
-            bags.to_shard.take(&mut inbox);
-            for frame in inbox.drain(..) {
-                match frame {
-                    FromGroup::Deliver(delivery) => self.deliver(&delivery),
-                    FromGroup::Resume => self.resume_link(group),
-                    // For the link's own end, which has seen it.
-                    FromGroup::Done { .. } => {}
-                    FromGroup::Errand(errand) => self.carry(errand.to, ToGroup::Errand(errand)),
-                    FromGroup::ErrandDone(done) => {
-                        self.carry(done.from, ToGroup::ErrandDone(done));
-                    }
-                    frame => self.take_frame(group, frame),
-                }
-            }
-        }
-        self.inbox = inbox;
-        if self.links.len() > 1 {
-            self.resume_delayed();
-        }
-    }
-
     /// Takes one group's errand, or word of it, to another.
-    fn carry(&mut self, to: GroupNo, errand: ToGroup) {
+    pub(super) fn carry(&mut self, to: GroupNo, errand: ToGroup) {
         if !self.frames.knows(to) || self.frames.is_full(to) {
             // It comes again until it arrives.
             return self.rules.counters.errands_dropped.increment();
@@ -115,7 +88,7 @@ impl Shard {
     }
 
     /// A new link session begins: tells the group which connections go on.
-    fn resume_link(&mut self, group: GroupNo) {
+    pub(super) fn resume_link(&mut self, group: GroupNo) {
         let connections = self.table.iter();
         let sessions: Vec<_> = connections
             .filter_map(|connection| connection.session.reattach(group))
@@ -152,7 +125,7 @@ impl Shard {
     }
 
     /// Lets connections go on that waited for groups which have room now, in the order they came.
-    fn resume_delayed(&mut self) {
+    pub(super) fn resume_delayed(&mut self) {
         for at in 0..self.links.len() {
             if self.links[at].delayed.is_empty() {
                 continue;

@@ -135,7 +135,34 @@ impl Shard {
         }
     }
 
-    pub(super) fn deliver(&mut self, delivery: &Delivery) {
+    /// Handles everything the groups have sent.
+    pub(super) fn take_frames(&mut self) {
+        let mut inbox = std::mem::take(&mut self.inbox);
+        for at in 0..self.links.len() {
+            let link = &self.links[at];
+            let group = link.group;
+            link.bags.to_shard.take(&mut inbox);
+            for frame in inbox.drain(..) {
+                match frame {
+                    FromGroup::Deliver(delivery) => self.deliver(&delivery),
+                    FromGroup::Resume => self.resume_link(group),
+                    // For the link's own end, which has seen it.
+                    FromGroup::Done { .. } => {}
+                    FromGroup::Errand(errand) => self.carry(errand.to, ToGroup::Errand(errand)),
+                    FromGroup::ErrandDone(done) => {
+                        self.carry(done.from, ToGroup::ErrandDone(done));
+                    }
+                    frame => self.take_frame(group, frame),
+                }
+            }
+        }
+        self.inbox = inbox;
+        if self.links.len() > 1 {
+            self.resume_delayed();
+        }
+    }
+
+    fn deliver(&mut self, delivery: &Delivery) {
         let message = match &delivery.body {
             Body::Inline(message) => message,
             Body::Stored(at) => {
@@ -183,7 +210,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn take_frame(&mut self, from: GroupNo, frame: FromGroup) {
+    fn take_frame(&mut self, from: GroupNo, frame: FromGroup) {
         let handle = handle_of(&frame);
         if self.table.get(handle).is_none() {
             return self.answer_for_gone(from, frame);
