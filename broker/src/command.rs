@@ -3,8 +3,11 @@
 //! A command is a fact that the leader proposed; whether it changes anything is decided in apply, the
 //! same on every replica.
 
-use cluster::frame::{Ack, Claim, Disconnect, Publish, StoredAt, Subscribe, Unsubscribe};
+use cluster::frame::{
+    Ack, Claim, Disconnect, ErrandDone, Join, Publish, StoredAt, Subscribe, Unsubscribe,
+};
 use cluster::ids::{Actor, ClientNo, Epoch, LinkNo};
+use cluster::slots::GroupNo;
 use protocol::{Message, PacketId, QoS};
 
 /// One entry of a group's log.
@@ -118,6 +121,39 @@ pub enum Command {
         /// Where the log holds them now.
         at: StoredAt,
     },
+    /// Another group is to have state of a session of this home.
+    List {
+        /// Who acts.
+        actor: Actor,
+        /// The other group.
+        group: GroupNo,
+    },
+    /// A connection whose session has another home acts here (on the link named by the `From` before it).
+    Join(Box<Join>),
+    /// A session of another home is over; answered to the link that brought it.
+    End {
+        /// Its home.
+        from: GroupNo,
+        /// This group.
+        to: GroupNo,
+        /// The client.
+        client_id: Box<str>,
+        /// The home's epoch in which it began.
+        start_epoch: Epoch,
+    },
+    /// A will of another home's client; answered to the link that brought it.
+    ForeignWill {
+        /// The home.
+        from: GroupNo,
+        /// This group.
+        to: GroupNo,
+        /// The will as a publish; its actor has the epoch of the connection that left it, and no client.
+        publish: Publish,
+        /// Where the log holds its bytes.
+        at: StoredAt,
+    },
+    /// Another group has done what this one asked.
+    ErrandDone(Box<ErrandDone>),
 }
 
 impl Command {
@@ -130,7 +166,12 @@ impl Command {
             | Self::Ack(_)
             | Self::Subscribe(_)
             | Self::Unsubscribe(_)
-            | Self::Disconnect(_) => true,
+            | Self::Disconnect(_)
+            | Self::List { .. }
+            | Self::Join(_)
+            | Self::End { .. }
+            | Self::ForeignWill { .. }
+            | Self::ErrandDone(_) => true,
             Self::LeaderStart
             | Self::LinkUp { .. }
             | Self::LinkDown { .. }

@@ -1,7 +1,7 @@
 //! The bytes of a log entry.
 //!
 //! ```text
-//! u8   version, 1
+//! u8   version, 2 (entries of version 1 have fewer kinds of commands and are read too)
 //! u64  time in milliseconds
 //! u32  number of commands
 //! then each command: u8 tag, its fields
@@ -9,6 +9,7 @@
 //! Integers are little endian; text has its length before it, as a u16. A message is in the form of
 //! [`Message::write_to`](protocol::Message::write_to), so that a reader finds it by its place alone: the log is where a group's messages live.
 
+mod groups;
 mod read;
 mod write;
 
@@ -19,7 +20,11 @@ pub(crate) use write::write_will;
 
 use protocol::CorruptMessage;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The oldest version that is still read.
+const OLDEST_VERSION: u8 = 1;
+/// Stands where there is no rank.
+const NO_RANK: u8 = 0xFF;
 
 /// Where a command's message is in the entry's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +41,7 @@ pub struct PlacedMessage {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
     /// Written by another release.
-    #[error("log entry of version {0}, this release reads version {VERSION}")]
+    #[error("log entry of version {0}, this release reads versions {OLDEST_VERSION} to {VERSION}")]
     Version(u8),
     /// They end before the entry does.
     #[error("log entry ends early")]
@@ -69,4 +74,10 @@ mod tag {
     pub(super) const TICK: u8 = 14;
     pub(super) const WILL_PUBLISH: u8 = 15;
     pub(super) const RELOCATE: u8 = 16;
+    pub(super) const LIST: u8 = 17;
+    pub(super) const JOIN: u8 = 18;
+    pub(super) const END: u8 = 19;
+    pub(super) const FOREIGN_WILL: u8 = 20;
+    pub(super) const END_DONE: u8 = 21;
+    pub(super) const WILL_DONE: u8 = 22;
 }

@@ -1,6 +1,8 @@
 //! Every limit of a group, with the rule at the limit beside it. Each drop or refusal is counted by reason in
 //! [`crate::machine::Counters`].
 
+use cluster::ids::Rank;
+
 /// What happens when a queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum QueueFull {
@@ -29,7 +31,7 @@ pub enum ShareStrategy {
 }
 
 /// Packet ids of a session that belong to one group: 65,535 shared by at most 64 groups.
-pub const PACKET_IDS: u16 = 1_023;
+pub const PACKET_IDS: u16 = Rank::PACKET_IDS;
 
 /// A window holds one entry less than there are packet ids. So the newest delivery that a connection has had never
 /// has the packet id of an entry of the window that it has not had, when a new link session asks what is missing.
@@ -56,6 +58,27 @@ pub const PRODUCER_MEMORY_MS: u64 = 600_000;
 /// Numbers of refused publishes that are kept of a producer, for publishes that are sent again; older ones count as
 /// refused.
 pub const REFUSED_NUMBERS: usize = 1_024;
+
+/// That a session of another home is over, or that a will of another home was published, is remembered for this
+/// long, in milliseconds: a join or an errand may be on its way for as long.
+pub const ERRAND_MEMORY_MS: u64 = 600_000;
+
+/// Such memories of each kind; the oldest go. A join that comes after that makes a guest that nobody ends, and a will
+/// that comes again is published again.
+pub const ERRAND_MEMORIES: usize = 262_144;
+
+/// Memories are forgotten by the minute, so that each does not cost a log entry of its own. Milliseconds.
+pub const ERRAND_MEMORY_STEP_MS: u64 = 60_000;
+
+/// Errands that a leader sends in one turn; the others wait for the next one.
+pub const ERRANDS_PER_TURN: usize = 256;
+
+/// An errand that is not done is sent again after this long, in milliseconds of group time.
+pub const ERRANDS_AGAIN_MS: u64 = 5_000;
+
+/// New errands that wait for their first turn in leader memory. One above it goes with the next repetition. Errands
+/// themselves have no limit of their own: there are as many as sessions and wills.
+pub const ERRANDS_NEW: usize = 4_096;
 
 /// Deque places that an empty mailbox of an attached session keeps.
 pub const MAILBOX_KEEP: usize = 64;

@@ -1,13 +1,16 @@
 //! Opening a group: the newest snapshots, the log behind them, and a leader over the result.
 
 use crate::group::{GROUP_STREAM, Group, GroupWaker, LinkEnd, RunningGroup, clocks};
-use crate::leader::Leader;
+use crate::leader::{Leader, Routes};
 use crate::limits::MachineLimits;
 use crate::log::{
     Durability, Log, LogError, LogHandle, LogOptions, ReplayStats, STORE_STREAM, SnapshotStore,
 };
 use crate::snapshots::{Journalled, Sizes, Snapshots, replay};
+use cluster::slots::GroupNo;
+use cluster::topology::Routing;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Segments of a log in memory are at most this large, in bytes.
@@ -95,6 +98,11 @@ impl OpenGroup {
     /// Wakes the group's thread; for the links' mailbags.
     pub fn waker(&self) -> GroupWaker {
         self.waker.clone()
+    }
+
+    /// The group is one of several.
+    pub fn route(&mut self, own: GroupNo, routing: Arc<Routing>) {
+        self.leader.route(Routes { own, routing });
     }
 
     /// Starts the group's thread. `on_failure` is called once if the log fails; nothing is acknowledged after that.

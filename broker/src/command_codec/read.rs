@@ -1,13 +1,15 @@
 //! Bytes to commands. Never panics and reserves no more than there are bytes, whatever the bytes are.
 
-use super::{CodecError, VERSION, tag};
+use super::groups::read_of_groups;
+use super::{CodecError, NO_RANK, OLDEST_VERSION, VERSION, tag};
 use crate::command::{Command, Entry, MessageRef, Producer};
 use crate::log::Location;
 use bytes::Bytes;
 use cluster::frame::{
     Ack, AckKind, Claim, Disconnect, Publish, StoredAt, Subscribe, Unsubscribe, WillFate,
 };
-use cluster::ids::{Actor, ClientNo, Epoch, Handle, LinkNo};
+use cluster::ids::{Actor, ClientNo, Epoch, Handle, LinkNo, Rank};
+use cluster::slots::GroupNo;
 use protocol::{Message, PacketId, QoS, SubscribeOptions, TopicFilter, Version, Will};
 
 /// Bytes of a command at least: its tag. Bounds what a damaged count can make a reader reserve.
@@ -17,7 +19,7 @@ const COMMAND_BYTES_MIN: usize = 1;
 pub fn decode_entry(index: u64, body: &Bytes, at: Location) -> Result<Entry, CodecError> {
     let mut reader = Reader { body, next: 0 };
     let version = reader.u8()?;
-    if version != VERSION {
+    if !(OLDEST_VERSION..=VERSION).contains(&version) {
         return Err(CodecError::Version(version));
     }
     let time_ms = reader.u64()?;
@@ -101,11 +103,15 @@ fn read_command(reader: &mut Reader<'_>, at: Location) -> Result<Command, CodecE
             let (copy, at) = reader.message(at)?;
             Command::Relocate { message, copy, at }
         }
+        tag @ tag::LIST..=tag::WILL_DONE => read_of_groups(tag, reader, at)?,
         _ => return Err(CodecError::Invalid("command")),
     })
 }
 
-fn read_publish(reader: &mut Reader<'_>, at: Location) -> Result<(Publish, StoredAt), CodecError> {
+pub(super) fn read_publish(
+    reader: &mut Reader<'_>,
+    at: Location,
+) -> Result<(Publish, StoredAt), CodecError> {
     let actor = reader.actor()?;
     let packet_id = PacketId::new(reader.u16()?);
     let (qos, retain) = reader.qos_and_retain()?;
@@ -264,7 +270,7 @@ impl Reader<'_> {
         Ok(field.try_into().expect("take gives the length asked for"))
     }
 
-    fn u8(&mut self) -> Result<u8, CodecError> {
+    pub(super) fn u8(&mut self) -> Result<u8, CodecError> {
         self.array().map(u8::from_le_bytes)
     }
 
@@ -272,7 +278,7 @@ impl Reader<'_> {
         self.array().map(u16::from_le_bytes)
     }
 
-    fn u32(&mut self) -> Result<u32, CodecError> {
+    pub(super) fn u32(&mut self) -> Result<u32, CodecError> {
         self.array().map(u32::from_le_bytes)
     }
 
@@ -299,7 +305,7 @@ impl Reader<'_> {
         }
     }
 
-    fn text(&mut self) -> Result<&str, CodecError> {
+    pub(super) fn text(&mut self) -> Result<&str, CodecError> {
         let len = usize::from(self.u16()?);
         std::str::from_utf8(self.take(len)?).map_err(|_| CodecError::Invalid("text"))
     }
@@ -308,11 +314,30 @@ impl Reader<'_> {
         TopicFilter::new(self.text()?).map_err(|_| CodecError::Invalid("topic filter"))
     }
 
-    fn actor(&mut self) -> Result<Actor, CodecError> {
+    pub(super) fn actor(&mut self) -> Result<Actor, CodecError> {
         Ok(Actor {
             client: ClientNo(self.u32()?),
-            epoch: Epoch(self.u64()?),
+            epoch: self.epoch()?,
         })
+    }
+
+    pub(super) fn epoch(&mut self) -> Result<Epoch, CodecError> {
+        self.u64().map(Epoch)
+    }
+
+    pub(super) fn group(&mut self) -> Result<GroupNo, CodecError> {
+        match self.u8()? {
+            group if group < GroupNo::MAX => Ok(GroupNo(group)),
+            _ => Err(CodecError::Invalid("group")),
+        }
+    }
+
+    pub(super) fn rank(&mut self) -> Result<Option<Rank>, CodecError> {
+        match self.u8()? {
+            NO_RANK => Ok(None),
+            rank if rank < GroupNo::MAX => Ok(Some(Rank(rank))),
+            _ => Err(CodecError::Invalid("rank")),
+        }
     }
 
     fn link(&mut self) -> Result<LinkNo, CodecError> {

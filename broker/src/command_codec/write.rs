@@ -1,9 +1,10 @@
 //! Commands to bytes.
 
+use super::groups::write_of_groups;
 use super::{PlacedMessage, VERSION, tag};
-use crate::command::Command;
+use crate::command::{Command, Producer};
 use cluster::frame::{Ack, Claim, Disconnect, Publish, Subscribe, Unsubscribe};
-use cluster::ids::Actor;
+use cluster::ids::{Actor, LinkNo};
 use protocol::{PacketId, Will};
 
 /// Appends an entry's bytes to `out`, and what the log needs to know of its messages to `placed`. Offsets are from
@@ -64,13 +65,7 @@ fn write_command(command: &Command, out: &mut Vec<u8>) -> Option<usize> {
         Command::Page { actor } => write_for(tag::PAGE, *actor, out),
         Command::Tick => out.push(tag::TICK),
         Command::LeaderStart => out.push(tag::LEADER_START),
-        Command::LinkUp { link, producer } => {
-            out.push(tag::LINK_UP);
-            out.extend_from_slice(&link.0.to_le_bytes());
-            out.extend_from_slice(&producer.node.to_le_bytes());
-            out.extend_from_slice(&producer.shard.to_le_bytes());
-            out.extend_from_slice(&producer.incarnation.to_le_bytes());
-        }
+        Command::LinkUp { link, producer } => write_link_up(*link, *producer, out),
         Command::LinkDown { link } => {
             out.push(tag::LINK_DOWN);
             out.extend_from_slice(&link.0.to_le_bytes());
@@ -99,12 +94,25 @@ fn write_command(command: &Command, out: &mut Vec<u8>) -> Option<usize> {
             copy.write_to(out);
             return Some(at);
         }
+        Command::List { .. }
+        | Command::Join(_)
+        | Command::End { .. }
+        | Command::ForeignWill { .. }
+        | Command::ErrandDone(_) => return write_of_groups(command, out),
     }
     None
 }
 
+fn write_link_up(link: LinkNo, producer: Producer, out: &mut Vec<u8>) {
+    out.push(tag::LINK_UP);
+    out.extend_from_slice(&link.0.to_le_bytes());
+    out.extend_from_slice(&producer.node.to_le_bytes());
+    out.extend_from_slice(&producer.shard.to_le_bytes());
+    out.extend_from_slice(&producer.incarnation.to_le_bytes());
+}
+
 /// Tag and fields in one piece, then the message: a few copies on the hot path.
-fn write_publish(tag: u8, publish: &Publish, out: &mut Vec<u8>) -> usize {
+pub(super) fn write_publish(tag: u8, publish: &Publish, out: &mut Vec<u8>) -> usize {
     let mut head = [0; 16];
     head[0] = tag;
     head[1..5].copy_from_slice(&publish.actor.client.0.to_le_bytes());
@@ -167,7 +175,7 @@ fn write_disconnect(gone: &Disconnect, out: &mut Vec<u8>) {
     out.push(gone.will as u8);
 }
 
-fn write_for(tag: u8, actor: Actor, out: &mut Vec<u8>) {
+pub(super) fn write_for(tag: u8, actor: Actor, out: &mut Vec<u8>) {
     out.push(tag);
     write_actor(actor, out);
 }
@@ -178,7 +186,7 @@ fn write_actor(actor: Actor, out: &mut Vec<u8>) {
 }
 
 /// Filters and client ids have at most 65,535 bytes: they came in an MQTT string.
-fn write_text(text: &str, out: &mut Vec<u8>) {
+pub(super) fn write_text(text: &str, out: &mut Vec<u8>) {
     let len = u16::try_from(text.len()).expect("an MQTT string has at most 65,535 bytes");
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(text.as_bytes());

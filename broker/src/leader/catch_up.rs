@@ -1,7 +1,7 @@
 //! What the connections of a new link session have missed, sent a slice a turn.
 
 use super::links::{Remote, Session};
-use crate::machine::{Effects, State};
+use crate::machine::{Effects, OtherGroups, State};
 use cluster::frame::{Body, FromGroup, Reattach};
 use cluster::ids::{Actor, LinkNo};
 
@@ -23,6 +23,7 @@ impl Remote {
         &mut self,
         link: LinkNo,
         is_full: bool,
+        others: OtherGroups,
         state: &mut State,
         out: &mut Effects,
     ) {
@@ -34,7 +35,7 @@ impl Remote {
             && let Some((handle, missed)) = self.missed.pop_first()
         {
             match missed {
-                Missed::Behind(reattach) => state.resume(link, &reattach, out),
+                Missed::Behind(reattach) => state.resume(link, &reattach, others, out),
                 Missed::Claimed(actor) => state.claimed_again(link, handle, actor, out),
             }
             let frames = out.of_link(link);
@@ -56,6 +57,7 @@ impl Remote {
             }
             // It waits for the one that comes then.
             FromGroup::Claimed(claimed) => !self.missed.contains_key(&claimed.handle),
+            FromGroup::Joined(joined) => !self.missed.contains_key(&joined.handle),
             // The others are no part of what is sent again: a kick is repeated at worst.
             _ => true,
         }

@@ -41,13 +41,12 @@ impl Leader {
             ToGroup::Unsubscribe(u) => self.propose(link, Command::Unsubscribe(u), true),
             ToGroup::Disconnect(gone) => self.propose(link, Command::Disconnect(gone), true),
             ToGroup::Kicked { handle } => self.kick_done(link, handle),
-            // A link that never breaks has nothing to count or to resume, and one group has no others.
-            ToGroup::Number { .. }
-            | ToGroup::Resume(_)
-            | ToGroup::List { .. }
+            frame @ (ToGroup::List { .. }
             | ToGroup::Join(_)
             | ToGroup::Errand(_)
-            | ToGroup::ErrandDone(_) => self.links.out_of_turn += 1,
+            | ToGroup::ErrandDone(_)) => self.of_other_groups(link, frame),
+            // A link that never breaks has nothing to count or to resume.
+            ToGroup::Number { .. } | ToGroup::Resume(_) => self.links.out_of_turn += 1,
         }
     }
 
@@ -102,7 +101,7 @@ impl Leader {
         self.propose(link, Command::Publish(publish, NOWHERE), true);
     }
 
-    fn propose(&mut self, link: LinkNo, command: Command, at_once: bool) {
+    pub(super) fn propose(&mut self, link: LinkNo, command: Command, at_once: bool) {
         if !command.is_numbered() {
             return self.batch.push(command);
         }
@@ -159,6 +158,7 @@ impl Sealed {
             match &mut self.commands[message.command as usize] {
                 Command::Publish(_, place)
                 | Command::WillPublish { at: place, .. }
+                | Command::ForeignWill { at: place, .. }
                 | Command::Relocate { at: place, .. } => *place = at,
                 other => unreachable!("only publishes carry messages, not {other:?}"),
             }
@@ -308,9 +308,11 @@ impl Batch {
 /// Bytes of a command's parts that have no fixed size, about.
 fn variable_bytes(command: &Command) -> usize {
     match command {
-        Command::Publish(publish, _) | Command::WillPublish { publish, .. } => {
-            publish.message.byte_len()
-        }
+        Command::Publish(publish, _)
+        | Command::WillPublish { publish, .. }
+        | Command::ForeignWill { publish, .. } => publish.message.byte_len(),
+        Command::Join(join) => join.client_id.len(),
+        Command::End { client_id, .. } => client_id.len(),
         Command::Relocate { copy, .. } => copy.byte_len(),
         Command::Claim(claim) => {
             let will = claim.will.as_ref();

@@ -278,6 +278,7 @@ impl Leader {
         let link = self.free_link().expect("a process has few shards");
         self.links
             .put(link, producer, End::Local { next_number: 1 });
+        self.errands.hurry();
         self.batch.push(Command::LinkUp { link, producer });
         link
     }
@@ -429,9 +430,17 @@ impl Leader {
         })
     }
 
+    /// Links that carry frames, by number.
+    pub(super) fn live_links(&self) -> Vec<LinkNo> {
+        let numbers = self.links.numbered().map(|(link, _)| link);
+        numbers.filter(|link| self.is_live(*link)).collect()
+    }
+
     /// Before the effects of a turn are taken: adds to each session's frames what is due now, and the `Done` that ends
     /// the unit. `is_full` says of a link whether it should not be given what connections have missed.
     pub fn end_units(&mut self, is_full: impl Fn(LinkNo) -> bool) {
+        self.send_errands();
+        let others = self.errands.other_groups();
         for link in &self.links.remote {
             let applied = self.state.high_water_of_link(*link);
             let Some(Some(Link {
@@ -445,7 +454,8 @@ impl Leader {
                 continue;
             }
             if remote.session == Session::Resuming {
-                remote.catch_up(*link, is_full(*link), &mut self.state, &mut self.out);
+                let full = is_full(*link);
+                remote.catch_up(*link, full, others, &mut self.state, &mut self.out);
             }
             let frames = self.out.of_link(*link);
             remote.advance(applied, frames);
@@ -487,6 +497,9 @@ impl Leader {
         remote.seen = remote.seen.saturating_add(1);
         let (number, resent) = (remote.seen, remote.resent);
         if number <= remote.taken {
+            if !self.is_for_here(&frame) {
+                return;
+            }
             return self.state.answer_again(link, number, &frame, &mut self.out);
         }
         remote.taken = number;
@@ -526,6 +539,7 @@ impl Leader {
             let reason = ReasonCode::SessionTakenOver;
             self.out.send(link, FromGroup::Kick { handle, reason });
         }
+        self.errands.hurry();
         for reattach in &resume.sessions {
             missed.insert(reattach.handle, Missed::Behind(*reattach));
         }

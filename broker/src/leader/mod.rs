@@ -7,6 +7,7 @@
 
 mod catch_up;
 pub mod clock;
+mod errands;
 mod intake;
 mod kicks;
 mod links;
@@ -19,6 +20,8 @@ use crate::machine::{Effects, LeaderEffect, State};
 use clock::{Clocks, GroupClock};
 use cluster::frame::{FromGroup, Publish, StoredAt};
 use cluster::ids::{Actor, Handle, LinkNo};
+use errands::Errands;
+pub use errands::Routes;
 use intake::Batch;
 pub use intake::Sealed;
 pub use kicks::KICK_WAIT_MS;
@@ -48,6 +51,7 @@ pub struct Leader {
     order: PublishOrder,
     links: Links,
     kicks: Kicks,
+    errands: Errands,
     tick_in_log: bool,
     first: u64,
     out: Effects,
@@ -76,6 +80,7 @@ impl Leader {
             order: PublishOrder::default(),
             links,
             kicks: Kicks::default(),
+            errands: Errands::default(),
             tick_in_log: false,
             first: applied + 1,
             out: Effects::default(),
@@ -133,7 +138,9 @@ impl Leader {
         let kick = self.kicks.next_deadline_ms();
         let lazy = self.batch.lazy_deadline_ms();
         let lease = self.links.next_deadline_ms();
-        let next = [timer, kick, lazy, lease].into_iter().flatten().min()?;
+        let errand = self.errands.next_deadline_ms();
+        let due = [timer, kick, lazy, lease, errand];
+        let next = due.into_iter().flatten().min()?;
         Some(next.saturating_sub(self.now_ms))
     }
 
@@ -169,6 +176,9 @@ impl Leader {
                 epoch,
                 will,
             } => {
+                if self.sends_will(Actor { client, epoch }, &will) {
+                    return;
+                }
                 let publish = Publish {
                     actor: Actor { client, epoch },
                     packet_id: None,
@@ -184,6 +194,7 @@ impl Leader {
                 });
             }
             LeaderEffect::PagesLeft { actor } => self.batch.push(Command::Page { actor }),
+            LeaderEffect::ErrandDue(key) => self.errand_due(key),
             LeaderEffect::SegmentFree(segment) => self.freed.push(segment),
         }
     }

@@ -16,7 +16,7 @@ impl State {
         let link = self.context.link();
         let handle = claim.handle;
         self.counters.claims += 1;
-        let found = self.clients.find(&claim.client_id);
+        let found = self.find_at_home(&claim.client_id, out);
         if found.is_none() && self.clients.len() >= self.limits.sessions {
             self.counters.refused_sessions += 1;
             let reason = ReasonCode::QuotaExceeded;
@@ -41,6 +41,17 @@ impl State {
         self.claim_again(client, claim, out);
     }
 
+    /// The session of a client. What a guest held, when another group was the client's home, is over.
+    fn find_at_home(&mut self, client_id: &str, out: &mut Effects) -> Option<ClientNo> {
+        let client = self.clients.find(client_id)?;
+        let session = self.clients.get(client).expect("found by its id");
+        if session.guest().is_none() {
+            return Some(client);
+        }
+        self.remove_guest(client, out);
+        None
+    }
+
     fn new_session(&self, claim: &Claim, owner: Owner) -> Session {
         Session {
             id: claim.client_id.clone(),
@@ -53,6 +64,7 @@ impl State {
             filters: FilterList::default(),
             mailbox: None,
             rare: None,
+            elsewhere: None,
         }
     }
 
@@ -175,7 +187,10 @@ impl State {
             epoch: actor.epoch,
             session_present: session.resumed,
             start_epoch: session.start_epoch,
-            groups: Box::default(),
+            groups: session
+                .places()
+                .map(|places| places.groups.as_slice().into())
+                .unwrap_or_default(),
         };
         out.send(link, FromGroup::Claimed(Box::new(claimed)));
         self.send_again(actor.client, out);

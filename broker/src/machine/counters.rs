@@ -39,6 +39,11 @@ counters! {
     /// Gauge: bytes of the retained messages.
     retained_bytes,
 
+    /// Gauge: sessions whose home is another group, part of `sessions`.
+    guests,
+    /// Gauge: sessions that are over and that another group was not heard to have ended.
+    ends_pending,
+
     /// Publishes applied from the log.
     published_logged,
     /// Publishes that needed no log entry.
@@ -57,6 +62,19 @@ counters! {
     sessions_ended,
     /// Sessions ended by their expiry interval, part of `sessions_ended`.
     sessions_expired,
+
+    /// Joins applied.
+    joins,
+    /// Ranks asked for.
+    lists,
+    /// Errands handed to links, repeated ones included.
+    errands_sent,
+    /// Errands handed to links once more, part of `errands_sent`.
+    errands_repeated,
+    /// Errands that another group has done.
+    errands_done,
+    /// Ends of sessions that other groups asked for.
+    ends_applied,
 
     /// Commands ignored because their epoch is over.
     fenced,
@@ -95,4 +113,10 @@ counters! {
     refused_filters,
     /// Claims refused with 0x97: too many sessions.
     refused_sessions,
+    /// Joins refused: the connection or its session is over.
+    joins_refused,
+    /// Ranks refused: none is left, or the session's home is another group.
+    lists_refused,
+    /// Memories of errands given up early because there were too many.
+    memories_dropped,
 }

@@ -1,5 +1,6 @@
 //! What applying a command asks others to do.
 
+use super::errands::ErrandKey;
 use cluster::frame::FromGroup;
 use cluster::ids::{Actor, ClientNo, Epoch, Handle, LinkNo};
 use protocol::Will;
@@ -72,6 +73,8 @@ pub enum LeaderEffect {
         /// Whose subscription.
         actor: Actor,
     },
+    /// Another group is to do something for this one: ask it. Asked again until that is done.
+    ErrandDue(ErrandKey),
     /// The last living message of this segment is gone, and no further one will be put there.
     SegmentFree(u32),
 }

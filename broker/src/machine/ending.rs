@@ -82,7 +82,7 @@ impl State {
         self.detached(client, fate, when, out);
     }
 
-    fn lose_owner(&mut self, client: ClientNo) {
+    pub(super) fn lose_owner(&mut self, client: ClientNo) {
         let session = self.clients.get_mut(client).expect("a session is detached");
         if session.attached().is_some() {
             self.counters.attached -= 1;
@@ -99,9 +99,11 @@ impl State {
 
     /// What follows for a session that nobody owns any more.
     fn detached(&mut self, client: ClientNo, fate: WillFate, when: When, out: &mut Effects) {
-        self.drop_qos0_cursors(client);
-        self.take_back(client, out);
-        self.forget_unlogged_ids(client);
+        let session = self.clients.get(client).expect("a session is detached");
+        if session.guest().is_some() {
+            return self.guest_detached(client, out);
+        }
+        self.leave_behind(client, out);
         let now_ms = self.time_ms;
         let session = self.clients.get_mut(client).expect("a session is detached");
         let (epoch, expiry_s) = (session.epoch, session.expiry_s);
@@ -136,6 +138,13 @@ impl State {
         {
             self.will_is_due(client, epoch, will, out);
         }
+    }
+
+    /// What no session keeps for its next connection.
+    pub(super) fn leave_behind(&mut self, client: ClientNo, out: &mut Effects) {
+        self.drop_qos0_cursors(client);
+        self.take_back(client, out);
+        self.forget_unlogged_ids(client);
     }
 
     pub(super) fn forget_unlogged_ids(&mut self, client: ClientNo) {
@@ -174,7 +183,11 @@ impl State {
         let filters = std::mem::take(&mut session.filters);
         let mailbox = session.mailbox.take();
         session.rare = None;
-        let expires_at_ms = std::mem::take(&mut session.expires_at_ms);
+        let expires_at_ms = match session.guest() {
+            // A guest has no timers.
+            Some(_) => u64::MAX,
+            None => std::mem::take(&mut session.expires_at_ms),
+        };
         self.timers.cancel(expires_at_ms, client, TimerKind::Expiry);
         for filter in filters.iter().filter(|filter| !filter.is_shared()) {
             self.subscriptions
@@ -191,11 +204,14 @@ impl State {
                 self.counters.dropped_session_end += 1;
             }
         }
+        self.end_elsewhere(client, out);
     }
 
     /// Does what is due, at most [`TIMERS_PER_TICK`] things; the rest stays due.
     pub(super) fn tick(&mut self, out: &mut Effects) {
         self.producers.forget_due(self.time_ms);
+        self.ended.forget_due(self.time_ms);
+        self.wills_done.forget_due(self.time_ms);
         let mut budget = TIMERS_PER_TICK;
         while budget > 0
             && let Some((client, kind)) = self.timers.pop_due(self.time_ms)

@@ -1,7 +1,7 @@
 //! What one session is owed: references to messages, the window of sent ones first.
 //!
 //! An entry gets its number when it moves into the window, and its packet id follows from the number: entry n has
-//! packet id `1 + n % 1023`. Nothing is stored for it, a re-send has its first id, and ids are unique in the
+//! packet id `1 + n % 1023`, plus 1023 times the group's rank in the session. Nothing is stored for it, a re-send has its first id, and ids are unique in the
 //! window, because the window never holds more than 1,023 entries from the oldest uncompleted one on.
 //! Entries above the window have no number yet, so dropping one leaves no hole.
 
@@ -9,6 +9,7 @@ use super::effects::Effects;
 use super::messages::{MessageKey, Messages};
 use crate::limits::{MAILBOX_KEEP, MachineLimits, PACKET_IDS};
 use cluster::frame::SubscriptionIds;
+use cluster::ids::Rank;
 use protocol::{PacketId, QoS};
 use std::collections::VecDeque;
 
@@ -88,11 +89,21 @@ pub(super) struct Mailbox {
     pub(super) sent: u16,
     /// Number of the oldest entry, modulo [`PACKET_IDS`].
     pub(super) first: u16,
+    /// What the group's rank adds to a packet id.
+    pub(super) base: u16,
     pub(super) window_bytes: u64,
     pub(super) waiting_bytes: u64,
 }
 
 impl Mailbox {
+    /// An empty one at a group of this rank.
+    pub(super) fn of_rank(rank: Rank) -> Self {
+        Self {
+            base: u16::from(rank.0) * PACKET_IDS,
+            ..Self::default()
+        }
+    }
+
     /// Entries above the window.
     pub(super) fn waiting(&self) -> usize {
         self.entries.len() - usize::from(self.sent)
@@ -158,7 +169,7 @@ impl Mailbox {
     /// Packet id of the entry at `place` in the window.
     pub(super) fn packet_id(&self, place: u16) -> PacketId {
         let id = 1 + (u32::from(self.first) + u32::from(place)) % u32::from(PACKET_IDS);
-        PacketId::new(id as u16).expect("1 + something")
+        PacketId::new(self.base + id as u16).expect("1 + something")
     }
 
     /// Place in the window of the uncompleted entry with this packet id.
@@ -170,7 +181,7 @@ impl Mailbox {
 
     /// Place in the window of the entry with this packet id, completed or not.
     pub(super) fn place_in_window(&self, packet_id: PacketId) -> Option<u16> {
-        let number = packet_id.get() - 1;
+        let number = (packet_id.get() - 1).checked_sub(self.base)?;
         if number >= PACKET_IDS {
             return None;
         }

@@ -73,7 +73,11 @@ impl State {
         let Some(session) = self.fenced(actor) else {
             return;
         };
-        let publisher = session.attached();
+        let Some(publisher) = session.attached() else {
+            // As in `publish`.
+            self.counters.fenced += 1;
+            return;
+        };
         self.counters.published_unlogged += 1;
         let mut hits = std::mem::take(&mut self.volatile.hits);
         self.subscriptions.collect(message.topic_bytes(), &mut hits);
@@ -106,7 +110,7 @@ impl State {
         let publisher = session.attached();
         let topic = publish.message.topic_bytes();
         let matched = self.subscriptions.any_match(topic, |_| true);
-        if let Some(packet_id) = publish.packet_id {
+        if let (Some(publisher), Some(packet_id)) = (publisher, publish.packet_id) {
             let id_and_qos = (packet_id, publish.qos);
             self.answer_unlogged(actor, publisher, id_and_qos, matched, out);
         }
@@ -115,28 +119,26 @@ impl State {
     fn answer_unlogged(
         &mut self,
         actor: Actor,
-        publisher: Option<(LinkNo, Handle)>,
+        (link, handle): (LinkNo, Handle),
         (packet_id, qos): (PacketId, QoS),
         matched: bool,
         out: &mut Effects,
     ) {
-        if let Some((link, handle)) = publisher {
-            if qos == QoS::ExactlyOnce {
-                self.volatile
-                    .unlogged_ids
-                    .insert((actor.client, actor.epoch, packet_id));
-            }
-            let reason = success(matched);
-            out.send(
-                link,
-                FromGroup::Published {
-                    handle,
-                    packet_id,
-                    qos,
-                    reason,
-                },
-            );
+        if qos == QoS::ExactlyOnce {
+            self.volatile
+                .unlogged_ids
+                .insert((actor.client, actor.epoch, packet_id));
         }
+        let reason = success(matched);
+        out.send(
+            link,
+            FromGroup::Published {
+                handle,
+                packet_id,
+                qos,
+                reason,
+            },
+        );
     }
 
     /// A logged publish.
@@ -144,7 +146,12 @@ impl State {
         let Some(session) = self.fenced(publish.actor) else {
             return;
         };
-        let connection = session.owner.connection();
+        let Some((link, handle)) = session.owner.connection() else {
+            // Its link was given up, and nobody is left to be answered: the client sends it again, and what it sent
+            // before it too, in order.
+            self.counters.fenced += 1;
+            return;
+        };
         let (actor, packet_id, qos) = (publish.actor, publish.packet_id, publish.qos);
         self.counters.published_logged += 1;
         let reason = match packet_id {
@@ -155,7 +162,7 @@ impl State {
             let (link, number) = self.context.numbered();
             self.producers.refuse(link, number);
         }
-        if let (Some(packet_id), Some((link, handle))) = (packet_id, connection) {
+        if let Some(packet_id) = packet_id {
             out.send(
                 link,
                 FromGroup::Published {
@@ -178,10 +185,11 @@ impl State {
     ) -> ReasonCode {
         let client = publish.actor.client;
         let ids_max = self.limits.qos2_ids;
-        let open = self
-            .clients
-            .get(client)
-            .and_then(|session| session.rare.as_ref());
+        let session = self.clients.get(client);
+        if session.is_some_and(super::session::Session::holds_nothing) {
+            return ReasonCode::ImplementationSpecificError;
+        }
+        let open = session.and_then(|session| session.rare.as_ref());
         let open: &[u16] = open.map_or(&[], |rare| &rare.qos2_ids);
         if open.binary_search(&packet_id.get()).is_ok() {
             self.counters.qos2_duplicates += 1;

@@ -6,7 +6,7 @@ use super::effects::Effects;
 use super::mailbox::Progress;
 use super::session::Owner;
 use super::state::State;
-use cluster::frame::{Ack, AckKind, Claim, FromGroup, Publish, Subscribe, ToGroup};
+use cluster::frame::{Ack, AckKind, Claim, FromGroup, Join, Publish, Subscribe, ToGroup};
 use cluster::ids::{Actor, Handle, LinkNo};
 use protocol::{PacketId, ReasonCode};
 
@@ -38,12 +38,21 @@ impl State {
                     reasons,
                 });
             }
+            ToGroup::List { actor, group } => {
+                let (group, rank) = (*group, self.rank_of(*actor, *group));
+                self.to_owner(*actor, out, |handle| FromGroup::Listed {
+                    handle,
+                    group,
+                    rank,
+                });
+            }
+            ToGroup::Join(join) => self.joined_again(link, join, out),
+            ToGroup::Errand(errand) => {
+                out.send(link, FromGroup::ErrandDone(Box::new(errand.done())));
+            }
             ToGroup::Ack(_)
             | ToGroup::Disconnect(_)
             | ToGroup::Kicked { .. }
-            | ToGroup::List { .. }
-            | ToGroup::Join(_)
-            | ToGroup::Errand(_)
             | ToGroup::ErrandDone(_)
             | ToGroup::Number { .. }
             | ToGroup::Resume(_) => {}
@@ -79,6 +88,25 @@ impl State {
                 let reason = ReasonCode::QuotaExceeded;
                 out.send(link, FromGroup::ClaimRefused { handle, reason });
             }
+        }
+    }
+
+    /// The `Joined` of a join that was the first comes with the `Resume`, but not that of one which raised a rank.
+    /// The newest of a client's connections joins anew where it is not known.
+    fn joined_again(&self, link: LinkNo, join: &Join, out: &mut Effects) {
+        let handle = join.handle;
+        let found = self.clients.find(&join.client_id);
+        let session = found.and_then(|client| self.clients.get(client));
+        let guest = session.and_then(|session| session.guest());
+        let owner = session.and_then(|session| session.owner.connection());
+        let is_its = guest.is_some_and(|guest| guest.home_epoch == join.epoch);
+        if let Some(client) = found.filter(|_| is_its && owner == Some((link, handle))) {
+            self.joined(client, link, handle, out);
+        } else if session.is_none() || is_its && owner.is_none() {
+            out.send(link, FromGroup::Rejoin { handle });
+        } else {
+            let reason = ReasonCode::SessionTakenOver;
+            out.send(link, FromGroup::Kick { handle, reason });
         }
     }
 

@@ -4,25 +4,46 @@ use super::effects::Effects;
 use super::state::State;
 use crate::command::Producer;
 use cluster::frame::{FromGroup, Reattach};
-use cluster::ids::{Actor, Handle, LinkNo};
+use cluster::ids::{Actor, ClientNo, Handle, LinkNo};
 use protocol::ReasonCode;
+
+/// Whether the fleet has other groups, so that a connection may have its home at one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherGroups {
+    /// None.
+    None,
+    /// Some.
+    Some,
+}
 
 impl State {
     /// A connection goes on over a new link session: it gets what it has not had. One that owns nothing any more is
     /// to be closed.
     ///
     /// Changes nothing that a replica must agree on.
-    pub fn resume(&mut self, link: LinkNo, reattach: &Reattach, out: &mut Effects) {
+    pub fn resume(
+        &mut self,
+        link: LinkNo,
+        reattach: &Reattach,
+        others: OtherGroups,
+        out: &mut Effects,
+    ) {
         let Reattach {
             actor,
             handle,
             last,
         } = *reattach;
-        let owns = self.clients.get(actor.client).is_some_and(|session| {
-            session.epoch == actor.epoch && session.attached() == Some((link, handle))
-        });
-        if owns {
+        let session = self.clients.get(actor.client);
+        let is_its = session.is_some_and(|session| session.epoch == actor.epoch);
+        let is_attached =
+            session.and_then(super::session::Session::attached) == Some((link, handle));
+        if is_its && is_attached {
             self.send_missed(actor.client, last, out);
+        } else if others == OtherGroups::Some
+            && session.is_none_or(|session| is_its && session.guest().is_some())
+        {
+            // The link was away for so long that the group has let the guest go.
+            out.send(link, FromGroup::Rejoin { handle });
         } else {
             let reason = ReasonCode::SessionTakenOver;
             out.send(link, FromGroup::Kick { handle, reason });
@@ -30,7 +51,7 @@ impl State {
     }
 
     /// A connection of a link that is attached, and that a new session of the link did not list: whether it has had
-    /// its `Claimed` is not known, so it comes again, and the window with it. Where the connection is over by now,
+    /// its `Claimed` or `Joined` is not known, so it comes again, and the window with it. Where the connection is over by now,
     /// its proxy says so. One that owns nothing any more is to be closed.
     ///
     /// Changes nothing that a replica must agree on.
@@ -38,12 +59,20 @@ impl State {
         let owns = self.clients.get(actor.client).is_some_and(|session| {
             session.epoch == actor.epoch && session.attached() == Some((link, handle))
         });
-        if owns {
-            self.answer_claim(actor, link, handle, out);
-        } else {
+        if !owns {
             let reason = ReasonCode::SessionTakenOver;
             out.send(link, FromGroup::Kick { handle, reason });
+        } else if self.is_guest(actor.client) {
+            self.joined(actor.client, link, handle, out);
+            self.send_again(actor.client, out);
+        } else {
+            self.answer_claim(actor, link, handle, out);
         }
+    }
+
+    fn is_guest(&self, client: ClientNo) -> bool {
+        let session = self.clients.get(client);
+        session.is_some_and(|session| session.guest().is_some())
     }
 
     /// The attached connections of a link, in the order of the clients' numbers.

@@ -1,5 +1,6 @@
 //! One session, and the table of all.
 
+use super::elsewhere::{Elsewhere, Guest, Places};
 use super::filters::FilterList;
 use super::mailbox::Mailbox;
 use super::retain::PendingRetained;
@@ -53,6 +54,8 @@ pub(super) struct Session {
     pub(super) filters: FilterList,
     pub(super) mailbox: Option<Box<Mailbox>>,
     pub(super) rare: Option<Box<Rare>>,
+    /// Other groups that have to do with it. Few sessions have any, so it is not in `Rare`, which comes and goes.
+    pub(super) elsewhere: Option<Box<Elsewhere>>,
 }
 
 /// What few sessions have.
@@ -80,7 +83,37 @@ impl Session {
     }
 
     pub(super) fn mailbox_mut(&mut self) -> &mut Mailbox {
-        self.mailbox.get_or_insert_default()
+        let elsewhere = &self.elsewhere;
+        let of_rank = || Box::new(Mailbox::of_rank(Elsewhere::rank(elsewhere.as_deref())));
+        self.mailbox.get_or_insert_with(of_rank)
+    }
+
+    /// What it is here if its home is another group.
+    pub(super) fn guest(&self) -> Option<&Guest> {
+        match self.elsewhere.as_deref() {
+            Some(Elsewhere::Guest(guest)) => Some(guest),
+            Some(Elsewhere::Home(_)) | None => None,
+        }
+    }
+
+    pub(super) fn guest_mut(&mut self) -> Option<&mut Guest> {
+        match self.elsewhere.as_deref_mut() {
+            Some(Elsewhere::Guest(guest)) => Some(guest),
+            Some(Elsewhere::Home(_)) | None => None,
+        }
+    }
+
+    /// The other groups it is at, if this is its home.
+    pub(super) fn places(&self) -> Option<&Places> {
+        match self.elsewhere.as_deref() {
+            Some(Elsewhere::Home(places)) => Some(places),
+            Some(Elsewhere::Guest(_)) | None => None,
+        }
+    }
+
+    /// Whether the connection only acts here: the group may hold nothing of the session.
+    pub(super) fn holds_nothing(&self) -> bool {
+        self.guest().is_some_and(|guest| guest.rank.is_none())
     }
 
     pub(super) fn rare_mut(&mut self) -> &mut Rare {

@@ -19,6 +19,8 @@ const MAGIC: [u8; 4] = *b"MFGM";
 const VERSION: u32 = 3;
 /// The oldest version that is still read.
 const OLDEST_VERSION: u32 = 1;
+/// Stands where there is no rank.
+const NO_RANK: u8 = 0xFF;
 
 /// Why a snapshot was not restored.
 #[derive(Debug, thiserror::Error)]

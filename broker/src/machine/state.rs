@@ -6,7 +6,9 @@
 use super::context::Context;
 use super::counters::Counters;
 use super::effects::Effects;
+use super::errands::Ends;
 use super::fan_out::FanOut;
+use super::memory::Memory;
 use super::messages::Messages;
 use super::producers::Producers;
 use super::retained::{Retained, RetainedEntry};
@@ -19,6 +21,7 @@ use crate::command::{Command, MessageRef};
 use crate::limits::MachineLimits;
 use cluster::frame::{Ack, AckKind, StoredAt};
 use cluster::ids::{Actor, ClientNo, Epoch, Handle, LinkNo};
+use cluster::slots::GroupNo;
 use protocol::PacketId;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,6 +45,12 @@ pub struct State {
     pub(super) timers: Timers,
     pub(super) producers: Producers,
     pub(super) wills: DueWills,
+    /// Sessions that are over and of which other groups may hold something.
+    pub(super) ends: Ends,
+    /// Sessions of other homes that are over, by client id: the start of the newest one.
+    pub(super) ended: Memory<Box<str>, Epoch>,
+    /// Wills of other homes that were published, by home and epoch.
+    pub(super) wills_done: Memory<(GroupNo, Epoch), ()>,
     pub(super) counters: Counters,
     pub(super) context: Context,
     pub(super) volatile: Volatile,
@@ -79,6 +88,9 @@ impl State {
             timers: Timers::default(),
             producers: Producers::default(),
             wills: DueWills::default(),
+            ends: Ends::default(),
+            ended: Memory::default(),
+            wills_done: Memory::default(),
             counters: Counters::default(),
             context: Context::default(),
             volatile: Volatile::default(),
@@ -125,6 +137,21 @@ impl State {
             Command::Relocate { message, at, .. } => {
                 self.messages.relocate(message, at, out);
             }
+            Command::List { actor, group } => self.list(actor, group, out),
+            Command::Join(join) => self.join(&join, out),
+            Command::End {
+                from,
+                to,
+                client_id,
+                start_epoch,
+            } => self.end_guest(client_id, start_epoch, (from, to), out),
+            Command::ForeignWill {
+                from,
+                to,
+                publish,
+                at,
+            } => self.publish_foreign_will((from, to), publish, at, out),
+            Command::ErrandDone(done) => self.errand_done(*done),
         }
     }
 
@@ -157,10 +184,16 @@ impl State {
             .retained_expiry
             .first_key_value()
             .map(|((at, _), _)| *at);
-        [self.timers.next_ms(), self.producers.next_ms(), retained]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.timers.next_ms(),
+            self.producers.next_ms(),
+            self.ended.next_ms(),
+            self.wills_done.next_ms(),
+            retained,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// The connection that owns a client id now, or has claimed it.
@@ -224,6 +257,7 @@ impl State {
             messages: self.messages.len(),
             message_bytes: self.messages.bytes(),
             retained_messages: self.retained.len() as u64,
+            ends_pending: self.ends.len() as u64,
             ..self.counters
         }
     }

@@ -23,10 +23,15 @@ impl State {
             return;
         };
         let connection = session.owner.connection();
+        let may_hold = !session.holds_nothing();
         let reasons: Box<[ReasonCode]> = filters
             .iter()
             .map(|(filter, options)| {
-                self.subscribe_one(actor.client, filter, *options, subscription_id)
+                if may_hold {
+                    self.subscribe_one(actor.client, filter, *options, subscription_id)
+                } else {
+                    ReasonCode::ImplementationSpecificError
+                }
             })
             .collect();
         if let Some((link, handle)) = connection {

@@ -7,6 +7,7 @@ use cluster::frame::{Publish, StoredAt};
 use cluster::ids::{ClientNo, Epoch};
 use protocol::Will;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// A will on its way into the log as a publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +18,49 @@ pub(super) struct DueWill {
 }
 
 /// Due wills by client and the epoch of the connection that left them.
-pub(super) type DueWills = BTreeMap<(ClientNo, Epoch), DueWill>;
+#[derive(Debug, Default)]
+pub(super) struct DueWills {
+    wills: BTreeMap<(ClientNo, Epoch), DueWill>,
+    /// An epoch is given once, so it names its will without the client too.
+    clients: BTreeMap<Epoch, ClientNo>,
+}
+
+impl DueWills {
+    pub(super) fn insert(&mut self, client: ClientNo, epoch: Epoch, due: DueWill) {
+        self.wills.insert((client, epoch), due);
+        self.clients.insert(epoch, client);
+    }
+
+    pub(super) fn get(&self, client: ClientNo, epoch: Epoch) -> Option<&DueWill> {
+        self.wills.get(&(client, epoch))
+    }
+
+    pub(super) fn remove(&mut self, client: ClientNo, epoch: Epoch) -> Option<DueWill> {
+        let due = self.wills.remove(&(client, epoch))?;
+        self.clients.remove(&epoch);
+        Some(due)
+    }
+
+    pub(super) fn remove_epoch(&mut self, epoch: Epoch) -> Option<DueWill> {
+        let client = *self.clients.get(&epoch)?;
+        self.remove(client, epoch)
+    }
+
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&(ClientNo, Epoch), &DueWill)> {
+        self.wills.iter()
+    }
+
+    /// The first behind another one, or the first.
+    pub(super) fn next(&self, after: Option<(ClientNo, Epoch)>) -> Option<(ClientNo, Epoch)> {
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut rest = self.wills.range((after, Bound::Unbounded));
+        rest.next().map(|(key, _)| *key)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.wills.is_empty()
+    }
+}
 
 impl State {
     /// Asks the leader to publish a will.
@@ -28,13 +71,12 @@ impl State {
         will: Box<Will>,
         out: &mut Effects,
     ) {
-        self.wills.insert(
-            (client, epoch),
-            DueWill {
-                will: will.clone(),
-                orphan: false,
-            },
-        );
+        let orphan = false;
+        let due = DueWill {
+            will: will.clone(),
+            orphan,
+        };
+        self.wills.insert(client, epoch, due);
         out.leader.push(LeaderEffect::WillDue {
             client,
             epoch,
@@ -44,7 +86,7 @@ impl State {
 
     /// Asks again for all of them: the leader before may not have got to it.
     pub(super) fn wills_again(&self, out: &mut Effects) {
-        for ((client, epoch), due) in &self.wills {
+        for ((client, epoch), due) in self.wills.iter() {
             let (client, epoch, will) = (*client, *epoch, due.will.clone());
             out.leader.push(LeaderEffect::WillDue {
                 client,
@@ -57,7 +99,7 @@ impl State {
     /// A client's number is given back.
     pub(super) fn orphan_wills(&mut self, client: ClientNo) {
         let all = (client, Epoch(0))..=(client, Epoch(u64::MAX));
-        for (_, due) in self.wills.range_mut(all) {
+        for (_, due) in self.wills.wills.range_mut(all) {
             due.orphan = true;
         }
     }
@@ -70,7 +112,7 @@ impl State {
         at: StoredAt,
         out: &mut Effects,
     ) {
-        let Some(due) = self.wills.remove(&(client, epoch)) else {
+        let Some(due) = self.wills.remove(client, epoch) else {
             return;
         };
         let publisher = (!due.orphan).then_some(client);

@@ -447,6 +447,23 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// What a connection published whose link was given up comes too late: its client sends all of it again, from the
+/// first that was not acknowledged.
+#[test]
+fn what_comes_after_a_lease_is_left_to_the_client() {
+    let mut fleet = Fleet::new(MachineLimits::default());
+    fleet.connect(2, 0);
+    fleet.flow();
+    fleet.publish(2, 1, Q2);
+    fleet.subscribe(2, 1, Q1);
+    fleet.cut(0);
+    fleet.broker.wait(16_000);
+    fleet.publish(2, 1, Q2);
+    fleet.up(0);
+    // Order is looked at.
+    fleet.finish();
+}
+
 fn play(fleet: &mut Fleet, op: Op) {
     match op {
         Op::Connect { device, proxy } => fleet.connect(device, proxy),

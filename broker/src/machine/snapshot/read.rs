@@ -1,9 +1,10 @@
 //! Fields of a snapshot, one by one.
 
-use super::SnapshotError;
+use super::{NO_RANK, SnapshotError};
 use crate::command_codec::{Reader, read_will};
 use bytes::Bytes;
-use cluster::ids::{ClientNo, Epoch, LinkNo};
+use cluster::ids::{ClientNo, Epoch, LinkNo, Rank};
+use cluster::slots::GroupNo;
 use protocol::{TopicFilter, Will};
 use std::io::Read;
 
@@ -66,6 +67,21 @@ impl Fields<'_> {
 
     pub(super) fn epoch(&mut self) -> Field<Epoch> {
         self.u64().map(Epoch)
+    }
+
+    pub(super) fn group(&mut self) -> Field<GroupNo> {
+        match self.u8()? {
+            group if group < GroupNo::MAX => Ok(GroupNo(group)),
+            _ => Err(SnapshotError::Damaged("a group number")),
+        }
+    }
+
+    pub(super) fn rank(&mut self) -> Field<Option<Rank>> {
+        match self.u8()? {
+            NO_RANK => Ok(None),
+            rank if rank < GroupNo::MAX => Ok(Some(Rank(rank))),
+            _ => Err(SnapshotError::Damaged("a rank")),
+        }
     }
 
     pub(super) fn link(&mut self) -> Field<LinkNo> {

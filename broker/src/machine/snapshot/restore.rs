@@ -1,5 +1,6 @@
 //! Reading a snapshot: the parts, then the indexes over them, then whether all of it fits together.
 
+use super::super::elsewhere::{Elsewhere, Guest, Places};
 use super::super::filters::{FilterList, HeldFilter};
 use super::super::mailbox::{Entry, Extra, Mailbox, Progress, SharedOrigin, TAKEN};
 use super::super::messages::{Kept, MessageKey, Messages};
@@ -16,8 +17,8 @@ use super::read::Fields;
 use super::{MAGIC, OLDEST_VERSION, SnapshotError, VERSION};
 use crate::command::Producer;
 use crate::limits::{MachineLimits, PACKET_IDS, REFUSED_NUMBERS};
-use cluster::frame::StoredAt;
-use cluster::ids::{ClientNo, Handle};
+use cluster::frame::{Listed, StoredAt};
+use cluster::ids::{ClientNo, Handle, Rank};
 use protocol::{QoS, SubscribeOptions, TopicFilter};
 use std::io::Read;
 
@@ -79,13 +80,49 @@ pub(super) fn state(from: &mut dyn Read, limits: MachineLimits) -> Part<State> {
             },
         ))
     })?;
-    state.wills = wills.into_iter().collect();
+    for ((client, epoch), due) in wills {
+        state.wills.insert(client, epoch, due);
+    }
+    if version >= 3 {
+        others(fields, &mut state)?;
+    }
     if fields.0.read(&mut [0])? != 0 {
         return Err(SnapshotError::Damaged("it goes on after its end"));
     }
     state.check_references()?;
     state.build_indexes()?;
     Ok(state)
+}
+
+fn others(fields: &mut Fields<'_>, state: &mut State) -> Part<()> {
+    let ends = fields.list(|f| Ok(((f.text()?.into(), f.group()?), f.epoch()?)))?;
+    state.ends = ends.into_iter().collect();
+    for (id, start_epoch, at_ms) in fields.list(|f| Ok((f.text()?, f.epoch()?, f.u64()?)))? {
+        state.ended.put(id.into(), start_epoch, at_ms);
+    }
+    for (group, epoch, at_ms) in fields.list(|f| Ok((f.group()?, f.epoch()?, f.u64()?)))? {
+        state.wills_done.put((group, epoch), (), at_ms);
+    }
+    Ok(())
+}
+
+fn elsewhere(fields: &mut Fields<'_>) -> Part<Elsewhere> {
+    match fields.u8()? {
+        0 => Ok(Elsewhere::Home(Places {
+            ranks: fields.group()?.0,
+            groups: fields.list(|f| {
+                Ok(Listed {
+                    group: f.group()?,
+                    rank: f.rank()?,
+                })
+            })?,
+        })),
+        1 => Ok(Elsewhere::Guest(Guest {
+            home_epoch: fields.epoch()?,
+            rank: fields.rank()?,
+        })),
+        _ => Err(SnapshotError::Damaged("the home of a session")),
+    }
 }
 
 fn messages(fields: &mut Fields<'_>) -> Part<Messages> {
@@ -155,7 +192,13 @@ fn session(fields: &mut Fields<'_>, version: u32) -> Part<Session> {
             subscription_id,
         });
     }
-    let mailbox = fields.option(mailbox)?.map(Box::new);
+    // Before version 3 there was one group.
+    let elsewhere = match version {
+        ..3 => None,
+        _ => fields.option(elsewhere)?,
+    };
+    let rank = Elsewhere::rank(elsewhere.as_ref());
+    let mailbox = fields.option(|f| mailbox(f, rank))?.map(Box::new);
     let rare = Rare {
         will: fields.option(Fields::will)?,
         will_due_ms: fields.option(Fields::u64)?,
@@ -176,6 +219,7 @@ fn session(fields: &mut Fields<'_>, version: u32) -> Part<Session> {
         filters,
         mailbox,
         rare,
+        elsewhere: elsewhere.map(Box::new),
     })
 }
 
@@ -205,7 +249,7 @@ fn owner(fields: &mut Fields<'_>) -> Part<Owner> {
     }
 }
 
-fn mailbox(fields: &mut Fields<'_>) -> Part<Mailbox> {
+fn mailbox(fields: &mut Fields<'_>, rank: Rank) -> Part<Mailbox> {
     let (first, sent) = (fields.u16()?, fields.u16()?);
     let entries = fields.list(entry)?;
     if first >= PACKET_IDS || sent > PACKET_IDS || usize::from(sent) > entries.len() {
@@ -215,7 +259,7 @@ fn mailbox(fields: &mut Fields<'_>) -> Part<Mailbox> {
         entries: entries.into(),
         sent,
         first,
-        ..Mailbox::default()
+        ..Mailbox::of_rank(rank)
     })
 }
 
@@ -395,6 +439,7 @@ impl State {
 
     fn index_session(&mut self, client: ClientNo) -> Part<()> {
         let session = self.clients.get_mut(client).expect("listed");
+        self.counters.guests += u64::from(session.guest().is_some());
         if session.owner == Owner::None && session.expires_at_ms != u64::MAX {
             self.timers
                 .set(session.expires_at_ms, client, TimerKind::Expiry);

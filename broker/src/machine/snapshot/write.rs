@@ -1,5 +1,6 @@
 //! Writing a snapshot, part by part.
 
+use super::super::elsewhere::Elsewhere;
 use super::super::mailbox::{Entry, Mailbox};
 use super::super::messages::Messages;
 use super::super::producers::{Producers, Progress};
@@ -7,10 +8,10 @@ use super::super::retain::PendingRetained;
 use super::super::session::{Owner, Rare, Session};
 use super::super::shared::Queue;
 use super::super::state::State;
-use super::{MAGIC, VERSION};
+use super::{MAGIC, NO_RANK, VERSION};
 use crate::command::Producer;
 use crate::command_codec::write_will;
-use cluster::ids::{ClientNo, Handle, LinkNo};
+use cluster::ids::{ClientNo, Handle, LinkNo, Rank};
 use protocol::Will;
 use std::io::{self, Write};
 
@@ -41,14 +42,59 @@ pub(super) fn state(state: &State, out: Out<'_>) -> io::Result<()> {
         put_u64(entry.index, out)?;
     }
     producers(&state.producers, out)?;
-    put_u32(state.wills.len() as u32, out)?;
-    for ((client, epoch), due) in &state.wills {
+    put_u32(state.wills.iter().len() as u32, out)?;
+    for ((client, epoch), due) in state.wills.iter() {
         put_u32(client.0, out)?;
         put_u64(epoch.0, out)?;
         put_u8(u8::from(due.orphan), out)?;
         will(&due.will, out)?;
     }
+    others(state, out)
+}
+
+/// What there is to do with other groups.
+fn others(state: &State, out: Out<'_>) -> io::Result<()> {
+    put_u32(state.ends.len() as u32, out)?;
+    for ((id, group), start_epoch) in &state.ends {
+        put_text(id, out)?;
+        put_u8(group.0, out)?;
+        put_u64(start_epoch.0, out)?;
+    }
+    put_u32(state.ended.iter().len() as u32, out)?;
+    for (id, start_epoch, forget_at_ms) in state.ended.iter() {
+        put_text(id, out)?;
+        put_u64(start_epoch.0, out)?;
+        put_u64(forget_at_ms, out)?;
+    }
+    put_u32(state.wills_done.iter().len() as u32, out)?;
+    for ((group, epoch), (), forget_at_ms) in state.wills_done.iter() {
+        put_u8(group.0, out)?;
+        put_u64(epoch.0, out)?;
+        put_u64(forget_at_ms, out)?;
+    }
     Ok(())
+}
+
+fn elsewhere(elsewhere: &Elsewhere, out: Out<'_>) -> io::Result<()> {
+    match elsewhere {
+        Elsewhere::Home(places) => {
+            put_u8(0, out)?;
+            put_u8(places.ranks, out)?;
+            put_list(&places.groups, out, |at, out| {
+                put_u8(at.group.0, out)?;
+                put_rank(at.rank, out)
+            })
+        }
+        Elsewhere::Guest(guest) => {
+            put_u8(1, out)?;
+            put_u64(guest.home_epoch.0, out)?;
+            put_rank(guest.rank, out)
+        }
+    }
+}
+
+fn put_rank(rank: Option<Rank>, out: Out<'_>) -> io::Result<()> {
+    put_u8(rank.map_or(NO_RANK, |rank| rank.0), out)
 }
 
 fn messages(messages: &Messages, out: Out<'_>) -> io::Result<()> {
@@ -112,6 +158,7 @@ fn session(session: &Session, out: Out<'_>) -> io::Result<()> {
         put_u32(filter.subscription_id, out)?;
         put_text(filter.text, out)?;
     }
+    put_option(session.elsewhere.as_deref(), out, elsewhere)?;
     put_option(session.mailbox.as_deref(), out, mailbox)?;
     match session.rare.as_deref() {
         Some(held) => rare(held, out),

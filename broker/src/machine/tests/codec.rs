@@ -6,9 +6,11 @@ use crate::command_codec::{CodecError, PlacedMessage, decode_entry, encode_entry
 use crate::log::Location;
 use bytes::Bytes;
 use cluster::frame::{
-    Ack, AckKind, Claim, Disconnect, Publish, StoredAt, Subscribe, Unsubscribe, WillFate,
+    Ack, AckKind, Claim, Disconnect, DoneKind, ErrandDone, Join, Publish, StoredAt, Subscribe,
+    Unsubscribe, WillFate,
 };
-use cluster::ids::{Actor, ClientNo, Epoch, LinkNo};
+use cluster::ids::{Actor, ClientNo, Epoch, LinkNo, Rank};
+use cluster::slots::GroupNo;
 use proptest::prelude::*;
 use protocol::{QoS, SubscribeOptions, TopicFilter};
 
@@ -33,7 +35,7 @@ fn actor() -> Actor {
 
 /// Every kind of command, with every optional part there and away.
 fn all() -> Vec<Command> {
-    [of_the_leader(), of_clients(), with_messages()].concat()
+    [of_the_leader(), of_clients(), with_messages(), of_groups()].concat()
 }
 
 fn of_the_leader() -> Vec<Command> {
@@ -117,6 +119,53 @@ fn of_clients() -> Vec<Command> {
     commands
 }
 
+fn of_groups() -> Vec<Command> {
+    let [from, to] = [GroupNo(3), GroupNo(63)];
+    let start_epoch = Epoch::first_of(9);
+    let join = |rank| {
+        Command::Join(Box::new(Join {
+            handle: claim("x").handle,
+            client_id: "ü".into(),
+            epoch: Epoch(70),
+            start_epoch,
+            rank,
+        }))
+    };
+    let done = |what| Command::ErrandDone(Box::new(ErrandDone { from, to, what }));
+    let will = Publish {
+        actor: actor(),
+        packet_id: None,
+        qos: QoS::ExactlyOnce,
+        retain: true,
+        message: message("w", "will"),
+    };
+    vec![
+        Command::List {
+            actor: actor(),
+            group: to,
+        },
+        join(None),
+        join(Some(Rank(63))),
+        Command::End {
+            from,
+            to,
+            client_id: "ü".into(),
+            start_epoch,
+        },
+        Command::ForeignWill {
+            from,
+            to,
+            publish: will,
+            at: NOWHERE,
+        },
+        done(DoneKind::End {
+            client_id: "ü".into(),
+            start_epoch,
+        }),
+        done(DoneKind::Will { epoch: start_epoch }),
+    ]
+}
+
 fn with_messages() -> Vec<Command> {
     let actor = actor();
     let publish = |qos: QoS| Publish {
@@ -169,9 +218,9 @@ fn every_command_comes_back_as_it_was() {
     let mut commands = entry.commands.clone();
     for message in placed {
         let (at, copy) = match &mut commands[message.command as usize] {
-            Command::Publish(publish, at) | Command::WillPublish { publish, at, .. } => {
-                (at, publish.message.clone())
-            }
+            Command::Publish(publish, at)
+            | Command::WillPublish { publish, at, .. }
+            | Command::ForeignWill { publish, at, .. } => (at, publish.message.clone()),
             Command::Relocate { copy, at, .. } => (at, copy.clone()),
             other => panic!("{other:?} has no message"),
         };
@@ -208,8 +257,11 @@ fn what_is_cut_or_goes_on_is_refused() {
     }
     let longer = Bytes::from([&bytes[..], b"xy"].concat());
     assert_eq!(decoded(&longer).err(), Some(CodecError::TrailingBytes(2)));
-    let other = Bytes::from([&[2], &bytes[1..]].concat());
-    assert_eq!(decoded(&other).err(), Some(CodecError::Version(2)));
+    let other = Bytes::from([&[3], &bytes[1..]].concat());
+    assert_eq!(decoded(&other).err(), Some(CodecError::Version(3)));
+    // An entry from before there were several groups.
+    let other = Bytes::from([&[1], &bytes[1..]].concat());
+    assert!(decoded(&other).is_ok());
 }
 
 proptest! {

@@ -11,6 +11,8 @@ use protocol::{QoS, RetainHandling, SubscribeOptions};
 use std::collections::BTreeMap;
 
 const CLIENTS: [&str; 5] = ["a", "b", "c", "d", "e"];
+/// Their home is another group; behind the clients.
+const GUESTS: [&str; 2] = ["y", "z"];
 const TOPICS: [&str; 4] = ["t/1", "t/2", "u", "$x/y"];
 const FILTERS: [&str; 8] = [
     "t/1",
@@ -73,6 +75,25 @@ enum Op {
         link: u16,
     },
     LeaderStart,
+    List {
+        client: usize,
+        group: u8,
+    },
+    Join {
+        guest: usize,
+        link: u16,
+        epoch: u64,
+        start: u64,
+        rank: Option<u8>,
+    },
+    End {
+        guest: usize,
+        start: u64,
+    },
+    ForeignWill {
+        epoch: u64,
+    },
+    ErrandDone,
 }
 
 fn qos() -> impl Strategy<Value = QoS> {
@@ -103,7 +124,8 @@ fn subscribe_options() -> impl Strategy<Value = SubscribeOptions> {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let client = 0..CLIENTS.len();
+    let client = 0..CLIENTS.len() + GUESTS.len();
+    let guest = 0..GUESTS.len();
     let fates = [WillFate::Dropped, WillFate::Published, WillFate::Kept].to_vec();
     let kinds = [
         AckKind::Ack,
@@ -116,6 +138,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => (client.clone(), 0..2_u16, prop::bool::weighted(0.2), expiry, prop::option::of(0..10_u32))
             .prop_map(|(client, link, clean_start, expiry_s, will_delay_s)| {
+                let client = client % CLIENTS.len();
                 Op::Connect { client, link, clean_start, expiry_s, will_delay_s }
             }),
         2 => (client.clone(), prop::sample::select(fates))
@@ -134,7 +157,13 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (client.clone(), 1..6_u16).prop_map(|(client, packet_id)| Op::Release { client, packet_id }),
         2 => (client.clone(), 1..30_u16, prop::sample::select(kinds))
             .prop_map(|(client, packet_id, kind)| Op::Ack { client, packet_id, kind }),
-        6 => client.prop_map(|client| Op::Complete { client }),
+        6 => client.clone().prop_map(|client| Op::Complete { client }),
+        2 => (client, 1..4_u8).prop_map(|(client, group)| Op::List { client, group }),
+        4 => (guest.clone(), 0..2_u16, 1..20_u64, 1..9_u64, prop::option::weighted(0.7, 1..3_u8))
+            .prop_map(|(guest, link, epoch, start, rank)| Op::Join { guest, link, epoch, start, rank }),
+        1 => (guest, 1..9_u64).prop_map(|(guest, start)| Op::End { guest, start }),
+        1 => (1..4_u64).prop_map(|epoch| Op::ForeignWill { epoch }),
+        1 => Just(Op::ErrandDone),
         2 => (0..8_u64).prop_map(|seconds| Op::Pass { seconds }),
         1 => (0..2_u16).prop_map(|link| Op::LinkDown { link }),
         1 => Just(Op::LeaderStart),
@@ -198,12 +227,33 @@ impl Run {
                 self.links_again(&[0, 1]);
             }
             Op::Pass { seconds } => self.world.pass_s(*seconds),
+            Op::Join {
+                guest,
+                link,
+                epoch,
+                start,
+                rank,
+            } => {
+                let epochs = (*epoch, *start);
+                let link = LinkNo(*link);
+                if let Some(joined) = self.world.join(link, GUESTS[*guest], epochs, *rank) {
+                    self.clients.insert(CLIENTS.len() + guest, joined);
+                }
+            }
+            Op::End { guest, start } => {
+                if self.world.end(GUESTS[*guest], *start) {
+                    self.clients.remove(&(CLIENTS.len() + guest));
+                }
+            }
+            Op::ForeignWill { epoch } => self.world.foreign_will("t/1", *epoch),
+            Op::ErrandDone => self.world.errand_done(),
             Op::Disconnect { client, .. }
             | Op::Subscribe { client, .. }
             | Op::Unsubscribe { client, .. }
             | Op::Publish { client, .. }
             | Op::Release { client, .. }
             | Op::Ack { client, .. }
+            | Op::List { client, .. }
             | Op::Complete { client } => {
                 if let Some(connected) = self.clients.get(client).cloned() {
                     self.run_for(*client, &connected, op);
@@ -260,7 +310,8 @@ impl Run {
                     world.complete(client, &got);
                 }
             }
-            Op::Connect { .. } | Op::Pass { .. } | Op::LinkDown { .. } | Op::LeaderStart => {}
+            Op::List { group, .. } => drop(world.list(client, *group)),
+            _ => unreachable!("not for a client"),
         }
     }
 }
@@ -301,7 +352,7 @@ fn restored(state: &State, limits: &MachineLimits) -> State {
     restored
 }
 
-fn gauges(state: &State) -> [u64; 9] {
+fn gauges(state: &State) -> [u64; 11] {
     let c = state.counters();
     [
         c.sessions,
@@ -313,6 +364,8 @@ fn gauges(state: &State) -> [u64; 9] {
         c.entries,
         c.retained_messages,
         c.retained_bytes,
+        c.guests,
+        c.ends_pending,
     ]
 }
 
@@ -384,9 +437,16 @@ proptest! {
             run.world.disconnect(&client);
         }
         run.world.pass_s(0);
+        for guest in GUESTS {
+            run.world.end(guest, 1_000);
+        }
+        while run.world.state.next_errand(None).is_some() {
+            run.world.errand_done();
+        }
         let counters = run.world.state.counters();
         let left = [counters.sessions, counters.attached, counters.subscriptions, counters.shared_queues, counters.entries];
         prop_assert_eq!(left, [0; 5]);
+        prop_assert_eq!([counters.guests, counters.ends_pending], [0; 2]);
         prop_assert_eq!(counters.messages, counters.retained_messages);
         prop_assert_eq!(run.world.state.live_segments().is_empty(), counters.messages == 0);
     }

@@ -2,6 +2,7 @@
 
 mod codec;
 mod determinism;
+mod guests;
 mod limits;
 mod model;
 mod publish;

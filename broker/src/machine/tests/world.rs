@@ -6,11 +6,11 @@ use crate::command::{Command, Entry, Producer};
 use crate::command_codec::{decode_entry, encode_entry};
 use crate::limits::MachineLimits;
 use crate::log::Location;
-use crate::machine::{Effects, LeaderEffect, State};
+use crate::machine::{Effects, ErrandKey, LeaderEffect, State};
 use bytes::Bytes;
 use cluster::frame::{
-    Ack, AckKind, Body, Claim, Delivery, Disconnect, FromGroup, Publish, StoredAt, Subscribe,
-    Unsubscribe, WillFate,
+    Ack, AckKind, Body, Claim, Delivery, Disconnect, ErrandDone, FromGroup, Publish, StoredAt,
+    Subscribe, Unsubscribe, WillFate,
 };
 use cluster::ids::{Actor, Handle, LinkNo};
 use protocol::{
@@ -19,7 +19,18 @@ use protocol::{
 };
 use std::collections::BTreeMap;
 
+mod groups;
+
+pub(super) use groups::{HERE, HOME};
+
 pub(super) const LINK: LinkNo = LinkNo(0);
+/// Of a message that is not in the log yet.
+const NOWHERE: StoredAt = StoredAt {
+    segment: 0,
+    record: 0,
+    offset: 0,
+    len: 0,
+};
 /// Entries of a segment: few, so that segments end while their messages live.
 const RECORDS: u32 = 8;
 
@@ -54,6 +65,10 @@ pub(super) struct World {
     pub(super) history: Vec<(LinkNo, String)>,
     pub(super) freed: Vec<u32>,
     pub(super) kicks: Vec<(Actor, (LinkNo, Handle))>,
+    /// Errands that the machine has asked for.
+    pub(super) errands: Vec<ErrandKey>,
+    /// Errands of others that are done, by link.
+    pub(super) done: Vec<(LinkNo, ErrandDone)>,
     bodies: BTreeMap<(u32, u32), Bytes>,
     numbers: BTreeMap<LinkNo, u64>,
     handles: u32,
@@ -115,6 +130,8 @@ impl World {
             history: Vec::new(),
             freed: Vec::new(),
             kicks: Vec::new(),
+            errands: Vec::new(),
+            done: Vec::new(),
             bodies: BTreeMap::new(),
             numbers: BTreeMap::new(),
             handles: 0,
@@ -167,6 +184,7 @@ impl World {
             let place = match &entry.commands[message.command as usize] {
                 Command::Publish(_, at)
                 | Command::WillPublish { at, .. }
+                | Command::ForeignWill { at, .. }
                 | Command::Relocate { at, .. } => *at,
                 other => panic!("{other:?} has no message"),
             };
@@ -193,6 +211,9 @@ impl World {
                 {
                     assert!(out.stored);
                     *body = Body::Inline(self.read(at));
+                }
+                if let FromGroup::ErrandDone(done) = &frame {
+                    self.done.push((link, (**done).clone()));
                 }
                 for (handle, frame) in by_handle(frame) {
                     self.frames.entry((link, handle)).or_default().push(frame);
@@ -222,12 +243,7 @@ impl World {
                         retain,
                         message,
                     };
-                    let at = StoredAt {
-                        segment: 0,
-                        record: 0,
-                        offset: 0,
-                        len: 0,
-                    };
+                    let at = NOWHERE;
                     self.asked.push(Command::WillPublish {
                         client,
                         epoch,
@@ -240,6 +256,7 @@ impl World {
                     if_free: false,
                 }),
                 LeaderEffect::PagesLeft { actor } => self.asked.push(Command::Page { actor }),
+                LeaderEffect::ErrandDue(key) => self.errands.push(key),
                 LeaderEffect::SegmentFree(segment) => {
                     assert!(!self.state.live_segments().contains(&segment));
                     self.freed.push(segment);
@@ -424,12 +441,7 @@ impl World {
             retain,
             message,
         };
-        let at = StoredAt {
-            segment: 0,
-            record: 0,
-            offset: 0,
-            len: 0,
-        };
+        let at = NOWHERE;
         if self.state.must_log(&publish) {
             self.from(client.link, Command::Publish(publish, at));
         } else {
