@@ -1,6 +1,7 @@
 //! The leader with fake clocks and a log that is a counter.
 
 mod fleet;
+mod groups;
 mod links;
 
 use super::intake::{ENTRY_BYTES_MAX, LAZY_MS_MAX};

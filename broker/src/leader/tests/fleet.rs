@@ -1,8 +1,8 @@
 //! Two proxies, their links with a wire that can be cut anywhere, a log that can lose what was not stored, and
 //! devices that know what they have been promised.
 
-mod broker;
-mod proxy;
+pub(super) mod broker;
+pub(super) mod proxy;
 
 use super::{handle, message};
 use crate::command::Producer;

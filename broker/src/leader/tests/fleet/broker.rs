@@ -74,7 +74,7 @@ impl Broker {
         self.store(usize::MAX);
     }
 
-    pub(super) fn read(&self, at: StoredAt) -> Message {
+    pub(in crate::leader::tests) fn read(&self, at: StoredAt) -> Message {
         let body = &self.bodies[at.record as usize - 1];
         let (from, to) = (at.offset as usize, (at.offset + at.len) as usize);
         Message::read_from(&body.slice(from..to)).expect("a message is there")

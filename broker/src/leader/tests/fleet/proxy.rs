@@ -7,36 +7,36 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A proxy's end of a connection.
 #[derive(Clone, Debug)]
-pub(super) struct Connection {
-    pub(super) device: usize,
+pub(in crate::leader::tests) struct Connection {
+    pub(in crate::leader::tests) device: usize,
     /// `None` before `Claimed`.
-    pub(super) actor: Option<Actor>,
-    pub(super) last: Option<PacketId>,
+    pub(in crate::leader::tests) actor: Option<Actor>,
+    pub(in crate::leader::tests) last: Option<PacketId>,
     /// Packet ids of PUBRELs that it has sent.
-    pub(super) released: BTreeSet<PacketId>,
+    pub(in crate::leader::tests) released: BTreeSet<PacketId>,
 }
 
 /// A proxy of one shard: its connections, and its end of the link.
 #[derive(Default)]
 pub(in crate::leader::tests) struct Proxy {
-    pub(super) connections: BTreeMap<Handle, Connection>,
-    pub(super) handles: u32,
-    pub(super) incarnation: u64,
+    pub(in crate::leader::tests) connections: BTreeMap<Handle, Connection>,
+    pub(in crate::leader::tests) handles: u32,
+    pub(in crate::leader::tests) incarnation: u64,
     /// Number of the last numbered frame.
     number: u64,
     /// The highest number ever sent.
     sent: u64,
-    pub(super) kept: VecDeque<(u64, ToGroup)>,
+    pub(in crate::leader::tests) kept: VecDeque<(u64, ToGroup)>,
     pub(in crate::leader::tests) link: Option<LinkNo>,
-    pub(super) to_group: VecDeque<ToGroup>,
-    pub(super) from_group: VecDeque<FromGroup>,
-    pub(super) unit: Vec<FromGroup>,
+    pub(in crate::leader::tests) to_group: VecDeque<ToGroup>,
+    pub(in crate::leader::tests) from_group: VecDeque<FromGroup>,
+    pub(in crate::leader::tests) unit: Vec<FromGroup>,
     /// Frames that were sent again.
     pub(in crate::leader::tests) resent: u64,
 }
 
 impl Proxy {
-    pub(super) fn push(&mut self, frame: ToGroup) {
+    pub(in crate::leader::tests) fn push(&mut self, frame: ToGroup) {
         if !frame.is_numbered() {
             if self.link.is_some() {
                 self.to_group.push_back(frame);
@@ -52,7 +52,7 @@ impl Proxy {
     }
 
     /// What a new session begins with.
-    pub(super) fn resume(&mut self) {
+    pub(in crate::leader::tests) fn resume(&mut self) {
         let sessions = self.connections.iter().filter_map(|(handle, connection)| {
             Some(Reattach {
                 actor: connection.actor?,
@@ -88,7 +88,7 @@ impl Proxy {
 }
 
 /// The end of a connection that is not the client's own doing.
-pub(super) fn disconnect(actor: Actor) -> ToGroup {
+pub(in crate::leader::tests) fn disconnect(actor: Actor) -> ToGroup {
     ToGroup::Disconnect(Box::new(Disconnect {
         actor,
         expiry_s: None,
