@@ -3,6 +3,8 @@
 //! Mosquitto (Debian's package) is the unit: everyone can install it. Each row says what was measured,
 //! both figures and their ratio, as medians over the runs.
 
+mod fleet;
+
 use serde_json::Value;
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -190,6 +192,9 @@ pub(crate) struct BenchArgs {
     /// Only rows whose name contains this.
     #[arg(long)]
     only: Option<String>,
+    /// Compare a proxy and a broker group with the standalone broker instead (needs redis-server).
+    #[arg(long)]
+    fleet: bool,
 }
 
 /// Runs the table.
@@ -198,6 +203,13 @@ pub(crate) fn run(root: &Path, args: &BenchArgs) -> io::Result<()> {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let ours = target.join("release/mqtt-fleet");
+    if args.fleet {
+        let rows = ROWS
+            .iter()
+            .filter(|row| row.scenario == "pair" && row.field == PER_CPU);
+        let rows: Vec<_> = rows.copied().collect();
+        return fleet::run(&ours, &rows, args.runs, args.secs);
+    }
     println!("| what | unit | mosquitto | mqtt-fleet | ratio | bar |\n|---|---|---|---|---|---|");
     for row in ROWS.iter().filter(|row| {
         args.only
@@ -243,28 +255,33 @@ fn build(root: &Path) -> io::Result<()> {
 }
 
 fn measure(ours: &Path, row: &Row, secs: u32, broker: Broker) -> io::Result<f64> {
+    let pids = [broker.child.id()];
+    let (_, figure) = report_of(ours, row, secs, broker.addr, &pids)?;
+    drop(broker);
+    Ok(figure)
+}
+
+/// Runs the load of a row against `addr`: the whole report, and the row's figure in it.
+fn report_of(
+    ours: &Path,
+    row: &Row,
+    secs: u32,
+    addr: SocketAddr,
+    pids: &[u32],
+) -> io::Result<(Value, f64)> {
     let json = tempfile::NamedTempFile::new()?;
-    let addr = broker.addr.to_string();
-    let pid = broker.child.id().to_string();
-    let secs = secs.to_string();
-    let path = json.path().to_string_lossy().into_owned();
     let mut load = Command::new(ours);
-    load.args([
-        "loadtest",
-        row.scenario,
-        "--addr",
-        &addr,
-        "--pid",
-        &pid,
-        "--secs",
-        &secs,
-    ]);
+    load.args(["loadtest", row.scenario, "--addr", &addr.to_string()]);
+    for pid in pids {
+        load.args(["--pid", &pid.to_string()]);
+    }
     let output = load
-        .args(["--json", &path])
+        .args(["--secs", &secs.to_string(), "--json"])
+        .arg(json.path())
         .args(row.args)
         .stdin(Stdio::null())
         .output()?;
-    let text = std::fs::read_to_string(&path)?;
+    let text = std::fs::read_to_string(json.path())?;
     let value: Value = serde_json::from_str(&text).map_err(|error| {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         io::Error::other(format!("{}: no report ({error}): {said}", row.name))
@@ -275,8 +292,10 @@ fn measure(ours: &Path, row: &Row, secs: u32, broker: Broker) -> io::Result<f64>
         format!("/{}", row.field)
     };
     let figure = value.pointer(&field).and_then(Value::as_f64);
-    drop(broker);
-    figure.ok_or_else(|| io::Error::other(format!("{}: the report has no {}", row.name, row.field)))
+    let figure = figure.ok_or_else(|| {
+        io::Error::other(format!("{}: the report has no {}", row.name, row.field))
+    })?;
+    Ok((value, figure))
 }
 
 /// Small figures, such as seconds of CPU, need their decimals.
