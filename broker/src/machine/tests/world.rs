@@ -230,25 +230,18 @@ impl World {
                     will,
                 } => {
                     let actor = Actor { client, epoch };
-                    let Will {
-                        message,
-                        qos,
-                        retain,
-                        ..
-                    } = *will;
                     let publish = Publish {
                         actor,
                         packet_id: None,
-                        qos,
-                        retain,
-                        message,
+                        qos: will.qos,
+                        retain: will.retain,
+                        message: will.message,
                     };
-                    let at = NOWHERE;
                     self.asked.push(Command::WillPublish {
                         client,
                         epoch,
                         publish,
-                        at,
+                        at: NOWHERE,
                     });
                 }
                 LeaderEffect::ClaimOpen { actor } => self.asked.push(Command::Attach {
