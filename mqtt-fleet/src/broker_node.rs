@@ -9,7 +9,7 @@ use std::sync::Arc;
 use broker::link_server::LinkServer;
 use cluster::link::GroupIdentity;
 use cluster::slots::GroupNo;
-use cluster::topology::{HostPort, Member};
+use cluster::topology::{HostPort, Member, Routing};
 
 use crate::admin::{Admin, Health, Phase};
 use crate::banner;
@@ -48,9 +48,11 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
 
     // The table stays empty: proxies keep the records of sessions.
     let (store, journal) = Store::new();
-    let open = open_group(settings, store.live())?;
+    let mut open = open_group(settings, store.live())?;
     journal.open(&open);
     let topology = node.topology()?;
+    let routing = Routing::new(&node.file.fixed, &topology.table);
+    open.route(*group_no, Arc::new(routing));
     skew.set(topology);
     let waker = open.waker();
     let group = open.start(Vec::new(), on_failure(&stopper))?;

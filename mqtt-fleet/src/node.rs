@@ -73,11 +73,6 @@ pub(crate) enum NodeError {
         /// Why.
         source: io::Error,
     },
-    /// A proxy is given more than it can do yet.
-    #[error(
-        "the cluster file has {0} groups, and a proxy of this version talks to exactly one; give the fleet one group"
-    )]
-    SeveralGroups(usize),
 }
 
 /// What is wrong with a secret.

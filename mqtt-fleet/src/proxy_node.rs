@@ -20,7 +20,7 @@ use crate::figures;
 use crate::links::Links;
 use crate::listen::DevicePorts;
 use crate::metrics::{self, Metrics};
-use crate::node::{Node, NodeError};
+use crate::node::Node;
 use crate::reload;
 use crate::shards::{self, RunningShards};
 use crate::standalone::{RunError, admin_place, begin, end};
@@ -30,7 +30,6 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
     let (stopper, reasons) = begin(settings)?;
     let topology = node.topology()?;
     let routing = Arc::new(Routing::new(&node.file.fixed, &topology.table));
-    refuse_several_groups(&routing)?;
     let admin = admin_place(settings).reserve(1)?;
     let ports = DevicePorts::reserve(settings)?;
     reload::watch(settings.tls.as_ref().map(|port| Arc::clone(&port.acceptor)))?;
@@ -126,12 +125,4 @@ fn open_store(settings: &Settings) -> Result<Option<RedisStore>, RunError> {
         port.acceptor.share_ticket_keys(&store);
     }
     Ok(Some(store))
-}
-
-/// Here, and only here, a proxy says that brokers cannot do with several groups yet.
-fn refuse_several_groups(routing: &Routing) -> Result<(), NodeError> {
-    match routing.groups() {
-        [_] => Ok(()),
-        groups => Err(NodeError::SeveralGroups(groups.len())),
-    }
 }
