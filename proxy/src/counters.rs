@@ -147,6 +147,10 @@ counters! {
     groups_unknown,
     /// Session records not written because the store's queue was full.
     store_writes_dropped,
+    /// Resumed sessions of which the store had no record.
+    store_records_missing,
+    /// Session records not remembered at the limit; they are loaded again when their client changes something.
+    store_records_not_remembered,
     /// Failures of the session store.
     store_errors,
 }

@@ -118,6 +118,38 @@ impl WriteBehind {
         }
     }
 
+    /// Takes a write in, in place of what waits for its client.
+    pub fn put(&mut self, now_ms: u64, write: Write) {
+        self.stats.taken += 1;
+        let bytes = write.bytes();
+        if let Some(there) = self.waiting.get_mut(write.client_id()) {
+            if there.write.epoch() > write.epoch() {
+                self.stats.outdated += 1;
+                return;
+            }
+            self.stats.coalesced += 1;
+            self.bytes = self.bytes - there.write.bytes() + bytes;
+            there.write = write;
+        } else {
+            let client_id = Arc::clone(write.client_id());
+            self.bytes += bytes;
+            self.last_wait += 1;
+            let wait = self.last_wait;
+            self.order.push_back((wait, Arc::clone(&client_id)));
+            let since_ms = now_ms;
+            let waiting = Waiting {
+                write,
+                since_ms,
+                wait,
+            };
+            self.waiting.insert(client_id, waiting);
+        }
+        while self.len() > self.entries_max || (self.bytes > self.bytes_max && self.len() > 1) {
+            self.pop();
+            self.stats.dropped += 1;
+        }
+    }
+
     /// Takes a record to be saved, in place of what waits for its client.
     pub fn save(&mut self, now_ms: u64, record: &Record) -> Result<(), StoreError> {
         let client_id = Arc::from(&*record.client_id);
@@ -126,13 +158,13 @@ impl WriteBehind {
             epoch: record.epoch,
             record: record.encode()?,
         };
-        self.take_in(now_ms, write);
+        self.put(now_ms, write);
         Ok(())
     }
 
     /// Takes a deletion, in place of what waits for the client.
     pub fn delete(&mut self, now_ms: u64, client_id: &str, epoch: u64) {
-        self.take_in(
+        self.put(
             now_ms,
             Write::Delete {
                 client_id: client_id.into(),
@@ -225,37 +257,6 @@ impl WriteBehind {
         }
         self.pop();
         Ok(())
-    }
-
-    fn take_in(&mut self, now_ms: u64, write: Write) {
-        self.stats.taken += 1;
-        let bytes = write.bytes();
-        if let Some(there) = self.waiting.get_mut(write.client_id()) {
-            if there.write.epoch() > write.epoch() {
-                self.stats.outdated += 1;
-                return;
-            }
-            self.stats.coalesced += 1;
-            self.bytes = self.bytes - there.write.bytes() + bytes;
-            there.write = write;
-        } else {
-            let client_id = Arc::clone(write.client_id());
-            self.bytes += bytes;
-            self.last_wait += 1;
-            let wait = self.last_wait;
-            self.order.push_back((wait, Arc::clone(&client_id)));
-            let since_ms = now_ms;
-            let waiting = Waiting {
-                write,
-                since_ms,
-                wait,
-            };
-            self.waiting.insert(client_id, waiting);
-        }
-        while self.len() > self.entries_max || (self.bytes > self.bytes_max && self.len() > 1) {
-            self.pop();
-            self.stats.dropped += 1;
-        }
     }
 
     fn pop(&mut self) -> Option<Write> {

@@ -1,0 +1,102 @@
+//! What a change does to a record.
+
+use super::{Connected, What};
+use protocol::{SubscribeOptions, TopicFilter, Version};
+use session_store::{EventKind, Filter, FilterOptions, Record};
+
+impl What {
+    /// Whether the session is over, so that its record goes.
+    pub(super) fn ends_session(&self) -> bool {
+        matches!(self, Self::Ended { expiry_s: 0, .. })
+    }
+
+    /// Whether the connection is over.
+    pub(super) fn ends_connection(&self) -> bool {
+        matches!(self, Self::Ended { .. })
+    }
+}
+
+/// Changes a record by what happened to its client at `now_ms`, when its owner had this epoch. `node`: the node it
+/// happened at.
+pub(super) fn apply(record: &mut Record, node: &str, now_ms: u64, epoch: u64, what: &What) {
+    record.epoch = epoch;
+    match what {
+        What::Connected(connected) => connect(record, node, now_ms, connected),
+        What::Subscribed {
+            filters,
+            subscription_id,
+        } => subscribe(record, filters, *subscription_id),
+        What::Unsubscribed { filters } => {
+            record
+                .filters
+                .retain(|old| filters.iter().all(|gone| gone.as_str() != old.filter));
+        }
+        What::Ended { expiry_s, how } => {
+            record.expiry_s = *expiry_s;
+            record.disconnected_at_ms = Some(now_ms);
+            record.push_event(now_ms, *how);
+        }
+    }
+}
+
+/// A record that nothing has happened to yet.
+pub(super) fn blank(client_id: &str) -> Record {
+    Record {
+        client_id: client_id.to_owned(),
+        epoch: 0,
+        protocol_version: Version::V311.level(),
+        user: None,
+        node: String::new(),
+        address: None,
+        clean_start: false,
+        expiry_s: 0,
+        connected_at_ms: 0,
+        disconnected_at_ms: None,
+        history: Vec::new(),
+        filters: Vec::new(),
+    }
+}
+
+/// The history outlives sessions, the filters do not.
+fn connect(record: &mut Record, node: &str, now_ms: u64, connected: &Connected) {
+    node.clone_into(&mut record.node);
+    record.protocol_version = connected.version.level();
+    record.user.clone_from(&connected.user);
+    record.address = connected.address;
+    record.clean_start = connected.clean_start;
+    record.expiry_s = connected.expiry_s;
+    record.connected_at_ms = now_ms;
+    record.disconnected_at_ms = None;
+    if !connected.session_present {
+        record.filters.clear();
+    }
+    record.push_event(now_ms, EventKind::Connected);
+}
+
+/// A filter that is there already is replaced (MQTT-3.8.4-3).
+fn subscribe(
+    record: &mut Record,
+    filters: &[(TopicFilter, SubscribeOptions)],
+    subscription_id: u32,
+) {
+    for (filter, options) in filters {
+        let new = Filter {
+            filter: filter.as_str().to_owned(),
+            options: FilterOptions {
+                qos: options.qos.as_u8(),
+                no_local: options.no_local,
+                retain_as_published: options.retain_as_published,
+                retain_handling: options.retain_handling as u8,
+            },
+            subscription_id: (subscription_id > 0).then_some(subscription_id),
+        };
+        match record
+            .filters
+            .iter_mut()
+            .find(|old| old.filter == new.filter)
+        {
+            Some(old) => *old = new,
+            None => record.filters.push(new),
+        }
+    }
+}

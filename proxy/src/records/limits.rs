@@ -1,0 +1,47 @@
+//! Every limit of the session records that a shard keeps for a remote store, with the rule at the limit.
+
+use std::time::Duration;
+
+/// Records of connected clients that a shard remembers, as they were written last. At the limit further ones are not
+/// remembered, and counted: such a client's record is loaded again before its next change is written.
+pub(super) const REMEMBERED_MAX: u64 = 1_000_000;
+
+/// Bytes of those records; same rule. A device with one subscription takes about 150.
+pub(super) const REMEMBERED_BYTES_MAX: u64 = 256 << 20;
+
+/// Clients of a shard whose changes wait for their record to be loaded. At the limit the changes of the client that
+/// has waited longest are dropped and counted: the record in the store stands as it is.
+pub(super) const UNLOADED_MAX: usize = 100_000;
+
+/// Bytes of changes that wait so; same rule.
+pub(super) const UNLOADED_BYTES_MAX: usize = 32 << 20;
+
+/// Bytes of the changes of one client that wait so. At the limit they are dropped and counted.
+pub(super) const UNLOADED_CLIENT_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes that a change takes beside its texts, about.
+pub(super) const CHANGE_BYTES: usize = 160;
+
+/// Loads of a shard that are open at once. The others wait their turn.
+pub(super) const LOADS_OPEN_MAX: usize = 256;
+
+/// Bytes of loaded records that wait for the shard. At the limit a record counts as late and is loaded again.
+pub(super) const LOADED_BYTES_MAX: usize = 32 << 20;
+
+/// Least milliseconds between a load that was late and the next; then one is tried before there are more.
+pub(super) const RELOAD_MS: u64 = 1_000;
+
+/// Places in the order of loads of clients that need none any more, beside two for each that does.
+pub(super) const UNLOADED_IN_ORDER: usize = 64;
+
+/// Writes handed to the store in one turn of the shard: about a millisecond. The others follow in the next turns.
+pub(super) const WRITES_PER_TURN: usize = 2_048;
+
+/// Least milliseconds between two log lines about records that cannot be read or written.
+pub(super) const FAULTS_LOGGED_EVERY_MS: u64 = 60_000;
+
+/// Longest time that a shard which stops waits for records of clients that left in the last moment.
+pub(super) const LAST_LOADS_WAIT: Duration = Duration::from_secs(1);
+
+const _: () = assert!(LOADS_OPEN_MAX * UNLOADED_CLIENT_BYTES_MAX < UNLOADED_BYTES_MAX);
+const _: () = assert!(LOADS_OPEN_MAX < UNLOADED_MAX);
