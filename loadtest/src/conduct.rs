@@ -115,7 +115,8 @@ impl Run {
                 break;
             }
             self.crew.listen(left.min(PATIENCE))?;
-            self.progress.show(self.crew.counts());
+            let gap = self.crew.take_longest_gap();
+            self.progress.show(self.crew.counts(), gap);
         }
         Ok(())
     }

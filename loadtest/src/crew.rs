@@ -66,6 +66,9 @@ pub(crate) struct Gauge {
     pub(crate) owed: AtomicU64,
     /// endure: broken promises so far.
     pub(crate) faults: AtomicU64,
+    /// endure: the longest time without service that ended, or was open, since the main thread looked; it takes the
+    /// figure away.
+    pub(crate) gap_ns: AtomicU64,
 }
 
 /// Sums of the counters.
@@ -204,6 +207,13 @@ impl Crew {
             sum.faults += gauge.faults.load(Ordering::Relaxed);
         }
         sum
+    }
+
+    /// The longest time without service that ended, or was open, since the last call.
+    pub(crate) fn take_longest_gap(&self) -> Duration {
+        let gaps = self.gauges.iter().map(|gauge| &gauge.gap_ns);
+        let longest = gaps.map(|gap| gap.swap(0, Ordering::Relaxed)).max();
+        Duration::from_nanos(longest.unwrap_or(0))
     }
 
     /// Takes in the next report, for at most `patience`.

@@ -16,6 +16,8 @@ pub(crate) struct Progress {
     endures: bool,
     what: &'static str,
     last: (Instant, Counts),
+    /// endure: the longest time without service since the last line.
+    gap: Duration,
 }
 
 impl Progress {
@@ -38,6 +40,7 @@ impl Progress {
             endures,
             what,
             last: (Instant::now(), Counts::default()),
+            gap: Duration::ZERO,
         }
     }
 
@@ -46,8 +49,10 @@ impl Progress {
         self.what = what;
     }
 
-    /// Shows where things are, not more often than is of use.
-    pub(crate) fn show(&mut self, counts: Counts) {
+    /// Shows where things are, not more often than is of use. `gap` is the longest time without service since the
+    /// last call.
+    pub(crate) fn show(&mut self, counts: Counts, gap: Duration) {
+        self.gap = self.gap.max(gap);
         let (then, before) = self.last;
         let passed = then.elapsed();
         if passed < self.every {
@@ -66,9 +71,12 @@ impl Progress {
                 faults,
                 ..
             } = counts;
-            let more = format_args!(", {owed} owed, {reconnects} reconnects, {faults} faults");
-            line.write_fmt(more)
-                .expect("writing to a String cannot fail");
+            let gap = std::mem::take(&mut self.gap).as_secs_f64();
+            write!(
+                line,
+                ", {owed} owed, {reconnects} reconnects, {faults} faults, longest gap {gap:.3} s"
+            )
+            .expect("writing to a String cannot fail");
         }
         self.last = (Instant::now(), counts);
         match &self.bar {

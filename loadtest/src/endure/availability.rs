@@ -6,9 +6,12 @@
 
 /// The gaps of one connection.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_field_names, reason = "units are last in names")]
 pub(crate) struct Availability {
     since_ns: Option<u64>,
     longest_ns: u64,
+    /// The longest that ended since somebody looked.
+    recent_ns: u64,
 }
 
 impl Availability {
@@ -22,7 +25,9 @@ impl Availability {
     #[inline]
     pub(crate) fn served(&mut self, owed: bool, now_ns: u64) {
         if let Some(since) = self.since_ns.take() {
-            self.longest_ns = self.longest_ns.max(now_ns.saturating_sub(since));
+            let gap_ns = now_ns.saturating_sub(since);
+            self.longest_ns = self.longest_ns.max(gap_ns);
+            self.recent_ns = self.recent_ns.max(gap_ns);
         }
         if owed {
             self.since_ns = Some(now_ns);
@@ -37,10 +42,17 @@ impl Availability {
 
     /// The longest gap; one that is still open ends now.
     pub(crate) fn longest_ns(&self, now_ns: u64) -> u64 {
-        let open = self
-            .since_ns
-            .map_or(0, |since| now_ns.saturating_sub(since));
-        self.longest_ns.max(open)
+        self.longest_ns.max(self.open_ns(now_ns))
+    }
+
+    /// The longest gap that ended since the last call, or that is still open.
+    pub(crate) fn take_recent_ns(&mut self, now_ns: u64) -> u64 {
+        std::mem::take(&mut self.recent_ns).max(self.open_ns(now_ns))
+    }
+
+    fn open_ns(&self, now_ns: u64) -> u64 {
+        self.since_ns
+            .map_or(0, |since| now_ns.saturating_sub(since))
     }
 }
 
@@ -66,6 +78,19 @@ mod tests {
         gaps.served(false, 10);
         gaps.served(false, 1_000);
         assert_eq!(gaps.longest_ns(5_000), 0);
+    }
+
+    #[test]
+    fn a_recent_gap_is_told_once_and_an_open_one_until_it_ends() {
+        let mut gaps = Availability::default();
+        gaps.wait(0);
+        gaps.served(true, 50);
+        assert_eq!(gaps.take_recent_ns(60), 50);
+        assert_eq!(gaps.take_recent_ns(70), 20);
+        assert_eq!(gaps.take_recent_ns(190), 140);
+        gaps.served(false, 200);
+        assert_eq!(gaps.take_recent_ns(210), 150);
+        assert_eq!(gaps.take_recent_ns(900), 0);
     }
 
     #[test]

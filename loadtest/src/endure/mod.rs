@@ -32,6 +32,11 @@ mod timers;
 mod worker;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use crate::Error;
 use crate::args::LoadtestArgs;
@@ -62,9 +67,10 @@ pub(crate) fn run(
     let from = run.mark()?;
     let setup = from.at - began;
     run.progress.step("measuring");
+    let enough = stop_on_signal()?;
     run.crew.enter(Phase::Measure)?;
     run.until(Some(args.measured()), |crew| {
-        crew.heard.deserted == crew.size()
+        crew.heard.deserted == crew.size() || enough.load(Ordering::Relaxed)
     })?;
     let to = run.mark()?;
     run.progress.step("waiting for what was acknowledged");
@@ -81,4 +87,17 @@ pub(crate) fn run(
     tally::sum(&mut verdict, std::mem::take(&mut run.crew.heard.endured));
     verdict.judge();
     Ok(verdict)
+}
+
+/// The first SIGINT or SIGTERM ends the publishing before its time, and what was found out by then is judged. The
+/// second one ends the process.
+fn stop_on_signal() -> Result<Arc<AtomicBool>, Error> {
+    let enough = Arc::<AtomicBool>::default();
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the second signal finds what the first one set.
+        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&enough))
+            .and_then(|_| flag::register(signal, Arc::clone(&enough)))
+            .map_err(Error::system("cannot watch for signals"))?;
+    }
+    Ok(enough)
 }

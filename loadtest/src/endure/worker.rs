@@ -498,17 +498,24 @@ impl Worker {
         })
     }
 
-    fn show(&self) {
+    fn show(&mut self) {
         let (mut delivered, mut owed, mut faults) = (0, 0, self.log.session_lost);
         for Pair { ledger, arena } in &self.pairs {
             delivered += ledger.delivered();
             owed += ledger.owed();
             faults += ledger.faults() + arena.sums.stale + arena.sums.reordered;
         }
-        let live = self.plan.devices.iter().filter(|device| device.is_up());
+        let (mut live, mut gap_ns) = (0, 0);
+        for device in &mut self.plan.devices {
+            live += u64::from(device.is_up());
+            if device.contender().is_none() {
+                gap_ns = gap_ns.max(device.gaps.take_recent_ns(self.now_ns));
+            }
+        }
         let gauge = &self.post.gauge;
+        gauge.gap_ns.fetch_max(gap_ns, Ordering::Relaxed);
         for (figure, value) in [
-            (&gauge.live, live.count() as u64),
+            (&gauge.live, live),
             (&gauge.connects, self.log.connects),
             (&gauge.sent, self.sent),
             (&gauge.delivered, delivered),

@@ -35,7 +35,8 @@ pub(crate) fn kill9(pid: u32) {
     signal(pid, "-KILL");
 }
 
-fn signal(pid: u32, name: &str) {
+/// Any signal, named as `kill` takes it, such as `-TERM`.
+pub(crate) fn signal(pid: u32, name: &str) {
     let status = Command::new("kill").args([name, &pid.to_string()]).status();
     assert!(status.expect("kill is installed").success(), "{pid} runs");
 }

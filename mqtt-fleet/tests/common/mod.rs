@@ -10,6 +10,7 @@ pub(crate) mod broker;
 pub(crate) mod client;
 pub(crate) mod dice;
 pub(crate) mod fleet;
+pub(crate) mod load;
 pub(crate) mod tools;
 pub(crate) mod wire;
 

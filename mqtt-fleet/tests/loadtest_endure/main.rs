@@ -4,14 +4,14 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-mod load;
 mod meddler;
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use common::broker::free_address;
+use common::load::{End, Load};
 use common::{Broker, Options};
-use load::{End, Load};
 use meddler::Meddler;
 
 /// Runs endure with `words`, and kills the broker each time `step` more messages have arrived.
@@ -108,7 +108,10 @@ fn a_message_that_vanishes_after_its_acknowledgement_is_found() {
 fn subscribers_that_leave_and_come_back_find_their_session_and_what_queued_up() {
     let broker = Broker::start();
     let words = "--pairs 10 --rate 1000 --secs 3 --qos 2 --filters 100 --wildcard";
-    let words = format!("endure --addr {} {words} --churn 10 --away 0.4", broker.addr);
+    let words = format!(
+        "endure --addr {} {words} --churn 10 --away 0.4",
+        broker.addr
+    );
     let end = Load::start(&words).finish();
     end.assert_clean();
     assert!(end.count("churned") >= 10);
@@ -130,4 +133,34 @@ fn a_fight_over_client_ids_across_kill_9_is_found_clean() {
     end.assert_clean();
     assert_eq!(end.count("stale"), 0);
     assert!(end.count("taken_over") >= 20);
+}
+
+#[test]
+fn a_signal_ends_the_publishing_and_what_was_found_is_judged() {
+    let broker = Broker::start();
+    let words = "--pairs 10 --rate 500 --secs 3600 --qos 2";
+    let mut load = Load::start(&format!("endure --addr {} {words}", broker.addr));
+    assert!(load.await_delivered(300), "it would publish for an hour");
+    load.stop_publishing();
+    let end = load.finish();
+    end.assert_clean();
+    assert!(end.count("sent") >= 300);
+}
+
+#[test]
+fn progress_tells_how_long_a_connection_has_been_without_service() {
+    let mut broker = Broker::start();
+    let words = "--pairs 10 --rate 500 --secs 3600";
+    let mut load = Load::start(&format!("endure --addr {} {words}", broker.addr));
+    load.await_measuring();
+    let killed = Instant::now();
+    broker.kill9();
+    broker.restart();
+    let disturbance = load.await_served(killed, Duration::from_secs(30));
+    load.stop_publishing();
+    let end = load.finish();
+    end.assert_clean();
+    let longest = Duration::from_micros(end.count("longest_gap_us"));
+    assert!(longest > Duration::ZERO && disturbance.gap <= longest + Duration::from_millis(1));
+    assert!(disturbance.gap * 2 > longest, "{disturbance:?} {longest:?}");
 }
