@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use cluster::topology::Routing;
 use proxy::counters::ProxyCounters;
+use proxy::records::{RecordSink, RemoteRecords};
 use session_store::{RedisConfig, RedisStore};
 
 use crate::admin::{Admin, Health, Phase};
@@ -56,7 +57,7 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
         metrics.publish(),
     )?;
 
-    let records = || None;
+    let records = || store.as_ref().map(|store| records(store, node));
     // A link is up once its shard has said which sessions it holds, so the shards come first.
     let shards = shards::start(
         prepared, &routing, settings, ports, &counters, records, &stopper,
@@ -112,6 +113,14 @@ fn banner(settings: &Settings, node: &Node, ports: &DevicePorts, admin: SocketAd
         node.file.fixed.cluster_id,
         ports.mqtt(),
     )
+}
+
+/// Where a shard's session records go.
+fn records(store: &RedisStore, node: &Node) -> Box<dyn RecordSink> {
+    Box::new(RemoteRecords::new(
+        store.clone(),
+        node.name.as_str().to_owned(),
+    ))
 }
 
 /// The session store as configured. It need not be there yet.

@@ -2,11 +2,13 @@
 
 mod common;
 
+use std::net::SocketAddr;
 use std::process::Command;
+use std::time::Instant;
 
 use common::broker::{free_address, metric};
 use common::fleet::{ByHand, Fleet, Process, redis};
-use common::{Client, Connect};
+use common::{Client, Connect, PATIENCE};
 
 const AWAY: &str = "session records cannot be written";
 
@@ -37,7 +39,10 @@ fn a_proxy_serves_without_redis_and_finds_it_when_it_comes() {
     let mut server = start_redis(&fleet, address.port());
     proxy.await_line("session records are written again");
     assert!((store_up(&fleet) - 1.0).abs() < f64::EPSILON);
-    assert_eq!(redis(address, &["PING"]).trim(), "PONG");
+    // What waited is written: that of the last client after that of all others.
+    let record = await_record(address, "early-19");
+    assert!(record.contains("self/19"), "{record}");
+    assert!(record.contains("proxy-0"), "{record}");
 
     server.kill9();
     let mut late = Connect::v5("early-3").persistent().open_at(fleet.mqtt);
@@ -60,6 +65,22 @@ fn lines(process: &Process, text: &str) -> usize {
 
 fn store_up(fleet: &ByHand) -> f64 {
     metric(fleet.proxy_admin, &["mqtt_fleet_store_up"])
+}
+
+/// Reads the record of a client again and again until it is there: Redis does not say when.
+fn await_record(address: SocketAddr, client: &str) -> String {
+    let key = format!("mqtt-fleet:session:{{{client}}}");
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let record = redis(address, &["HGETALL", &key]);
+        if !record.trim().is_empty() {
+            return record;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "no record of {client} in {PATIENCE:?}"
+        );
+    }
 }
 
 fn start_redis(fleet: &ByHand, port: u16) -> Process {
