@@ -1,4 +1,5 @@
 //! Three real groups in memory and two shards, with links in this process.
+#![allow(dead_code, reason = "each test file uses a part")]
 
 use crate::support::{Client, PATIENCE};
 use broker::command::Producer;
@@ -28,8 +29,8 @@ pub(crate) struct Fleet {
     shards: Vec<RunningShard>,
 }
 
-struct RunningShard {
-    address: SocketAddr,
+pub(crate) struct RunningShard {
+    pub(crate) address: SocketAddr,
     handle: ShardHandle,
     thread: JoinHandle<io::Result<()>>,
 }
@@ -105,14 +106,7 @@ impl Fleet {
 
     /// CONNECT on a shard, answered with success.
     pub(crate) fn connect(&self, shard: usize, connect: Connect) -> (Client, ConnAck) {
-        let socket = TcpStream::connect(self.shards[shard].address).expect("the shard listens");
-        let mut client = Client::new(socket);
-        client.version = connect.version;
-        client.send(&Packet::Connect(Box::new(connect)));
-        match client.receive() {
-            Packet::ConnAck(connack) if connack.reason == ReasonCode::Success => (client, *connack),
-            other => panic!("{other:?}"),
-        }
+        connect_to(self.shards[shard].address, connect)
     }
 
     /// Waits until the groups' figures, which may be a second old, are as they should be in the end.
@@ -129,12 +123,8 @@ impl Fleet {
     }
 
     pub(crate) fn stop(self) {
-        for shard in &self.shards {
-            shard.handle.drain();
-        }
         for shard in self.shards {
-            let result = shard.thread.join().expect("no panic");
-            result.expect("no error of the poll");
+            shard.stop();
         }
         for group in self.groups {
             group.stop().expect("everything is stored");
@@ -143,7 +133,7 @@ impl Fleet {
 }
 
 impl RunningShard {
-    fn start(
+    pub(crate) fn start(
         poll: ShardPoll,
         links: Vec<(GroupNo, Arc<GroupLink>)>,
         routing: &Arc<Routing>,
@@ -167,6 +157,24 @@ impl RunningShard {
             handle,
             thread,
         }
+    }
+
+    pub(crate) fn stop(self) {
+        self.handle.drain();
+        let result = self.thread.join().expect("no panic");
+        result.expect("no error of the poll");
+    }
+}
+
+/// CONNECT to a shard, answered with success.
+pub(crate) fn connect_to(address: SocketAddr, connect: Connect) -> (Client, ConnAck) {
+    let socket = TcpStream::connect(address).expect("the shard listens");
+    let mut client = Client::new(socket);
+    client.version = connect.version;
+    client.send(&Packet::Connect(Box::new(connect)));
+    match client.receive() {
+        Packet::ConnAck(connack) if connack.reason == ReasonCode::Success => (client, *connack),
+        other => panic!("{other:?}"),
     }
 }
 

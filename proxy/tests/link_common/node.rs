@@ -7,6 +7,8 @@ use broker::link_server::{LinkServer, LinkServerCounters};
 use broker::log::{Durability, LogOptions};
 use broker::{GroupOptions, Journalled, OpenGroup};
 use cluster::link::GroupIdentity;
+use cluster::slots::GroupNo;
+use cluster::topology::Routing;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -32,6 +34,16 @@ impl Node {
     }
 
     pub(crate) fn start_as(data: &Path, durability: Durability, identity: GroupIdentity) -> Self {
+        Self::start_routed(data, durability, identity, None)
+    }
+
+    /// One of several groups.
+    pub(crate) fn start_routed(
+        data: &Path,
+        durability: Durability,
+        identity: GroupIdentity,
+        route: Option<(GroupNo, Arc<Routing>)>,
+    ) -> Self {
         let options = GroupOptions {
             data: data.to_path_buf(),
             log: LogOptions {
@@ -41,7 +53,10 @@ impl Node {
             limits: MachineLimits::default(),
             snapshot_bytes: 64 << 20,
         };
-        let open = OpenGroup::open(options, Box::new(NoTable)).expect("the folder is whole");
+        let mut open = OpenGroup::open(options, Box::new(NoTable)).expect("the folder is whole");
+        if let Some((own, routing)) = route {
+            open.route(own, routing);
+        }
         let waker = open.waker();
         let failed = |error: &_| panic!("the log failed: {error}");
         let group = open

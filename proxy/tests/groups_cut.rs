@@ -1,0 +1,214 @@
+//! Sessions at three groups over TCP, of whose links one is cut, or stands still for longer than a lease.
+
+mod fleet_common;
+mod link_common;
+mod support;
+
+use broker::log::Durability;
+use cluster::link::GroupIdentity;
+use cluster::slots::GroupNo;
+use fleet_common::{GROUPS, RunningShard, client_id, connect_to, routing, topic};
+use link_common::node::Node;
+use link_common::wire::Wire;
+use link_common::{FIXED, PATIENCE, SECRET};
+use mqtt_fleet_proxy::link::ShardPoll;
+use mqtt_fleet_proxy::link_client::{LinkClient, LinkClientConfig, RunningLinkClient};
+use protocol::{
+    Ack, Connect, Packet, PacketId, QoS, ReasonCode, Subscribe, SubscribeOptions, TopicFilter,
+    Version,
+};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+use support::Client;
+
+struct Fleet {
+    nodes: Vec<Node>,
+    wires: Vec<Wire>,
+    clients: Vec<RunningLinkClient>,
+    shard: RunningShard,
+}
+
+impl Fleet {
+    fn start() -> Self {
+        let routing = Arc::new(routing());
+        let node = |group: &GroupNo| {
+            let identity = GroupIdentity {
+                fixed: FIXED,
+                group: u32::from(group.0),
+                name: "broker".into(),
+                secret: Arc::from(SECRET),
+            };
+            let route = Some((*group, Arc::clone(&routing)));
+            Node::start_routed(Path::new(""), Durability::Memory, identity, route)
+        };
+        let nodes: Vec<_> = GROUPS.iter().map(node).collect();
+        let wires: Vec<_> = nodes.iter().map(|node| Wire::to(node.address())).collect();
+        let poll = ShardPoll::new().expect("descriptors are left");
+        let (mut links, mut clients) = (Vec::new(), Vec::new());
+        for (group, wire) in GROUPS.into_iter().zip(&wires) {
+            let config = LinkClientConfig {
+                fixed: FIXED,
+                group: u32::from(group.0),
+                brokers: vec![wire.address()],
+                name: "proxy".into(),
+                node: 1 << 31,
+                incarnation: 7,
+                secret: Arc::from(SECRET),
+            };
+            let mut client = LinkClient::new(config).expect("descriptors are left");
+            let link = client.link(poll.waker()).expect("descriptors are left");
+            links.push((group, link));
+            clients.push(client.start().expect("a thread is free"));
+        }
+        let shard = RunningShard::start(poll, links, &routing);
+        Self {
+            nodes,
+            wires,
+            clients,
+            shard,
+        }
+    }
+
+    fn connect(&self, id: &str) -> Client {
+        let connect = Connect {
+            session_expiry_s: Some(3600),
+            ..Connect::new(Version::V5, id)
+        };
+        connect_to(self.shard.address, connect).0
+    }
+
+    /// Waits until so many connections are attached at a group, by its figures, which may be a second old.
+    fn wait_for_attached(&self, group: usize, attached: u64) {
+        let start = Instant::now();
+        while self.nodes[group].status().counters.attached != attached {
+            assert!(start.elapsed() < PATIENCE, "waited for {attached} in vain");
+            std::thread::yield_now();
+        }
+    }
+
+    fn stop(self) {
+        self.shard.stop();
+        for client in self.clients {
+            client.stop(PATIENCE).expect("the poll works");
+        }
+        for node in self.nodes {
+            node.stop();
+        }
+    }
+}
+
+fn subscribe(client: &mut Client, filter: &str) {
+    let options = SubscribeOptions {
+        qos: QoS::AtLeastOnce,
+        ..SubscribeOptions::default()
+    };
+    client.send(&Packet::Subscribe(Subscribe {
+        packet_id: PacketId::MIN,
+        subscription_id: None,
+        filters: vec![(TopicFilter::new(filter).expect("valid"), options)],
+    }));
+    let suback = client.receive();
+    let granted = [ReasonCode::GrantedQoS1];
+    assert!(
+        matches!(&suback, Packet::SubAck(ack) if ack.reasons == granted),
+        "{suback:?}"
+    );
+}
+
+/// The payload of the next PUBLISH, which is answered.
+fn take(client: &mut Client) -> Vec<u8> {
+    let publish = client.receive_publish();
+    let packet_id = publish.packet_id.expect("QoS 1");
+    let reason = ReasonCode::Success;
+    client.send(&Packet::PubAck(Ack { packet_id, reason }));
+    publish.message.payload().to_vec()
+}
+
+fn put(client: &mut Client, topic: &str, id: u16) {
+    client.publish(topic, QoS::AtLeastOnce, id, &id.to_be_bytes());
+    let answer = client.receive();
+    assert!(
+        matches!(&answer, Packet::PubAck(ack) if ack.packet_id.get() == id && ack.reason == ReasonCode::Success),
+        "{answer:?}"
+    );
+}
+
+/// Nothing acknowledged is lost or repeated, and the connections stay, while the links of two groups are cut again and
+/// again: that of the subscriber's home, and one where it is a guest.
+#[test]
+fn cut_links_lose_and_repeat_nothing() {
+    const MESSAGES: u16 = 600;
+    let fleet = Fleet::start();
+    let mut receiver = fleet.connect(&client_id("receiver", 1));
+    subscribe(&mut receiver, "#");
+    let topics: Vec<_> = (0..3).map(|group| topic("t", group)).collect();
+    let mut sender = fleet.connect(&client_id("sender", 0));
+    for wire in &fleet.wires[1..] {
+        wire.cut_every(Some(8000));
+    }
+    let sending = std::thread::spawn(move || {
+        for id in 1..=MESSAGES {
+            put(&mut sender, &topics[usize::from(id % 3)], id);
+        }
+        sender
+    });
+    let mut got = BTreeSet::new();
+    while got.len() < usize::from(MESSAGES) {
+        let payload = take(&mut receiver);
+        assert!(got.insert(payload.clone()), "{payload:?} came twice");
+    }
+    let mut sender = sending.join().expect("every publish is answered");
+    let cuts: Vec<_> = fleet.wires.iter().map(Wire::cuts).collect();
+    assert!(cuts[1] > 3 && cuts[2] > 3, "{cuts:?}");
+    for wire in &fleet.wires {
+        wire.cut_every(None);
+    }
+    sender.ping();
+    receiver.ping();
+    fleet.stop();
+}
+
+/// A group that was away for longer than a lease has let go of its guests. They come back by themselves; only who waits
+/// for an answer that was forgotten is told, by the end of its connection.
+#[test]
+fn a_group_that_was_away_for_a_lease_is_joined_again() {
+    let fleet = Fleet::start();
+    let topics: Vec<_> = (0..3).map(|group| topic("t", group)).collect();
+    let mut receiver = fleet.connect(&client_id("receiver", 0));
+    subscribe(&mut receiver, "#");
+    let mut sender = fleet.connect(&client_id("sender", 0));
+    put(&mut sender, &topics[2], 1);
+    assert_eq!(take(&mut receiver), [0, 1]);
+    let mut waits = fleet.connect(&client_id("waits", 1));
+    put(&mut waits, &topics[2], 1);
+    assert_eq!(take(&mut receiver), [0, 1]);
+    fleet.wait_for_attached(2, 3);
+
+    fleet.wires[2].pause(true);
+    waits.publish(&topics[2], QoS::AtLeastOnce, 2, &[0, 2]);
+    // The others are not touched by it.
+    put(&mut sender, &topics[0], 3);
+    put(&mut sender, &topics[1], 4);
+    assert_eq!(take(&mut receiver), [0, 3]);
+    assert_eq!(take(&mut receiver), [0, 4]);
+    fleet.wait_for_attached(2, 0);
+    fleet.wires[2].cut();
+    fleet.wires[2].pause(false);
+
+    let end = waits.receive_or_end();
+    assert!(
+        matches!(&end, Some(Packet::Disconnect(it)) if it.reason == ReasonCode::ServerBusy),
+        "{end:?}"
+    );
+    let mut waits = fleet.connect(&client_id("waits", 1));
+    put(&mut waits, &topics[2], 2);
+    put(&mut sender, &topics[2], 5);
+    let got: BTreeSet<_> = [take(&mut receiver), take(&mut receiver)].into();
+    assert_eq!(got, [vec![0, 2], vec![0, 5]].into(), "each once");
+    for client in [&mut receiver, &mut sender, &mut waits] {
+        client.ping();
+    }
+    fleet.stop();
+}
