@@ -4,10 +4,11 @@
 //! decides with is in [`Rules`], the second of the turn included.
 //!
 //! One group is the session's home; what a packet of the client is for may be at others. Where a fleet has one group,
-//! that is the home of all and has everything, and nothing of [`places`], [`joining`], [`requests`] and [`waits`] is used.
+//! that is the home of all and has everything, and nothing waits in `places`, `requests` or `waits`.
 //!
 //! An answer that vouches for something stored (CONNACK with success, PUBACK, PUBREC, PUBCOMP, SUBACK, UNSUBACK)
-//! is written in the handler of the frame that says so and nowhere else.
+//! is written in the handler of the frame that says so and nowhere else. (A SUBACK that a group's silence brings about
+//! vouches for what the other groups have said.)
 
 mod acks;
 mod aliases;
