@@ -460,8 +460,8 @@ fn what_comes_after_a_lease_is_left_to_the_client() {
     fleet.broker.wait(16_000);
     fleet.publish(2, 1, Q2);
     fleet.up(0);
-    // Order is looked at.
     fleet.finish();
+    assert_eq!(fleet.devices[2].got, ["000001 2 1 2", "000002 2 1 2"]);
 }
 
 fn play(fleet: &mut Fleet, op: Op) {

@@ -44,7 +44,6 @@ struct Place {
 
 struct Conn {
     device: usize,
-    serial: u32,
     /// The connection's epoch at the home, and that of the session's start.
     epochs: Option<(Epoch, Epoch)>,
     connected: bool,
@@ -60,8 +59,8 @@ pub(super) struct Device {
     granted: BTreeSet<usize>,
     pub(super) got: Vec<String>,
     unanswered: VecDeque<(usize, PacketId)>,
-    /// The newest connection that had CONNACK, and how many publishes there had been.
-    newest: (u32, u32),
+    /// The newest connection that had CONNACK, by its epoch, and how many publishes there had been.
+    newest: (Epoch, u32),
 }
 
 struct Promise {
@@ -83,7 +82,6 @@ pub(super) struct Fleet {
     topics: Vec<String>,
     promises: Vec<Promise>,
     count: u32,
-    serial: u32,
 }
 
 fn routing() -> Routing {
@@ -128,7 +126,6 @@ impl Fleet {
             topics: names("topic", |topic| routing.group_of_topic(topic)),
             promises: Vec::new(),
             count: 0,
-            serial: 0,
             routing,
         };
         for group in 0..GROUPS {

@@ -102,11 +102,9 @@ impl Fleet {
     ) {
         self.drop_socket(device);
         self.handles += 1;
-        self.serial += 1;
         let handle = handle(self.handles);
         let conn = Conn {
             device,
-            serial: self.serial,
             epochs: None,
             connected: false,
             awaited: BTreeSet::new(),
@@ -185,10 +183,10 @@ impl Fleet {
             return;
         }
         conn.connected = true;
-        let (device, serial) = (conn.device, conn.serial);
-        // A client that has gone has no CONNACK.
-        if self.devices[device].at == Some((proxy, handle)) {
-            self.devices[device].newest = (serial, self.count);
+        let (epoch, _) = conn.epochs.expect("claimed");
+        let device = &mut self.devices[conn.device];
+        if device.newest.0 < epoch {
+            device.newest = (epoch, self.count);
         }
     }
 
@@ -394,7 +392,8 @@ impl Fleet {
             let (newest, publishes) = self.devices[conn.device].newest;
             if let Ok(number) = payload[..6.min(payload.len())].parse::<u32>() {
                 // Promise P5.
-                let fenced = conn.serial < newest && number > publishes;
+                let (epoch, _) = conn.epochs.expect("it acts");
+                let fenced = epoch < newest && number > publishes;
                 assert!(!fenced, "{payload} reaches an older connection");
             }
             let at = self.links[proxy][group].connections.get_mut(&handle);
