@@ -73,6 +73,10 @@ pub const ERRAND_MEMORY_STEP_MS: u64 = 60_000;
 /// Errands that a leader sends in one turn; the others wait for the next one.
 pub const ERRANDS_PER_TURN: usize = 256;
 
+/// Errands that may be sent and neither done nor taken for lost: what a group that is away would have its proxies
+/// keep. The others wait; their number is a gauge.
+pub const ERRANDS_UNDER_WAY: usize = 1_024;
+
 /// An errand that is not done is sent again after this long, in milliseconds of group time.
 pub const ERRANDS_AGAIN_MS: u64 = 5_000;
 

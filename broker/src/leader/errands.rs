@@ -5,7 +5,7 @@
 
 use super::{Leader, NOWHERE};
 use crate::command::Command;
-use crate::limits::{ERRANDS_AGAIN_MS, ERRANDS_NEW, ERRANDS_PER_TURN};
+use crate::limits::{ERRANDS_AGAIN_MS, ERRANDS_NEW, ERRANDS_PER_TURN, ERRANDS_UNDER_WAY};
 use crate::machine::{ErrandKey, OtherGroups};
 use cluster::frame::{Errand, ErrandDone, ErrandKind, FromGroup, Publish, ToGroup};
 use cluster::ids::{Actor, ClientNo, LinkNo};
@@ -38,6 +38,13 @@ pub(super) struct Errands {
     again_from: Option<From>,
     /// When sending again begins anew, in group time.
     again_at_ms: Option<u64>,
+    /// Errands that were not done before this time, in group time, are taken for lost.
+    lost_at_ms: u64,
+    /// Sent since the ones before were taken for lost, and how many errands had been done then.
+    sent: u64,
+    done_before: u64,
+    /// As many as may be are under way.
+    full: bool,
     /// The link after which the next errand is sent.
     last_link: Option<LinkNo>,
 }
@@ -78,11 +85,31 @@ impl Errands {
 
     /// When something is to be sent next, in group time; 0: in the next turn.
     pub(super) fn next_deadline_ms(&self) -> Option<u64> {
+        match self.due_ms() {
+            Some(_) if self.full => Some(self.lost_at_ms),
+            due => due,
+        }
+    }
+
+    fn due_ms(&self) -> Option<u64> {
         if self.new.is_empty() && self.again_from.is_none() {
             self.again_at_ms
         } else {
             Some(0)
         }
+    }
+
+    /// How many may be sent in this turn, if so many have ever been done.
+    fn budget(&mut self, done: u64, now_ms: u64) -> usize {
+        if self.lost_at_ms <= now_ms {
+            self.lost_at_ms = now_ms + ERRANDS_AGAIN_MS;
+            self.sent = 0;
+            self.done_before = done;
+        }
+        let under_way = self.sent.saturating_sub(done - self.done_before);
+        let room = ERRANDS_UNDER_WAY.saturating_sub(under_way as usize);
+        self.full = room == 0;
+        room.min(ERRANDS_PER_TURN)
     }
 }
 
@@ -114,7 +141,9 @@ impl Leader {
         match frame {
             ToGroup::Errand(errand) => routes.is_some_and(|routes| errand.to == routes.own),
             ToGroup::ErrandDone(done) => routes.is_some_and(|routes| done.from == routes.own),
-            ToGroup::List { group, .. } => routes.is_some_and(|routes| *group != routes.own),
+            ToGroup::List { group, .. } => routes.is_some_and(|routes| {
+                *group != routes.own && routes.routing.groups().contains(group)
+            }),
             ToGroup::Join(_) => routes.is_some(),
             _ => true,
         }
@@ -144,11 +173,7 @@ impl Leader {
 
     /// Sends what is due, some of it a turn.
     pub(super) fn send_errands(&mut self) {
-        if self
-            .errands
-            .next_deadline_ms()
-            .is_none_or(|at| at > self.now_ms)
-        {
+        if self.errands.due_ms().is_none_or(|at| at > self.now_ms) {
             return;
         }
         let mut links = self.live_links();
@@ -162,7 +187,8 @@ impl Leader {
         let after = links.partition_point(|link| Some(*link) <= self.errands.last_link);
         let count = links.len();
         links.rotate_left(after % count);
-        let mut budget = ERRANDS_PER_TURN;
+        let done = self.state.errands_done();
+        let mut budget = self.errands.budget(done, self.now_ms);
         let mut turn = links.iter().cycle();
         let mut sent = 0;
         while budget > 0
@@ -180,6 +206,7 @@ impl Leader {
             let link = *turn.next().expect("there is a link");
             again += u64::from(self.send_errand(link, &key));
         }
+        self.errands.sent += sent + again;
         self.state.count_errands(sent + again, again);
     }
 

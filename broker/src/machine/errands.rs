@@ -84,6 +84,20 @@ impl State {
         self.counters.errands_repeated += again;
     }
 
+    /// As if so many sessions were over that a group may hold.
+    #[cfg(test)]
+    pub(crate) fn forge_ends(&mut self, count: u64, group: GroupNo) {
+        for n in 0..count {
+            self.ends
+                .insert((format!("client {n}").into(), group), Epoch(n));
+        }
+    }
+
+    /// Errands that other groups have done.
+    pub fn errands_done(&self) -> u64 {
+        self.counters.errands_done
+    }
+
     /// An errand is done.
     pub(super) fn errand_done(&mut self, done: ErrandDone) {
         let known = match done.what {

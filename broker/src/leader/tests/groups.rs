@@ -141,6 +141,40 @@ fn a_guest_whose_lease_is_over_joins_again() {
     fleet.finish();
 }
 
+/// A group that is away does not make the proxies keep more and more for it, and nothing waits once it is back.
+#[test]
+fn errands_for_a_group_that_is_away_are_bounded() {
+    let mut state = State::new(MachineLimits::default());
+    let ends = crate::limits::ERRANDS_UNDER_WAY as u64 + 500;
+    state.forge_ends(ends, GroupNo(1));
+    let mut leader = Leader::new(state, 0, clocks(0));
+    let routing = std::sync::Arc::new(fleet::routing());
+    let own = GroupNo(0);
+    leader.route(Routes { own, routing });
+    let producer = Producer {
+        node: 0,
+        shard: 0,
+        incarnation: 1,
+    };
+    leader.link_up(producer);
+    // The rest follows when the first are taken for lost, then all of it anew.
+    let (first, all) = (1_024, ends);
+    for (now_ms, sent) in [
+        (0, first),
+        (4_999, first),
+        (5_000, all),
+        (9_999, all),
+        (10_000, all + first),
+    ] {
+        leader.advance(clocks(now_ms));
+        for _ in 0..10 {
+            leader.end_units(|_| false);
+        }
+        assert_eq!(leader.state().counters().errands_sent, sent, "at {now_ms}");
+        assert!(leader.wait_ms().is_some_and(|ms| ms > 0), "nothing spins");
+    }
+}
+
 #[test]
 fn frames_of_a_fleet_mean_nothing_to_a_lone_group() {
     let mut broker = super::fleet::broker::Broker::new(MachineLimits::default());

@@ -84,7 +84,7 @@ pub(super) struct Fleet {
     count: u32,
 }
 
-fn routing() -> Routing {
+pub(super) fn routing() -> Routing {
     let fixed = FixedPart {
         cluster_id: "fleet".to_owned(),
         rules: ShardKeyRules::default(),
