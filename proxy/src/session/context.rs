@@ -101,6 +101,7 @@ impl Frames {
     }
 
     /// Appends a frame for a known group that carries `message_bytes` bytes of a client's packet.
+    #[inline]
     pub fn push(&mut self, group: GroupNo, frame: ToGroup, message_bytes: usize) {
         let lane = &mut self.lanes[usize::from(group.0)];
         debug_assert!(lane.linked, "nobody takes what is for group {}", group.0);
@@ -133,6 +134,7 @@ impl Frames {
     }
 
     /// Whether nothing more may be made of clients' packets for this group now.
+    #[inline]
     pub(crate) fn is_full(&self, group: GroupNo) -> bool {
         let lane = &self.lanes[usize::from(group.0)];
         lane.full || lane.waiting_bytes >= WAITING_BYTES_MAX

@@ -50,6 +50,7 @@ impl Session {
     }
 
     /// Sends a publish to its group.
+    #[inline]
     pub(super) fn forward(
         &mut self,
         group: GroupNo,
