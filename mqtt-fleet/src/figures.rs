@@ -165,6 +165,21 @@ const GAUGES: &[&str] = &[
     "entries",
     "retained_messages",
     "retained_bytes",
+    "guests",
+    "ends_pending",
     "applied_index",
     "proving_clock_step",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_group_calls_a_gauge_is_listed_as_one() {
+        for (name, help, _) in broker::machine::Counters::default().each() {
+            let is_listed = GAUGES.contains(&name);
+            assert_eq!(is_listed, help.starts_with("Gauge:"), "{name}: {help}");
+        }
+    }
+}

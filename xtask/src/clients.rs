@@ -30,7 +30,8 @@ pub(crate) fn provide(root: &Path) -> Result<Vec<(String, OsString)>, String> {
     let folder = root.join("target").join("test-clients");
     std::fs::create_dir_all(&folder)
         .map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
-    system_packages()?;
+    let all: Vec<_> = PROGRAMS.iter().map(|(program, _)| *program).collect();
+    provide_programs(&all)?;
     let python = paho(&folder)?;
     let modules = mqtt_js(&folder)?;
     Ok(vec![
@@ -39,13 +40,13 @@ pub(crate) fn provide(root: &Path) -> Result<Vec<(String, OsString)>, String> {
     ])
 }
 
-fn system_packages() -> Outcome {
+/// Makes sure that these programs, which are in the table above, are there.
+pub(crate) fn provide_programs(programs: &[&str]) -> Outcome {
     let missing: Vec<_> = PROGRAMS
         .iter()
-        .filter(|(program, _)| !is_installed(program))
+        .filter(|(program, _)| programs.contains(program) && !is_installed(program))
         .collect();
     if missing.is_empty() {
-        let programs: Vec<_> = PROGRAMS.iter().map(|(program, _)| *program).collect();
         say(format_args!("{}: found", programs.join(", ")));
         return Ok(());
     }

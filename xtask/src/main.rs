@@ -1,7 +1,8 @@
-//! Developer commands: `cargo xtask test`, `tidy`, `bench` and `kill`. Run `cargo xtask help` for a summary.
+//! Developer commands: `cargo xtask test`, `tidy`, `bench`, `kill` and `chaos`. Run `cargo xtask help` for a summary.
 
 mod bench;
 mod cargo;
+mod chaos;
 mod clients;
 mod tidy;
 
@@ -39,6 +40,8 @@ enum Command {
         #[arg(long, default_value_t = 200)]
         rounds: u32,
     },
+    /// Kill the proxies, brokers, Redis and HAProxy of a fleet in turn, and judge what became of every message
+    Chaos(chaos::ChaosArgs),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(&root),
         Command::Bench(args) => bench::run(&root, &args).map_err(|error| error.to_string()),
         Command::Kill { rounds } => kill(&root, rounds),
+        Command::Chaos(args) => chaos::run(&root, &args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -370,14 +370,28 @@ impl Output {
             .fold(String::new(), |text, line| text + line + "\n")
     }
 
+    /// How many lines there are.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().lines.len()
+    }
+
     /// Waits for a matching line; `None` at the deadline or when the process has closed its output.
     pub(crate) fn wait_line(
         &self,
+        matches: impl FnMut(&str) -> bool,
+        deadline: Instant,
+    ) -> Option<String> {
+        self.wait_line_from(0, matches, deadline)
+    }
+
+    /// The same, of the lines behind the first `seen`.
+    pub(crate) fn wait_line_from(
+        &self,
+        mut seen: usize,
         mut matches: impl FnMut(&str) -> bool,
         deadline: Instant,
     ) -> Option<String> {
         let mut state = self.lock();
-        let mut seen = 0;
         loop {
             if let Some(line) = state.lines[seen..].iter().find(|l| matches(l)) {
                 return Some(line.clone());

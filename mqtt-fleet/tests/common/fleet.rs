@@ -239,6 +239,16 @@ impl Fleet {
         manifest.nodes
     }
 
+    /// The names of all nodes, also of those that are not there.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.folder).expect("the fleet has a folder");
+        let entries = entries.map(|entry| entry.expect("a readable folder"));
+        let folders = entries.filter(|entry| entry.path().is_dir());
+        folders
+            .map(|folder| folder.file_name().to_string_lossy().into_owned())
+            .collect()
+    }
+
     pub(crate) fn node(&self, name: &str) -> FleetNode {
         let nodes = self.nodes();
         let node = nodes.iter().find(|node| node.name == name);
@@ -263,12 +273,10 @@ impl Fleet {
     /// Waits until `cluster.json` is as wanted; `false` if it never is. Whenever it changes the launcher prints the
     /// table.
     fn sees(&self, wanted: impl Fn(&[FleetNode]) -> bool) -> bool {
+        let output = &self.launcher.output;
+        let (seen, deadline) = (output.count(), Instant::now() + PATIENCE);
         let looks = |_: &str| wanted(&self.nodes());
-        let found = self
-            .launcher
-            .output
-            .wait_line(looks, Instant::now() + PATIENCE);
-        found.is_some()
+        looks("") || output.wait_line_from(seen, looks, deadline).is_some()
     }
 
     /// Sum of the metrics of a node whose name contains every one of `parts`.

@@ -12,6 +12,8 @@ use super::fleet::{signal, without_settings};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Seconds between two lines of progress.
 const REPORT_EVERY: &str = "0.1";
+/// A line of progress is at most so old.
+const REPORT_MARGIN: Duration = Duration::from_millis(300);
 /// While every connection is served within this time, all is well: well above a slow disk, well below what a device
 /// waits before it connects again.
 const SERVED_WITHIN: Duration = Duration::from_millis(500);
@@ -35,15 +37,6 @@ pub(crate) struct Progress {
     /// Broken promises so far.
     pub(crate) faults: u64,
     /// The longest time any connection was without service since the line before.
-    pub(crate) gap: Duration,
-}
-
-/// What became of the load while something else happened.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Disturbance {
-    /// Until all connections were served again.
-    pub(crate) lasted: Duration,
-    /// The longest time one connection was without service.
     pub(crate) gap: Duration,
 }
 
@@ -162,21 +155,22 @@ impl Load {
         }
     }
 
-    /// Waits until all connections are served as if nothing had happened since `from`. Fails after `patience`.
-    pub(crate) fn await_served(&mut self, from: Instant, patience: Duration) -> Disturbance {
-        // A line may be about the time before this call; the one behind it is not.
-        let asked = Instant::now();
-        let mut gap = self.progress().gap;
+    /// Waits until all connections are served as before something happened, which is over by now; for `patience`. The
+    /// longest time one of them was without service since the last call of anything here.
+    pub(crate) fn await_served(&mut self, patience: Duration) -> Duration {
+        let over = Instant::now();
+        let mut longest = Duration::ZERO;
         loop {
             let progress = self.progress();
-            gap = gap.max(progress.gap);
-            let lasted = from.elapsed();
-            if progress.gap <= SERVED_WITHIN {
-                return Disturbance { lasted, gap };
+            longest = longest.max(progress.gap);
+            // Before that an open gap need not be long yet.
+            let tells = over.elapsed() > SERVED_WITHIN + REPORT_MARGIN;
+            if tells && progress.gap <= SERVED_WITHIN {
+                return longest;
             }
             assert!(
-                asked.elapsed() < patience,
-                "not served as before after {lasted:?}:\n{}",
+                over.elapsed() < patience,
+                "not served as before after {patience:?}:\n{}",
                 self.log
             );
         }

@@ -121,3 +121,13 @@ impl Drop for Tool {
 pub(crate) fn scripts() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
+
+/// HAProxy's program: Debian has it in a folder that the path of ordinary users lacks.
+pub(crate) fn haproxy() -> PathBuf {
+    let debian = PathBuf::from("/usr/sbin/haproxy");
+    if debian.is_file() {
+        debian
+    } else {
+        PathBuf::from("haproxy")
+    }
+}

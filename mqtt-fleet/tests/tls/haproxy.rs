@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::common::broker::free_address;
-use crate::common::tools::Tool;
+use crate::common::tools::{self, Tool};
 use crate::common::{PATIENCE, Packet, Version, wire};
 use crate::support::{Certs, TlsBroker, TlsClient, both, mosquitto};
 
@@ -20,14 +20,7 @@ fn configuration() -> PathBuf {
 
 /// HAProxy with `-f` the configuration, its places filled in.
 fn haproxy(args: &[&str], environment: &[(&str, String)]) -> Command {
-    // Debian has it in a folder that the path of ordinary users lacks.
-    let debian = Path::new("/usr/sbin/haproxy");
-    let program = if debian.is_file() {
-        debian
-    } else {
-        Path::new("haproxy")
-    };
-    let mut command = Command::new(program);
+    let mut command = Command::new(tools::haproxy());
     command.args(args).arg("-f").arg(configuration());
     command.envs(environment.iter().map(|(name, value)| (*name, value)));
     command
