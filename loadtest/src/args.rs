@@ -73,7 +73,7 @@ pub struct LoadtestArgs {
     #[arg(long, default_value_t = 16)]
     pub window: u32,
     /// Open loop instead: messages per second of all publishers together [endure: always, default
-    /// 1000]
+    /// 1000]; connect: connections per second instead of as many as the broker takes
     #[arg(long)]
     pub rate: Option<f64>,
     /// Seconds that are measured
@@ -233,7 +233,7 @@ impl LoadtestArgs {
             return refuse(format!("--window must be 1 to {WINDOW_MAX}"));
         }
         if self.rate.is_some_and(|rate| !(0.01..=1e9).contains(&rate)) {
-            return refuse("--rate must be 0.01 to 1000000000 messages per second".to_owned());
+            return refuse("--rate must be 0.01 to 1000000000 per second".to_owned());
         }
         if !(0.01..=1e6).contains(&self.secs) || !(0.0..=1e6).contains(&self.warmup) {
             return refuse("--secs must be above 0, --warmup 0 or more, both below 1e6".to_owned());

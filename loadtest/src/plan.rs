@@ -78,7 +78,8 @@ pub(crate) fn threads(args: &LoadtestArgs) -> usize {
     if together {
         return 1;
     }
-    let slow = args.scenario.publishes() && args.rate().is_some_and(|r| r <= ONE_THREAD_RATE_MAX);
+    let paced = args.scenario.publishes() || args.scenario == Scenario::Connect;
+    let slow = paced && args.rate().is_some_and(|r| r <= ONE_THREAD_RATE_MAX);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let usual = if slow { 1 } else { cores.min(2) };
     let units = if args.scenario == Scenario::Connect {

@@ -10,7 +10,9 @@ use crate::Error;
 use crate::crew::Report;
 use crate::limits::DIAL_TIMEOUT;
 use crate::link::Stage;
+use crate::pacer::Pacer;
 use crate::plan::{self, Mode};
+use crate::traffic::{Pace, Schedule};
 use crate::wire;
 
 /// Who is to be connected, and how many may be on their way.
@@ -22,6 +24,8 @@ pub(super) struct Dialer {
     outstanding: usize,
     outstanding_max: usize,
     dialed: u64,
+    /// Open loop: when each may be dialed.
+    schedule: Option<Schedule>,
 }
 
 impl Dialer {
@@ -34,7 +38,28 @@ impl Dialer {
             outstanding: 0,
             outstanding_max,
             dialed: 0,
+            schedule: None,
         }
+    }
+
+    /// From `now_ns` on so many are dialed per second, one after the other, as far as `outstanding_max` allows.
+    fn pace(&mut self, per_s: f64, now_ns: u64) {
+        self.schedule = Some(Schedule::new(per_s, 1, now_ns));
+    }
+
+    /// The next one that may be dialed, and how many were before it.
+    fn next(&mut self, now_ns: u64) -> Option<(u32, u64)> {
+        if let Some(schedule) = &mut self.schedule {
+            schedule.advance(now_ns);
+        }
+        let due = self.schedule.as_ref().map_or(u64::MAX, Schedule::due);
+        if self.outstanding >= self.outstanding_max || self.dialed >= due {
+            return None;
+        }
+        let index = self.waiting.pop_front()?;
+        self.outstanding += 1;
+        self.dialed += 1;
+        Some((index, self.dialed - 1))
     }
 
     /// The failed ones may try again.
@@ -44,22 +69,33 @@ impl Dialer {
 }
 
 impl Worker {
-    /// Dials as many as may be on their way.
-    pub(super) fn dial_waiting(&mut self) -> Result<(), Error> {
-        while self.dialer.outstanding < self.dialer.outstanding_max {
-            let Some(index) = self.dialer.waiting.pop_front() else {
-                break;
-            };
-            self.dialer.outstanding += 1;
-            self.dial(index as usize)?;
+    /// Connections that come and go do so at a rate, if one is asked for.
+    pub(super) fn pace_dialing(&mut self) -> Result<(), Error> {
+        let Pace::Rate { per_s } = self.plan.traffic.pace else {
+            return Ok(());
+        };
+        if self.plan.mode == Mode::Cycle {
+            self.dialer.pace(per_s, self.now_ns());
+            self.pacer = Some(Pacer::new(
+                Pace::step(per_s),
+                self.poll.registry(),
+                super::PACER,
+            )?);
         }
         Ok(())
     }
 
-    fn dial(&mut self, index: usize) -> Result<(), Error> {
+    /// Dials as many as may be on their way.
+    pub(super) fn dial_waiting(&mut self) -> Result<(), Error> {
+        while let Some((index, number)) = self.dialer.next(self.now_ns()) {
+            self.dial(index as usize, number)?;
+        }
+        Ok(())
+    }
+
+    fn dial(&mut self, index: usize, number: u64) -> Result<(), Error> {
         let device = &self.plan.devices[index];
-        let from = plan::source(&self.plan, device.addr, self.dialer.dialed);
-        self.dialer.dialed += 1;
+        let from = plan::source(&self.plan, device.addr, number);
         let link = &mut self.links[index];
         link.stage = Stage::Connecting;
         link.touched = self.tick;
@@ -175,5 +211,31 @@ fn doing(stage: Stage) -> &'static str {
         Stage::Subscribing => "subscribing",
         Stage::Leaving => "disconnecting",
         Stage::Down | Stage::Live => "connection lost",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_come_at_the_rate_asked_for() {
+        let mut dialer = Dialer::new(10, 3);
+        dialer.pace(100.0, 0);
+        let mut come = |ms: u64| {
+            let came = std::iter::from_fn(|| dialer.next(ms * 1_000_000)).count();
+            (came, dialer.outstanding)
+        };
+        assert_eq!(come(0), (0, 0), "none is due");
+        assert_eq!(come(10), (1, 1));
+        assert_eq!(come(10), (0, 1));
+        assert_eq!(come(20), (1, 2));
+        assert_eq!(come(100), (1, 3), "no more may be on their way");
+    }
+
+    #[test]
+    fn without_a_rate_only_those_on_their_way_count() {
+        let mut dialer = Dialer::new(10, 3);
+        assert_eq!(std::iter::from_fn(|| dialer.next(0)).count(), 3);
     }
 }

@@ -133,6 +133,7 @@ impl Worker {
 
     fn turns(&mut self) -> Result<(), Error> {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
+        self.pace_dialing()?;
         while !self.is_over() {
             self.dial_waiting()?;
             match self.poll.poll(&mut events, Some(TICK)) {
