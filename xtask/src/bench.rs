@@ -3,7 +3,16 @@
 //! Mosquitto (Debian's package) is the unit: everyone can install it. Each row says what was measured,
 //! both figures and their ratio, as medians over the runs.
 
+mod bars;
+mod cluster;
+mod disk;
+mod fight;
 mod fleet;
+mod idle;
+mod load;
+mod memory;
+mod process;
+mod resume;
 
 use serde_json::Value;
 use std::io::{self, Write as _};
@@ -186,30 +195,65 @@ pub(crate) struct BenchArgs {
     /// Runs of each broker for each row; the median counts.
     #[arg(long, default_value_t = 3)]
     runs: usize,
-    /// Seconds each run measures.
-    #[arg(long, default_value_t = 8)]
-    secs: u32,
+    /// Seconds each run measures [default: 8; --fleet-idle: 300; the others of a fleet: 60]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    secs: Option<u32>,
     /// Only rows whose name contains this.
     #[arg(long)]
     only: Option<String>,
-    /// Compare a proxy and a broker group with the standalone broker instead (needs redis-server).
+    /// Compare a proxy and a broker group with the standalone broker instead (this and the next ones need
+    /// redis-server).
     #[arg(long)]
     fleet: bool,
+    /// Check instead that 10,000 devices that do nothing cost no bytes on links and in Redis.
+    #[arg(long)]
+    fleet_idle: bool,
+    /// Check instead that two proxies cost twice one's memory and CPU, with 15,000 connections each.
+    #[arg(long)]
+    fleet_memory: bool,
+    /// Check instead how long sessions with 100 filters and 1,000 messages take to come back, beside 1,000 connects
+    /// a second.
+    #[arg(long)]
+    fleet_resume: bool,
+    /// Check instead that all counts of a fleet agree after a fight over 1,000 client ids.
+    #[arg(long)]
+    fleet_fight: bool,
+    /// A mqtt-fleet to measure, instead of a release build of this work tree.
+    #[arg(long)]
+    program: Option<PathBuf>,
 }
 
 /// Runs the table.
 pub(crate) fn run(root: &Path, args: &BenchArgs) -> io::Result<()> {
-    build(root)?;
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    let ours = target.join("release/mqtt-fleet");
+    let ours = match &args.program {
+        Some(program) => std::path::absolute(program)?,
+        None => build(root)?,
+    };
+    let secs = |usual: u32| args.secs.unwrap_or(usual);
     if args.fleet {
         let rows = ROWS
             .iter()
             .filter(|row| row.scenario == "pair" && row.field == PER_CPU);
         let rows: Vec<_> = rows.copied().collect();
-        return fleet::run(&ours, &rows, args.runs, args.secs);
+        return fleet::run(&ours, &rows, args.runs, secs(8));
     }
+    if args.fleet_idle {
+        return idle::run(&ours, secs(300));
+    }
+    if args.fleet_memory {
+        return memory::run(&ours, secs(60));
+    }
+    if args.fleet_resume {
+        return resume::run(&ours, secs(60));
+    }
+    if args.fleet_fight {
+        return fight::run(&ours, secs(60));
+    }
+    compare(&ours, args, secs(8))
+}
+
+/// The table of both brokers.
+fn compare(ours: &Path, args: &BenchArgs, secs: u32) -> io::Result<()> {
     println!("| what | unit | mosquitto | mqtt-fleet | ratio | bar |\n|---|---|---|---|---|---|");
     for row in ROWS.iter().filter(|row| {
         args.only
@@ -218,12 +262,12 @@ pub(crate) fn run(root: &Path, args: &BenchArgs) -> io::Result<()> {
     }) {
         let (mut theirs, mut own) = (Vec::new(), Vec::new());
         for _ in 0..args.runs {
-            theirs.push(measure(&ours, row, args.secs, Broker::mosquitto()?)?);
+            theirs.push(measure(ours, row, secs, Broker::mosquitto()?)?);
             own.push(measure(
-                &ours,
+                ours,
                 row,
-                args.secs,
-                Broker::mqtt_fleet(&ours, row.durability)?,
+                secs,
+                Broker::mqtt_fleet(ours, row.durability)?,
             )?);
         }
         let (theirs, own) = (median(&mut theirs), median(&mut own));
@@ -241,22 +285,24 @@ pub(crate) fn run(root: &Path, args: &BenchArgs) -> io::Result<()> {
     Ok(())
 }
 
-fn build(root: &Path) -> io::Result<()> {
+/// Builds the release; the program.
+fn build(root: &Path) -> io::Result<PathBuf> {
     let mut cargo = Command::new(env!("CARGO"));
     let status = cargo
         .args(["build", "--release", "-p", "mqtt-fleet"])
         .current_dir(root)
         .status()?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(io::Error::other("the release build failed"))
+    if !status.success() {
+        return Err(io::Error::other("the release build failed"));
     }
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    Ok(target.join("release/mqtt-fleet"))
 }
 
 fn measure(ours: &Path, row: &Row, secs: u32, broker: Broker) -> io::Result<f64> {
     let pids = [broker.child.id()];
-    let (_, figure) = report_of(ours, row, secs, broker.addr, &pids)?;
+    let (_, figure) = report_of(ours, row, secs, &broker.addr.to_string(), &pids)?;
     drop(broker);
     Ok(figure)
 }
@@ -266,12 +312,12 @@ fn report_of(
     ours: &Path,
     row: &Row,
     secs: u32,
-    addr: SocketAddr,
+    addr: &str,
     pids: &[u32],
 ) -> io::Result<(Value, f64)> {
     let json = tempfile::NamedTempFile::new()?;
     let mut load = Command::new(ours);
-    load.args(["loadtest", row.scenario, "--addr", &addr.to_string()]);
+    load.args(["loadtest", row.scenario, "--addr", addr]);
     for pid in pids {
         load.args(["--pid", &pid.to_string()]);
     }
@@ -316,7 +362,7 @@ fn median(values: &mut [f64]) -> f64 {
 struct Broker {
     child: Child,
     addr: SocketAddr,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 impl Broker {
@@ -354,11 +400,7 @@ impl Broker {
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
             .spawn()?;
-        let broker = Self {
-            child,
-            addr,
-            _data: data,
-        };
+        let broker = Self { child, addr, data };
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect_timeout(&addr, Duration::from_millis(100)).is_err() {
             if Instant::now() > deadline {
