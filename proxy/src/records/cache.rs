@@ -95,13 +95,20 @@ impl Cache {
         }
     }
 
-    /// Takes a change in.
-    pub(super) fn take(&mut self, now_ms: u64, change: &RecordChange, counters: &ProxyCounters) {
+    /// Takes a change in that people are told happened at `at_ms`. Only `now_ms`, here and elsewhere, decides anything: it
+    /// never goes back.
+    pub(super) fn take(
+        &mut self,
+        now_ms: u64,
+        at_ms: u64,
+        change: &RecordChange,
+        counters: &ProxyCounters,
+    ) {
         let result = match &change.what {
             What::Connected(connected) => {
-                self.connect(now_ms, change, connected.session_present, counters)
+                self.connect(now_ms, at_ms, change, connected.session_present, counters)
             }
-            _ => self.change(now_ms, change, counters),
+            _ => self.change(now_ms, at_ms, change, counters),
         };
         self.see(now_ms, result, counters);
         self.count_dropped(counters);
@@ -216,6 +223,7 @@ impl Cache {
     fn connect(
         &mut self,
         now_ms: u64,
+        at_ms: u64,
         change: &RecordChange,
         session_present: bool,
         counters: &ProxyCounters,
@@ -231,19 +239,20 @@ impl Cache {
             if let Some(before) = before {
                 self.leaving.put(now_ms, before);
             }
-            self.defer(now_ms, change, counters);
+            self.defer(at_ms, change, counters);
             return Ok(());
         }
         self.drop_unloaded(client_id);
         self.leaving.take(client_id);
         let mut record = blank(client_id);
-        apply(&mut record, &self.node, now_ms, change.epoch, &change.what);
+        apply(&mut record, &self.node, at_ms, change.epoch, &change.what);
         self.changed.save(now_ms, &record)
     }
 
     fn change(
         &mut self,
         now_ms: u64,
+        at_ms: u64,
         change: &RecordChange,
         counters: &ProxyCounters,
     ) -> Result<(), StoreError> {
@@ -265,10 +274,10 @@ impl Cache {
             self.known(client_id)?
         };
         let Some(mut record) = known else {
-            self.defer(now_ms, change, counters);
+            self.defer(at_ms, change, counters);
             return Ok(());
         };
-        apply(&mut record, &self.node, now_ms, change.epoch, &change.what);
+        apply(&mut record, &self.node, at_ms, change.epoch, &change.what);
         if change.what.ends_connection() {
             self.changed.take(client_id);
             self.forget(client_id);
@@ -307,7 +316,7 @@ impl Cache {
     }
 
     /// Lets a change wait for the client's record.
-    fn defer(&mut self, now_ms: u64, change: &RecordChange, counters: &ProxyCounters) {
+    fn defer(&mut self, at_ms: u64, change: &RecordChange, counters: &ProxyCounters) {
         let client_id = &change.client_id;
         if !self.unloaded.contains_key(client_id) {
             let load = Load {
@@ -329,7 +338,7 @@ impl Cache {
         unloaded.bytes += bytes;
         self.unloaded_bytes += bytes;
         unloaded.changes.push(Waiting {
-            at_ms: now_ms,
+            at_ms,
             epoch: change.epoch,
             what: change.what.clone(),
         });

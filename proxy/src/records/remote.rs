@@ -16,7 +16,8 @@ pub struct RemoteRecords {
     store: RedisStore,
     cache: Cache,
     inbox: Arc<Inbox>,
-    now_ms: u64,
+    /// What is due is told by a clock that nobody sets.
+    started: Instant,
 }
 
 /// Answers of the store that the shard has not looked at.
@@ -39,8 +40,12 @@ impl RemoteRecords {
             store,
             cache: Cache::new(node),
             inbox: Arc::default(),
-            now_ms: 0,
+            started: Instant::now(),
         }
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
     }
 
     fn take_answers(&mut self, now_ms: u64, counters: &ProxyCounters) {
@@ -81,12 +86,11 @@ impl RemoteRecords {
 
 impl RecordSink for RemoteRecords {
     fn take(&mut self, now_ms: u64, change: &RecordChange, counters: &ProxyCounters) {
-        self.now_ms = now_ms;
-        self.cache.take(now_ms, change, counters);
+        self.cache.take(self.elapsed_ms(), now_ms, change, counters);
     }
 
-    fn flush_due(&mut self, now_ms: u64, counters: &ProxyCounters) {
-        self.now_ms = now_ms;
+    fn flush_due(&mut self, _now_ms: u64, counters: &ProxyCounters) {
+        let now_ms = self.elapsed_ms();
         self.take_answers(now_ms, counters);
         self.hand_over(now_ms, WRITES_PER_TURN, counters);
         // Behind the writes: a load sees what was handed over.
@@ -96,9 +100,9 @@ impl RecordSink for RemoteRecords {
     fn flush(&mut self, counters: &ProxyCounters) {
         let until = Instant::now() + LAST_LOADS_WAIT;
         while self.cache.awaits_loads() && Instant::now() < until {
-            self.ask(self.now_ms);
+            self.ask(self.elapsed_ms());
             self.inbox.await_one(until);
-            self.take_answers(self.now_ms, counters);
+            self.take_answers(self.elapsed_ms(), counters);
         }
         self.cache.give_up_loads(counters);
         // Due or not.
@@ -145,4 +149,56 @@ fn bytes_of(record: &Record) -> usize {
     let filters = record.filters.iter().map(|filter| filter.filter.len() + 64);
     let texts = record.client_id.len() + record.user.as_ref().map_or(0, String::len);
     size_of::<Record>() + texts + filters.sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Connected, What};
+    use super::*;
+    use protocol::Version;
+    use session_store::RedisConfig;
+    use std::net::TcpListener;
+
+    const CLIENTS: u64 = 1_000;
+
+    fn resumed(n: u64) -> RecordChange {
+        RecordChange {
+            client_id: n.to_string().into(),
+            epoch: 2,
+            what: What::Connected(Connected {
+                version: Version::V311,
+                user: None,
+                address: None,
+                clean_start: false,
+                expiry_s: 60,
+                session_present: true,
+            }),
+        }
+    }
+
+    /// The system accepts connections for it.
+    #[test]
+    fn a_server_that_never_answers_holds_nobody_up() {
+        let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = silent.local_addr().expect("its own");
+        let config = RedisConfig::new([format!("redis://{address}")]);
+        let store = RedisStore::start(config).expect("a store");
+        let mut records = RemoteRecords::new(store.clone(), "node".to_owned());
+        let counters = ProxyCounters::default();
+        let started = Instant::now();
+        for n in 0..CLIENTS {
+            records.take(n, &resumed(n), &counters);
+            records.flush_due(n, &counters);
+        }
+        let one_wait = Duration::from_millis(STORE_WAIT_MS);
+        let all = started.elapsed();
+        assert!(all < one_wait * 10, "{all:?} for {CLIENTS} clients");
+        assert!(records.has_waiting());
+        records.flush(&counters);
+        let end = started.elapsed() - all;
+        assert!(end < LAST_LOADS_WAIT * 3, "{end:?} for the last of them");
+        assert!(!records.has_waiting());
+        assert_eq!(counters.store_writes_dropped.get(), CLIENTS);
+        store.close(Duration::ZERO);
+    }
 }

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 
 const NODE: &str = "proxy-1";
 const C: &str = "c";
+/// The wall clock is ahead by this.
+const EPOCH_MS: u64 = 1_790_000_000_000;
 
 struct Bench {
     cache: Cache,
@@ -38,7 +40,8 @@ impl Bench {
             epoch,
             what,
         };
-        self.cache.take(self.now_ms, &change, &self.counters);
+        let at_ms = self.now_ms + EPOCH_MS;
+        self.cache.take(self.now_ms, at_ms, &change, &self.counters);
     }
 
     /// Carries out what is due after some milliseconds.
@@ -152,7 +155,7 @@ fn a_new_session_takes_one_write_and_its_end_another() {
     bench.write_after(0);
     let record = &bench.stored[C];
     assert_eq!((bench.writes, filters(record)), (2, vec!["a"]));
-    assert_eq!(record.disconnected_at_ms, Some(bench.now_ms));
+    assert_eq!(record.disconnected_at_ms, Some(bench.now_ms + EPOCH_MS));
     assert_eq!((bench.loads, record.history.len()), (0, 2));
 }
 
@@ -424,7 +427,7 @@ proptest! {
         let mut open = VecDeque::new();
         for (n, step) in steps {
             let client = &mut truth[usize::from(n)];
-            if let Some(what) = client.change(&n.to_string(), &step, bench.now_ms) {
+            if let Some(what) = client.change(&n.to_string(), &step, bench.now_ms + EPOCH_MS) {
                 bench.take(&n.to_string(), client.epoch, what);
             }
             match step {
