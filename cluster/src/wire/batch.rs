@@ -2,7 +2,6 @@
 
 use super::WireError;
 use super::read::Reader;
-use super::write::put_varint;
 use bytes::{Buf as _, Bytes, BytesMut};
 
 /// Bytes before the body of a batch: its length, which counts the kind, and its kind.
@@ -147,17 +146,18 @@ impl BatchStart {
     }
 }
 
-/// Appends a heartbeat of an end that has taken so many bytes.
+/// Appends a heartbeat of an end that has taken so many bytes. All have the same length: what an idle link carries does
+/// not depend on what it has carried before.
 pub fn write_heartbeat(taken: u64, out: &mut Vec<u8>) {
     let batch = BatchStart::begin(BatchKind::Heartbeat, out);
-    put_varint(taken, out);
+    out.extend_from_slice(&taken.to_le_bytes());
     batch.end(out);
 }
 
 /// Reads the body of a heartbeat: how many bytes the other end has taken.
 pub fn read_heartbeat(body: &Bytes) -> Result<u64, WireError> {
     let mut reader = Reader::new(body);
-    let taken = reader.varint()?;
+    let taken = u64::from_le_bytes(reader.array()?);
     reader.end()?;
     Ok(taken)
 }
@@ -176,6 +176,24 @@ mod tests {
     }
 
     #[test]
+    fn heartbeats_have_one_length_and_are_read_as_written() {
+        for taken in [0, 127, 128, 300, 1 << 40, u64::MAX] {
+            let mut out = Vec::new();
+            write_heartbeat(taken, &mut out);
+            assert_eq!(out.len(), HEADER_BYTES + 8, "{taken}");
+            let mut batches = Batches::default();
+            batches.push(&out);
+            let batch = batches.next(100).expect("well-formed").expect("whole");
+            assert_eq!(batch.kind, BatchKind::Heartbeat);
+            assert_eq!(read_heartbeat(&batch.body), Ok(taken));
+        }
+        for body in [&b""[..], b"\0\0\0\0\0\0\0", b"\0\0\0\0\0\0\0\0\0"] {
+            let body = Bytes::from_static(body);
+            assert!(read_heartbeat(&body).is_err(), "{body:?}");
+        }
+    }
+
+    #[test]
     fn a_stream_is_cut_wherever_it_breaks() {
         let stream = heartbeat_and_hello();
         for cut in 0..=stream.len() {
@@ -187,7 +205,8 @@ mod tests {
                     got.push((batch.kind, batch.body));
                 }
             }
-            let heartbeat = (BatchKind::Heartbeat, Bytes::from_static(b"\xAC\x02"));
+            let taken = Bytes::from_static(b"\x2C\x01\0\0\0\0\0\0");
+            let heartbeat = (BatchKind::Heartbeat, taken);
             let hello = (BatchKind::Hello, Bytes::from_static(b"body"));
             assert_eq!(got, [heartbeat, hello]);
             assert_eq!(batches.held_bytes(), 0);

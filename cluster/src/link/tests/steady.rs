@@ -22,7 +22,8 @@ fn heartbeats_keep_an_idle_link_alive() {
         world.settle(usize::MAX);
     }
     let after = world.link.figures();
-    assert_eq!(after.bytes_out - figures.bytes_out, 100 * 6);
+    assert_eq!(after.bytes_out - figures.bytes_out, 100 * 13);
+    assert_eq!(after.bytes_in - figures.bytes_in, 100 * 13);
     assert_eq!(after.frames_out, figures.frames_out);
     assert_eq!(world.connections, 1);
 }
