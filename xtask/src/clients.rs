@@ -24,6 +24,13 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("redis-cli", "redis-tools"),
     ("haproxy", "haproxy"),
 ];
+/// Those that only tests with networks of their own use.
+const NETWORK_PROGRAMS: [(&str, &str); 4] = [
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("nsenter", "util-linux"),
+    ("unshare", "util-linux"),
+];
 
 /// Makes sure that every client is there. Returns the environment that tells the tests where.
 pub(crate) fn provide(root: &Path) -> Result<Vec<(String, OsString)>, String> {
@@ -40,10 +47,10 @@ pub(crate) fn provide(root: &Path) -> Result<Vec<(String, OsString)>, String> {
     ])
 }
 
-/// Makes sure that these programs, which are in the table above, are there.
+/// Makes sure that these programs, which are in the tables above, are there.
 pub(crate) fn provide_programs(programs: &[&str]) -> Outcome {
-    let missing: Vec<_> = PROGRAMS
-        .iter()
+    let known = PROGRAMS.iter().chain(&NETWORK_PROGRAMS);
+    let missing: Vec<_> = known
         .filter(|(program, _)| programs.contains(program) && !is_installed(program))
         .collect();
     if missing.is_empty() {

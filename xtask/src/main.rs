@@ -1,9 +1,11 @@
-//! Developer commands: `cargo xtask test`, `tidy`, `bench`, `kill` and `chaos`. Run `cargo xtask help` for a summary.
+//! Developer commands: `cargo xtask test`, `tidy`, `bench`, `kill`, `chaos` and `partition`. Run `cargo xtask help` for
+//! a summary.
 
 mod bench;
 mod cargo;
 mod chaos;
 mod clients;
+mod partition;
 mod tidy;
 
 use std::path::PathBuf;
@@ -42,6 +44,8 @@ enum Command {
     },
     /// Kill the proxies, brokers, Redis and HAProxy of a fleet in turn, and judge what became of every message
     Chaos(chaos::ChaosArgs),
+    /// Cut the network between the nodes of a fleet, and judge what became of every message (Linux)
+    Partition(partition::PartitionArgs),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&root, &args).map_err(|error| error.to_string()),
         Command::Kill { rounds } => kill(&root, rounds),
         Command::Chaos(args) => chaos::run(&root, &args),
+        Command::Partition(args) => partition::run(&root, &args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
