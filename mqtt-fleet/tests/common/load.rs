@@ -205,7 +205,9 @@ impl Load {
         let mut stdout = self.child.stdout.take().expect("piped");
         stdout.read_to_string(&mut summary).expect("text");
         let status = self.child.wait().expect("it has closed its output");
-        println!("{summary}");
+        // The first line has the addresses, and there may be many.
+        let figures = summary.split_once('\n').map_or("", |(_, rest)| rest);
+        println!("{figures}");
         let path = self.folder.path().join("verdict.json");
         let text = std::fs::read_to_string(path).expect("a verdict was written");
         End {

@@ -1,6 +1,7 @@
 //! The fleet, the balancer in front of it, the load on them, and who is killed.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ use crate::table::{Kill, Table};
 const SERVED_MAX: Duration = Duration::from_secs(40);
 /// Counts agree within this time: errands between groups go out again every few seconds.
 const AGREED_MAX: Duration = Duration::from_secs(30);
+/// Orders of the addresses in the list that devices go through.
+const ORDERS: usize = 6;
 /// The load's own limit; it is told when to stop.
 const LOAD_SECS: u32 = 900_000;
 
@@ -41,9 +44,13 @@ impl Scene {
         let is_proxy = |node: &&FleetNode| node.role == "proxy";
         let proxies: Vec<_> = nodes.iter().filter(is_proxy).cloned().collect();
         let balancer = Balancer::start(&proxies);
-        let loads = [1, 2].map(|qos| Load::start(&load(&settings, &proxies, &balancer, qos)));
+        let mut dice = Dice::seeded(settings.seed);
+        let loads = [1, 2].map(|qos| {
+            let addresses = addresses(&proxies, &balancer, &mut dice);
+            Load::start(&load(&settings, &addresses, qos))
+        });
         let mut scene = Self {
-            dice: Dice::seeded(settings.seed),
+            dice,
             settings,
             fleet,
             balancer,
@@ -112,9 +119,11 @@ impl Scene {
     /// Ends the load; nothing is broken, and nothing is left behind.
     pub(crate) fn finish(mut self) {
         let sessions = u64::from(self.settings.pairs) * 2 * self.loads.len() as u64;
+        let redis_is_killed = self.settings.kill.contains(&Kind::Redis);
         self.await_census("while messages flow", |census| {
             // Wiped records are written again when their clients come back, which some do not.
-            census.sessions == sessions && census.records <= sessions
+            let has_records = census.records == sessions || redis_is_killed;
+            census.sessions == sessions && has_records && census.records <= sessions
         });
         for load in &self.loads {
             load.stop_publishing();
@@ -180,13 +189,30 @@ impl Drop for Scene {
     }
 }
 
-/// The words of a load on the proxies and the balancer. A device goes from one address to the next one, so it comes back
-/// through the balancer, then through another proxy, and so on.
-fn load(settings: &Settings, proxies: &[FleetNode], balancer: &Balancer, qos: u8) -> String {
-    let addresses = proxies
+/// Where devices connect, in the order in which each of them goes from one address to the next: all proxies and the
+/// balancer, several times in different orders. In one order all devices would meet at one place after some kills.
+fn addresses(proxies: &[FleetNode], balancer: &Balancer, dice: &mut Dice) -> Vec<SocketAddr> {
+    let mut each: Vec<_> = proxies
         .iter()
-        .flat_map(|proxy| [proxy.addresses["mqtt"], balancer.address]);
-    let addresses: Vec<_> = addresses.map(|address| address.to_string()).collect();
+        .map(|proxy| proxy.addresses["mqtt"])
+        .collect();
+    each.push(balancer.address);
+    let mut all = Vec::new();
+    for _ in 0..ORDERS {
+        for n in (1..each.len()).rev() {
+            each.swap(n, dice.below(n as u64 + 1) as usize);
+        }
+        if all.last() == each.first() {
+            each.reverse();
+        }
+        all.extend_from_slice(&each);
+    }
+    all
+}
+
+/// The words of a load.
+fn load(settings: &Settings, addresses: &[SocketAddr], qos: u8) -> String {
+    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
     let Settings { pairs, rate, .. } = settings;
     let churn = f64::from(*pairs) / 10.0;
     format!(
