@@ -22,9 +22,11 @@ const NAMESPACES: [&str; 6] = [
 ];
 /// For everyone but root: to be root among them.
 const AS_ROOT: [&str; 2] = ["--user", "--map-root-user"];
-/// The first thing in them: a folder for names of networks and for the fleet, in memory, so that both go with them.
+/// The first process in them, a shell: it makes a folder for names of networks and for the fleet, in memory, so that both
+/// go with it. `|| exit 1` keeps it from becoming the test: Ctrl-C ends every process but the first one, which
+/// the kernel keeps from it, and then the shell ends.
 const FURNISH: &str = "mount -t tmpfs -o mode=755 tmpfs /run && mkdir -p /run/netns /run/fleet && \
-                       ip link set lo up && exec \"$@\"";
+                       ip link set lo up && \"$@\" || exit 1";
 const TEST: [&str; 7] = [
     "test",
     "--profile",
