@@ -169,14 +169,16 @@ impl Fleet {
         })
     }
 
-    /// Session records in Redis.
+    /// Session records in Redis, without what is left of deleted ones for a while.
     pub(super) fn records(&self) -> io::Result<f64> {
-        let mut head = String::new();
-        self.ask_redis("KEYS mqtt-fleet:session:*")?
-            .read_line(&mut head)?;
-        let count = head.trim_end().strip_prefix('*');
+        let count = "local n = 0 for _, key in ipairs(redis.call('KEYS', 'mqtt-fleet:session:*')) do n = n + 1 - \
+                     redis.call('HEXISTS', key, 'deleted') end return n";
+        let mut answer = String::new();
+        self.ask_redis(&format!("EVAL \"{count}\" 0"))?
+            .read_line(&mut answer)?;
+        let count = answer.trim_end().strip_prefix(':');
         let count = count.and_then(|count| count.parse().ok());
-        count.ok_or_else(|| io::Error::other(format!("Redis says {head:?}")))
+        count.ok_or_else(|| io::Error::other(format!("Redis says {answer:?}")))
     }
 
     fn ask_redis(&self, command: &str) -> io::Result<BufReader<TcpStream>> {

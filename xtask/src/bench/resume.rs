@@ -98,6 +98,14 @@ fn measure(
         us("/resume_us/p99")?,
         us("/resume_us/max")?,
     );
+    // Only then have so many messages come for each while it was away.
+    let (sent, offered) = (figure(&sessions, "/sent")?, f64::from(rate * secs));
+    bars.check(
+        &format!("{name}: messages sent"),
+        &format!("{sent:.0}"),
+        &format!(">= {:.0}", offered * 0.99),
+        sent >= offered * 0.99,
+    )?;
     let resumes = figure(&sessions, "/resumes")?;
     let few = f64::from(LEAVES_PER_S * secs) * 0.6;
     bars.check(
