@@ -44,7 +44,7 @@ pub(super) struct Request {
 pub(super) struct Part {
     pub(super) group: GroupNo,
     /// Which of the request's filters.
-    pub(super) filters: Vec<u16>,
+    pub(super) filters: Vec<usize>,
 }
 
 /// What an answer of a group came to.
@@ -78,7 +78,7 @@ impl Request {
     }
 
     /// One more filter is a group's.
-    pub(super) fn ask(&mut self, group: GroupNo, filter: u16) {
+    pub(super) fn ask(&mut self, group: GroupNo, filter: usize) {
         match self.parts.iter_mut().find(|part| part.group == group) {
             Some(part) => part.filters.push(filter),
             None => self.parts.push(Part {
@@ -89,8 +89,8 @@ impl Request {
     }
 
     /// What one more group says of a filter.
-    pub(super) fn combine(&mut self, filter: u16, reason: ReasonCode) {
-        if let Some(so_far) = self.reasons.get_mut(usize::from(filter)) {
+    pub(super) fn combine(&mut self, filter: usize, reason: ReasonCode) {
+        if let Some(so_far) = self.reasons.get_mut(filter) {
             *so_far = match self.kind {
                 // A failure counts more than what was granted elsewhere, and all grant the same.
                 Kind::Subscribe => reason.max(*so_far),
@@ -102,7 +102,7 @@ impl Request {
 
     /// The filters of a part.
     pub(super) fn filters_of(&self, part: &Part) -> Vec<TopicFilter> {
-        let filter = |&at: &u16| self.filters[usize::from(at)].clone();
+        let filter = |&at: &usize| self.filters[at].clone();
         part.filters.iter().map(filter).collect()
     }
 }

@@ -103,7 +103,7 @@ impl Session {
             .parts
             .iter()
             .map(|part| {
-                let filter = |&at: &u16| filters[usize::from(at)].clone();
+                let filter = |&at: &usize| filters[at].clone();
                 let frame = Subscribe {
                     filters: part.filters.iter().map(filter).collect(),
                     ..whole.clone()
@@ -270,7 +270,7 @@ fn request_of(subscribe: &protocol::Subscribe, routing: &Routing) -> Request {
 fn ask_by_filter(request: &mut Request, routing: &Routing) {
     let filters = request.filters.iter();
     let placed: Vec<_> = filters.map(|it| routing.groups_of_filter(it)).collect();
-    for (at, placed) in (0..).zip(placed) {
+    for (at, placed) in placed.into_iter().enumerate() {
         match placed {
             FilterGroups::One(group) => request.ask(group, at),
             FilterGroups::Every => routing

@@ -145,7 +145,7 @@ impl Session {
         }
         for (group, filters) in undone {
             let mut undo = Request::new(Kind::Unsubscribe, packet_id, filters.clone());
-            for (filter, _) in (0..).zip(&filters) {
+            for filter in 0..filters.len() {
                 undo.ask(group, filter);
             }
             undo.told = true;
