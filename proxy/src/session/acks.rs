@@ -1,13 +1,18 @@
 //! The client's answers to deliveries, and PUBREL to it.
 
+use super::waits::What;
 use super::{Context, Session};
 use cluster::frame::{AckKind, ToGroup};
 use cluster::ids::Rank;
-use protocol::{Ack, PacketId, ReasonCode, Version};
+use cluster::slots::GroupNo;
+use protocol::{Ack, Packet, PacketId, ReasonCode, Version};
 
 impl Session {
     /// PUBACK: QoS 1 is complete.
-    pub(super) fn puback(&mut self, ack: Ack, cx: &mut Context<'_>) {
+    pub(super) fn puback(&mut self, ack: Ack, len: u32, cx: &mut Context<'_>) {
+        if let Some(group) = self.is_full_for(ack.packet_id, cx) {
+            return self.delay(group, What::Packet(Packet::PubAck(ack), len, u32::MAX));
+        }
         if self.outstanding == 0 {
             return cx.counters().acks_unknown.increment();
         }
@@ -17,7 +22,10 @@ impl Session {
     }
 
     /// PUBREC: the client has it, or refuses it (MQTT5 4.3.3).
-    pub(super) fn pubrec(&mut self, ack: Ack, cx: &mut Context<'_>) {
+    pub(super) fn pubrec(&mut self, ack: Ack, len: u32, cx: &mut Context<'_>) {
+        if let Some(group) = self.is_full_for(ack.packet_id, cx) {
+            return self.delay(group, What::Packet(Packet::PubRec(ack), len, u32::MAX));
+        }
         if self.outstanding == 0 {
             cx.counters().acks_unknown.increment();
             if self.version == Version::V5 && !ack.reason.is_error() {
@@ -39,7 +47,10 @@ impl Session {
     /// sent again and which this connection's quota never counted (MQTT5 4.9). Which one it is cannot be told from
     /// a count, so those are taken to come first: the quota is then never counted too low, and a PUBREC that is
     /// owed an answer is never taken for an unknown one.
-    pub(super) fn pubcomp(&mut self, ack: Ack, cx: &mut Context<'_>) {
+    pub(super) fn pubcomp(&mut self, ack: Ack, len: u32, cx: &mut Context<'_>) {
+        if let Some(group) = self.is_full_for(ack.packet_id, cx) {
+            return self.delay(group, What::Packet(Packet::PubComp(ack), len, u32::MAX));
+        }
         if self.releases_resumed > 0 {
             self.releases_resumed -= 1;
         } else {
@@ -62,6 +73,17 @@ impl Session {
             self.releases_resumed = self.releases_resumed.saturating_add(1);
         }
         self.write_ack(protocol::AckKind::PubRel, packet_id, reason, cx);
+    }
+
+    /// The group of a delivery, if it takes no more now. A client can send acknowledgements without end, so what waits
+    /// for a group that is away must be bounded for them, too.
+    fn is_full_for(&self, packet_id: PacketId, cx: &Context<'_>) -> Option<GroupNo> {
+        let group = if self.is_of_home(packet_id) {
+            self.home
+        } else {
+            self.places.as_ref()?.group_of_packet_id(packet_id)?
+        };
+        cx.frames.is_full(group).then_some(group)
     }
 
     /// Tells the group of the delivery; its packet id says which that is.

@@ -185,6 +185,7 @@ impl Session {
                 self.release(packet_id, reason, cx);
             }
             self.send_waiting(cx);
+            self.send_early(cx);
         }
         self.rest();
     }

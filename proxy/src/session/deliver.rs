@@ -8,6 +8,7 @@ use cluster::frame::{AckKind, Receiver};
 use protocol::{
     Message, PacketId, PublishOptions, PublishTemplate, QoS, Version, encode_publish, publish_len,
 };
+use std::collections::VecDeque;
 
 /// A message on its way out, as all its receivers get it.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +95,7 @@ impl Session {
         let Some(packet_id) = receiver.packet_id else {
             return self.deliver_unacknowledged(outgoing, receiver, fanout, cx);
         };
-        if !self.note_delivery(packet_id) {
+        if !self.note_delivery(packet_id, receiver.dup) {
             return cx.counters().deliveries_repeated.increment();
         }
         if self.outstanding >= self.receive_maximum || self.has_waiting() {
@@ -109,7 +110,7 @@ impl Session {
             return cx.counters().deliveries_stale.increment();
         }
         match receiver.packet_id {
-            Some(packet_id) if !self.note_delivery(packet_id) => {
+            Some(packet_id) if !self.note_delivery(packet_id, receiver.dup) => {
                 return cx.counters().deliveries_repeated.increment();
             }
             Some(_) => {}
@@ -125,14 +126,14 @@ impl Session {
     }
 
     /// Remembers the newest delivery of its group. `false`: the client has had it.
-    fn note_delivery(&mut self, packet_id: PacketId) -> bool {
+    fn note_delivery(&mut self, packet_id: PacketId, dup: bool) -> bool {
         if self.is_of_home(packet_id) {
             // The window is smaller than the range of packet ids, so the next entry never has the id of the last one.
             return self.last.replace(packet_id) != Some(packet_id);
         }
         let places = self.places.as_mut();
         let place = places.and_then(|places| places.of_packet_id(packet_id));
-        place.is_none_or(|place| place.note_delivery(packet_id))
+        place.is_none_or(|place| place.note_delivery(packet_id, dup))
     }
 
     fn keep_waiting(&mut self, outgoing: Outgoing<'_>, receiver: &Receiver, cx: &Context<'_>) {
@@ -190,6 +191,32 @@ impl Session {
             AckKind::Ack
         };
         self.acknowledge(packet_id, kind, cx);
+    }
+
+    /// Sends the QoS 0 deliveries that came before CONNACK and still wait: the receive maximum is not for them, and
+    /// those that come from now on must not overtake them (promise P4).
+    pub(super) fn send_early(&mut self, cx: &mut Context<'_>) {
+        let Some(busy) = &mut self.busy else { return };
+        let (early, waiting) = std::mem::take(&mut busy.waiting)
+            .into_iter()
+            .partition(|waiting| waiting.receiver.packet_id.is_none());
+        busy.waiting = waiting;
+        let early: VecDeque<Waiting> = early;
+        for waiting in early {
+            let waited_s = cx.rules.now_s - waiting.since_s;
+            let expiry_s = waiting
+                .expiry_s
+                .map(|expiry_s| expiry_s.saturating_sub(waited_s));
+            if expiry_s == Some(0) && waited_s > 0 {
+                cx.counters().dropped_expired.increment();
+                continue;
+            }
+            let outgoing = Outgoing {
+                message: &waiting.message,
+                expiry_s,
+            };
+            self.deliver_unacknowledged(outgoing, &waiting.receiver, None, cx);
+        }
     }
 
     /// Sends what waits, as far as the client's receive maximum allows.

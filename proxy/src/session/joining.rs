@@ -145,9 +145,7 @@ impl Session {
         let Some(place) = self.place(from).filter(|_| lives) else {
             return cx.counters().answers_stale.increment();
         };
-        if !place.forgotten() {
-            return;
-        }
+        place.forgotten();
         if place.is_idle() {
             // The next publish joins again, if there is one.
             return self.forget_place(from);

@@ -242,10 +242,10 @@ impl Session {
     fn connected_packet(&mut self, packet: Packet, len: u32, cx: &mut Context<'_>) {
         match packet {
             Packet::Publish(publish) => self.publish(publish, len, cx),
-            Packet::PubAck(ack) => self.puback(ack, cx),
-            Packet::PubRec(ack) => self.pubrec(ack, cx),
+            Packet::PubAck(ack) => self.puback(ack, len, cx),
+            Packet::PubRec(ack) => self.pubrec(ack, len, cx),
             Packet::PubRel(ack) => self.pubrel(ack, len, cx),
-            Packet::PubComp(ack) => self.pubcomp(ack, cx),
+            Packet::PubComp(ack) => self.pubcomp(ack, len, cx),
             Packet::Subscribe(subscribe) => self.subscribe(subscribe, len, cx),
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(unsubscribe, len, cx),
             Packet::PingReq => self.write(&Packet::PingResp, cx),

@@ -33,6 +33,8 @@ pub(super) struct Place {
     rejoining: bool,
     /// Deliveries up to `last` come again.
     repeats: bool,
+    /// The newest of them so far.
+    repeated: Option<PacketId>,
     actor: Option<Actor>,
     /// Packet id of the newest QoS 1 or 2 delivery that the group has sent.
     pub(super) last: Option<PacketId>,
@@ -86,6 +88,12 @@ impl Places {
         self.list.iter_mut().find(|place| place.rank == Some(rank))
     }
 
+    pub(super) fn group_of_packet_id(&self, packet_id: PacketId) -> Option<GroupNo> {
+        let rank = Rank::of_packet_id(packet_id)?;
+        let place = self.list.iter().find(|place| place.rank == Some(rank))?;
+        Some(place.group)
+    }
+
     pub(super) fn remove(&mut self, group: GroupNo) {
         self.list.retain(|place| place.group != group);
     }
@@ -114,6 +122,7 @@ impl Place {
             ranked: false,
             rejoining: false,
             repeats: false,
+            repeated: None,
             actor: None,
             last: None,
             open: 0,
@@ -126,9 +135,10 @@ impl Place {
         self.actor
     }
 
-    /// Whether the group may hold something of the session.
+    /// Whether the group may hold something of the session, or will by what waits.
     pub(super) fn may_hold(&self) -> bool {
-        self.rank.is_some() || self.listing
+        let mut waiting = self.waiting.iter();
+        self.rank.is_some() || self.listing || waiting.any(|held| needs_rank(&held.frame))
     }
 
     pub(super) fn waiting_bytes(&self) -> usize {
@@ -216,17 +226,16 @@ impl Place {
         let rejoined = std::mem::take(&mut self.rejoining);
         if rejoined {
             self.repeats = self.last.is_some();
+            self.repeated = None;
         }
         !rejoined || self.open == 0
     }
 
-    /// The group does not know the connection any more. `true`: it is to join again, by [`Place::join`].
-    #[must_use]
-    pub(super) fn forgotten(&mut self) -> bool {
+    /// The group does not know the connection any more, which is to join again, by [`Place::join`]. Also where a join
+    /// is on its way: it may be the one that was stored and forgotten since, and then it has no other answer.
+    pub(super) fn forgotten(&mut self) {
         self.actor = None;
         self.rejoining = true;
-        // A join that is on its way comes behind what was lost, and does it.
-        !self.joining
     }
 
     /// Whether nothing would be missed if the connection were not at the group.
@@ -244,12 +253,19 @@ impl Place {
     }
 
     /// A delivery has come. `false`: the client has had it.
+    ///
+    /// What comes again is marked so, and ends with `last` or goes past it: that one may have been completed, and those
+    /// behind it may have been given back to a shared queue.
     #[must_use]
-    pub(super) fn note_delivery(&mut self, packet_id: PacketId) -> bool {
-        if self.repeats {
-            let follows = self.last.is_none_or(|last| follows(last, packet_id));
-            self.repeats = !follows && self.last != Some(packet_id);
-            if !follows {
+    pub(super) fn note_delivery(&mut self, packet_id: PacketId, dup: bool) -> bool {
+        if let Some(last) = self.last.filter(|_| self.repeats) {
+            let before = self.repeated.replace(packet_id);
+            let is_past = before.map_or(distance(last, packet_id) == 1, |before| {
+                distance(before, packet_id) > distance(before, last)
+            });
+            let is_new = !dup || is_past;
+            self.repeats = !is_new && last != packet_id;
+            if !is_new {
                 return false;
             }
         }
@@ -285,10 +301,10 @@ pub(super) fn cost(bytes: usize) -> usize {
     FRAME_BYTES + bytes
 }
 
-/// Whether packet id `next` comes behind `last` in the ids of their group.
-fn follows(last: PacketId, next: PacketId) -> bool {
+/// How many packet ids of their group `to` comes behind `from`.
+fn distance(from: PacketId, to: PacketId) -> u16 {
     let place = |id: PacketId| (id.get() - 1) % Rank::PACKET_IDS;
-    (place(last) + 1) % Rank::PACKET_IDS == place(next)
+    (place(to) + Rank::PACKET_IDS - place(from)) % Rank::PACKET_IDS
 }
 
 /// Whether the group keeps something of the session because of the frame.

@@ -213,8 +213,6 @@ fn a_group_that_has_forgotten_the_connection_is_joined_again() {
     assert!(wire.session.reattach(SECOND).is_none());
     assert_eq!(wire.join_to(SECOND), Some(1));
     wire.publish(&topic_of(SECOND), QoS::AtLeastOnce, 1);
-    rejoin(&mut wire, SECOND);
-    assert!(wire.frames_to(SECOND).is_empty(), "a join is on its way");
     wire.joined(SECOND);
     assert_eq!(publishes(&wire.frames_to(SECOND), SECOND), [1]);
     assert!(wire.session.is_connected());
@@ -292,4 +290,183 @@ fn deliveries_that_come_again_after_a_join_are_sent_once() {
     wire.joined(SECOND);
     deliver(&mut wire, 1026, false);
     assert_eq!(wire.sent().len(), 1, "all before was completed");
+}
+
+/// A join was stored, its answer was lost with the link, and the link was away for so long that the group let the
+/// connection go: to the join that comes again it says `Rejoin`, and nothing else.
+#[test]
+fn a_join_that_was_forgotten_before_its_answer_came_is_made_again() {
+    let connect = Connect::new(Version::V5, &client_id());
+    let mut wire = Wire::before_claim(ProxyLimits::default(), connect);
+    wire.claimed_at([(SECOND, Some(1))]);
+    assert_eq!(wire.join_to(SECOND), Some(1));
+    wait(&mut wire, 3);
+    assert!(wire.session.is_connected());
+    rejoin(&mut wire, SECOND);
+    assert_eq!(wire.join_to(SECOND), Some(1));
+    // The same while a join is on its way that says the rank, which the group answers twice then.
+    wire.publish(&topic_of(THIRD), QoS::AtLeastOnce, 1);
+    assert_eq!(wire.join_to(THIRD), None);
+    wire.publish(&topic_of(SECOND), QoS::AtLeastOnce, 2);
+    wire.joined(SECOND);
+    wire.joined(SECOND);
+    assert_eq!(publishes(&wire.frames_to(SECOND), SECOND), [2]);
+    rejoin(&mut wire, THIRD);
+    assert_eq!(wire.join_to(THIRD), None);
+    wire.joined(THIRD);
+    assert_eq!(publishes(&wire.frames_to(THIRD), THIRD), [1]);
+    assert!(wire.session.is_connected());
+}
+
+fn deliver_again(wire: &mut Wire, id: u16, qos: QoS, dup: bool) {
+    let receiver = Receiver {
+        handle: HANDLE,
+        packet_id: PacketId::new(id),
+        qos,
+        retain: false,
+        dup,
+        subscription_ids: None,
+    };
+    wire.deliver(&message("t", b"x"), None, &receiver);
+}
+
+/// What a group had under way for a member of a shared queue goes back to the queue while the link is away, and its
+/// packet ids with it: what is new then does not follow the last delivery.
+#[test]
+fn deliveries_behind_a_gap_of_packet_ids_are_new() {
+    let q1 = QoS::AtLeastOnce;
+    let mut wire = Wire::at_groups(Version::V5);
+    wire.settle_at(SECOND, 1);
+    for id in [2040, 2041] {
+        deliver_again(&mut wire, id, q1, false);
+    }
+    assert_eq!(wire.sent().len(), 2);
+    rejoin(&mut wire, SECOND);
+    wire.joined(SECOND);
+    deliver_again(&mut wire, 2044, q1, false);
+    deliver_again(&mut wire, 2045, q1, false);
+    assert_eq!(wire.sent().len(), 2, "no repeats");
+    // The oldest comes again, 2045 has been completed, 2046 given back.
+    rejoin(&mut wire, SECOND);
+    wire.joined(SECOND);
+    deliver_again(&mut wire, 2040, q1, true);
+    assert_eq!(wire.sent(), []);
+    deliver_again(&mut wire, 1024, q1, true);
+    deliver_again(&mut wire, 1025, q1, true);
+    assert_eq!(wire.sent().len(), 2);
+}
+
+/// Promise P4: what came at QoS 0 before CONNACK does not wait for room that is not for it.
+#[test]
+fn qos0_deliveries_before_connack_are_not_overtaken() {
+    let mut connect = Connect::new(Version::V5, &client_id());
+    connect.receive_maximum = std::num::NonZeroU16::new(1);
+    let mut wire = Wire::before_claim(ProxyLimits::default(), connect);
+    wire.claimed_at([(SECOND, Some(1))]);
+    let qos0 = Receiver {
+        handle: HANDLE,
+        packet_id: None,
+        qos: QoS::AtMostOnce,
+        retain: false,
+        dup: false,
+        subscription_ids: None,
+    };
+    deliver_again(&mut wire, 1, QoS::AtLeastOnce, false);
+    deliver_again(&mut wire, 2, QoS::AtLeastOnce, false);
+    wire.deliver(&message("t", b"1"), None, &qos0);
+    wire.joined(SECOND);
+    wire.deliver(&message("t", b"2"), None, &qos0);
+    let payloads: Vec<_> = wire
+        .sent()
+        .iter()
+        .filter_map(|packet| match packet {
+            Packet::Publish(publish) if publish.qos == QoS::AtMostOnce => {
+                Some(publish.message.payload().to_vec())
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(payloads, [b"1", b"2"]);
+}
+
+/// Promises P8 and P10: a client can acknowledge without end what a group that is away cannot take.
+#[test]
+fn acknowledgements_for_a_full_group_stop_the_reading() {
+    for packet in [Packet::PubAck, Packet::PubRec, Packet::PubComp] {
+        for group in [HOME, SECOND] {
+            let mut wire = Wire::at_groups(Version::V5);
+            wire.settle_at(SECOND, 1);
+            wire.frames();
+            let id = if group == HOME { 1 } else { 1024 };
+            deliver_again(&mut wire, id, QoS::ExactlyOnce, false);
+            wire.frames.lane(group).full = true;
+            wire.ack(packet, id);
+            assert!(wire.frames_to(group).is_empty());
+            assert!(!wire.session.reads(&wire.rules));
+            assert_eq!(wire.session.delayed_for(), Some(group));
+            wire.frames.lane(group).full = false;
+            wire.with(Session::go_on);
+            assert!(matches!(wire.frames_to(group)[..], [ToGroup::Ack(_)]));
+            assert!(wire.session.reads(&wire.rules));
+        }
+    }
+}
+
+/// A SUBSCRIBE that waits behind a PUBLISH is followed by what undoes it.
+#[test]
+fn an_unsubscribe_follows_a_subscribe_that_waits() {
+    let mut wire = Wire::at_groups(Version::V5);
+    let topic = topic_of(SECOND);
+    wire.publish(&topic, QoS::AtLeastOnce, 1);
+    wire.send(&subscribe_packet(7, &[&topic]));
+    wire.send(&Packet::Unsubscribe(protocol::Unsubscribe {
+        packet_id: packet_id(8),
+        filters: vec![protocol::TopicFilter::new(&topic).expect("valid")],
+    }));
+    assert_eq!(wire.sent(), [], "no group has answered");
+    wire.frames_to(SECOND);
+    wire.joined(SECOND);
+    wire.listed(SECOND, Some(1));
+    wire.joined(SECOND);
+    let frames = wire.frames_to(SECOND);
+    let acting: Vec<_> = frames
+        .iter()
+        .filter(|frame| !matches!(frame, ToGroup::Join(_)))
+        .collect();
+    assert!(
+        matches!(
+            acting[..],
+            [
+                ToGroup::Publish(_),
+                ToGroup::Subscribe(_),
+                ToGroup::Unsubscribe(_)
+            ]
+        ),
+        "{frames:?}"
+    );
+}
+
+/// A packet may have more filters than 16 bits count.
+#[test]
+fn every_filter_of_a_large_subscribe_is_asked_for() {
+    let mut wire = Wire::at_groups(Version::V5);
+    wire.settle_at(SECOND, 1);
+    let texts: Vec<_> = (0..66_000).map(|n| format!("{n:x}")).collect();
+    let filters: Vec<_> = texts.iter().map(String::as_str).collect();
+    wire.send(&subscribe_packet(7, &filters));
+    let groups = [HOME, SECOND, THIRD];
+    let mut asked = 0;
+    for group in groups {
+        let place = wire.session.place(group).map_or(0, |place| place.waiting());
+        if place > 0 {
+            wire.listed(group, Some(2));
+            wire.joined(group);
+        }
+        for frame in wire.frames_to(group) {
+            if let ToGroup::Subscribe(subscribe) = frame {
+                asked += subscribe.filters.len();
+            }
+        }
+    }
+    assert_eq!(asked, filters.len());
 }
