@@ -40,7 +40,7 @@ const TEST: [&str; 7] = [
 /// Options of `cargo xtask partition`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PartitionArgs {
-    /// How often each kind of cut is made; a round takes about three minutes
+    /// How often each kind of cut is made; a round takes about two minutes
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Which nodes are cut and how long follows from it [default: from the clock]
