@@ -33,6 +33,9 @@ pub(crate) struct ChaosArgs {
     /// Proxies
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=30))]
     proxies: u16,
+    /// What an acknowledged message outlives; with `memory` the run has to fail
+    #[arg(long, help = "What an acknowledged message outlives; with memory the run has to fail", default_value = "fsync", value_parser = ["fsync", "os", "memory"])]
+    durability: String,
     /// What is killed, in this order
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["proxy", "broker", "redis", "haproxy"])]
     kill: Vec<Kind>,
@@ -85,6 +88,7 @@ fn settings(root: &Path, args: &ChaosArgs) -> Result<String, String> {
         "rounds": args.rounds,
         "groups": args.groups,
         "proxies": args.proxies,
+        "durability": args.durability,
         "kill": kill,
         "secs_between": args.secs_between,
         "seed": seed.unwrap_or_default(),

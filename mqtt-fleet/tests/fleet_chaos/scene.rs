@@ -38,8 +38,9 @@ impl Scene {
     /// Starts everything, and waits until messages flow.
     pub(crate) fn start(settings: Settings) -> Self {
         let (groups, proxies) = (settings.groups.to_string(), settings.proxies.to_string());
-        let args = ["--respawn", "--proxies", &proxies, "--groups", &groups];
-        let fleet = Fleet::start_with(&args);
+        let size = ["--proxies", &proxies, "--groups", &groups];
+        let rest = ["--respawn", "--durability", &settings.durability];
+        let fleet = Fleet::start_with(&[&size[..], &rest].concat());
         let nodes = fleet.nodes();
         let is_proxy = |node: &&FleetNode| node.role == "proxy";
         let proxies: Vec<_> = nodes.iter().filter(is_proxy).cloned().collect();

@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) rounds: u32,
     pub(crate) groups: u16,
     pub(crate) proxies: u16,
+    /// What an acknowledged message outlives, as the launcher takes it.
+    pub(crate) durability: String,
     /// In this order.
     pub(crate) kill: Vec<Kind>,
     /// Seconds between two kills in which all is well.
@@ -54,6 +56,7 @@ impl Settings {
             rounds: 1,
             groups: 3,
             proxies: 3,
+            durability: "fsync".to_owned(),
             kill: vec![Kind::Proxy, Kind::Broker, Kind::Redis, Kind::Haproxy],
             secs_between: 0.5,
             seed: now.expect("after 1970").as_secs(),
