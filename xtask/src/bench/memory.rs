@@ -43,14 +43,14 @@ pub(super) fn run(program: &Path, secs: u32) -> io::Result<()> {
             "<= 1.10 x",
             holds,
         )?;
-        let seen = format!(
-            "one {:.2} s, two {:.2} s: {:.2} x of twice one's",
-            one.cpu_s,
-            two.cpu_s,
-            two.cpu_s / one.cpu_s / 2.0
-        );
         // The clock of /proc has hundredths of a second, of each process and at both ends.
         let grain = 0.04;
+        let ratio = if one.cpu_s > grain {
+            format!(": {:.2} x of twice one's", two.cpu_s / one.cpu_s / 2.0)
+        } else {
+            ", too little for a ratio".to_owned()
+        };
+        let seen = format!("one {:.2} s, two {:.2} s{ratio}", one.cpu_s, two.cpu_s);
         let holds = two.cpu_s <= 2.0 * one.cpu_s * (1.0 + TOLERANCE) + grain;
         bars.check(
             &format!("{what}: CPU in {secs} s of silence"),
