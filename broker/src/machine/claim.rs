@@ -30,7 +30,9 @@ impl State {
                 handle,
                 contested: false,
             };
-            let client = self.clients.insert(self.new_session(&claim, owner));
+            let mut session = self.new_session(&claim, owner);
+            session.elsewhere = self.still_elsewhere(&claim.client_id);
+            let client = self.clients.insert(session);
             self.set_will(client, claim.will);
             self.context.set_claimed(Actor {
                 client,

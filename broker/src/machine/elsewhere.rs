@@ -87,6 +87,12 @@ impl Places {
         !self.groups.is_empty()
     }
 
+    /// Groups that have not said yet that they ended what they held of sessions before.
+    fn of_ends(groups: impl Iterator<Item = GroupNo>) -> Option<Self> {
+        let groups: Vec<_> = groups.map(|group| Listed { group, rank: None }).collect();
+        (!groups.is_empty()).then_some(Self { groups, ranks: 0 })
+    }
+
     fn rank_of(&self, group: GroupNo) -> Option<Rank> {
         self.groups.iter().find(|at| at.group == group)?.rank
     }
@@ -156,6 +162,19 @@ impl State {
             let key = ErrandKey::End(id.clone(), at.group);
             out.leader.push(LeaderEffect::ErrandDue(key));
         }
+    }
+
+    /// Where a new session of a client has to be fenced off, though none is there before it: an earlier one has ended, and
+    /// a connection of it that its home has lost may still be at groups which have not heard of that (promise P5).
+    pub(super) fn still_elsewhere(&self, client_id: &str) -> Option<Box<Elsewhere>> {
+        if self.ends.is_empty() {
+            return None;
+        }
+        let from = (Box::<str>::from(client_id), GroupNo(0));
+        let ends = self.ends.range(from..).map(|(key, _)| key);
+        let its_ends = ends.take_while(|(id, _)| **id == *client_id);
+        let places = Places::of_ends(its_ends.map(|(_, group)| *group))?;
+        Some(Box::new(Elsewhere::Home(places)))
     }
 
     /// The group holds nothing any more of sessions of this client that were over.

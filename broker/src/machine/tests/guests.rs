@@ -135,6 +135,38 @@ fn expiry_and_an_end_with_the_connection_end_it_elsewhere_too() {
     }
 }
 
+/// The connection of the ended session may still be at a group that has not heard of the end.
+#[test]
+fn a_session_after_one_that_expired_is_fenced_off_where_that_has_not_ended() {
+    let mut world = World::new();
+    let (a, _) = world.connect_fully(claim("a"));
+    let (ab, _) = world.connect_fully(Claim {
+        expiry_s: 5,
+        ..claim("ab")
+    });
+    for client in [&a, &ab] {
+        world.list(client, 5);
+        world.list(client, 9);
+    }
+    world.disconnect(&ab);
+    world.pass_s(6);
+    assert!(world.connect_fully(claim("b")).1.groups.is_empty());
+    world.errand_done();
+    let (new, started) = world.connect_fully(claim("ab"));
+    assert!(!new.session_present);
+    let left = Listed {
+        group: GroupNo(9),
+        rank: None,
+    };
+    assert_eq!(*started.groups, [left], "group 5 has ended it");
+    assert_eq!(world.list(&new, 9), Some(Rank(1)));
+    world.errand_done();
+    world.disconnect(&new);
+    let (_, resumed) = world.connect_fully(claim("ab"));
+    assert_eq!(resumed.groups.len(), 1, "it is there with its rank");
+    assert_eq!(world.state.counters().ends_pending, 0);
+}
+
 #[test]
 fn deliveries_of_a_guest_have_the_packet_ids_of_its_rank() {
     let mut world = two_links();
