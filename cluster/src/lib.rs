@@ -1,7 +1,8 @@
 //! What the nodes of a fleet speak: ids, slots and the frames of a link.
 //!
-//! Invariant: nothing here does I/O or reads a clock, and the one lock is that of a [`mailbag::Mailbag`],
-//! taken once a batch. In one process the frames pass as typed values; nothing is serialised.
+//! Invariant: nothing here opens a file or socket or reads a clock (but TLS, for the dates of certificates); the locks are
+//! that of a [`mailbag::Mailbag`], taken once a batch, and that of a [`transport::LinkTls`], once a connection. In one
+//! process the frames pass as typed values; nothing is serialised.
 
 pub mod frame;
 pub mod ids;
@@ -12,4 +13,5 @@ pub mod ring;
 pub mod shard_key;
 pub mod slots;
 pub mod topology;
+pub mod transport;
 pub mod wire;

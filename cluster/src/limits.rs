@@ -40,6 +40,11 @@ pub const KEPT_BYTES_MAX: usize = 8 << 20;
 /// is full then has its own rule (a shard stops reading, a group drops QoS 0 deliveries).
 pub const OUT_BYTES_MAX: usize = 1 << 20;
 
+/// Bytes of TLS records that wait for the socket, and of plaintext before the handshake of TLS is over. At the limit
+/// no more is taken, and bytes wait as plaintext, where [`OUT_BYTES_MAX`] holds. What comes in is bounded by TLS: one record,
+/// or a handshake message of 64 KiB.
+pub const TLS_OUT_BYTES_MAX: usize = 64 << 10;
+
 /// An output buffer larger than this is given back when it is empty.
 pub const OUT_BYTES_SPARE: usize = 256 << 10;
 

@@ -19,6 +19,7 @@ use crate::figures::{self, Figures};
 use crate::listen::Place;
 use crate::metrics::{self, Metrics};
 use crate::node::{Node, NodeError};
+use crate::reload;
 use crate::standalone::{RunError, admin_place, begin, end, first_fault};
 use crate::store::Store;
 
@@ -29,6 +30,7 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
     let admin = admin_place(settings).reserve(1)?;
     let links = link_place(settings, member)?.reserve(1)?;
     let (address, admin_address) = (links.address(), admin.address());
+    reload::watch(settings)?;
 
     let figures = Figures::default();
     let link_figures = figures::Later::default();
@@ -59,7 +61,13 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
     wait_until_serving(&group).map_err(|error| first_fault(&reasons).unwrap_or(error))?;
     figures.read_from(&group);
     let listener = links.open()?.swap_remove(0);
-    let server = LinkServer::start(listener, identity(node, *group_no), group.links(), waker)?;
+    let server = LinkServer::start(
+        listener,
+        identity(node, *group_no),
+        settings.link_tls.as_ref().map(|it| Arc::clone(&it.tls)),
+        group.links(),
+        waker,
+    )?;
     link_figures.set(server.counters());
     health.enter(Phase::Ready);
     banner::show_text(&format!(

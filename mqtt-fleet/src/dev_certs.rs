@@ -1,4 +1,5 @@
-//! `mqtt-fleet dev-certs DIR`: certificates to try TLS with, and a key file for session tickets.
+//! `mqtt-fleet dev-certs DIR`: certificates to try TLS with, towards devices and between nodes, and a key file for session
+//! tickets.
 //!
 //! For trying only: the CA's key lies beside what it signed.
 
@@ -24,7 +25,7 @@ pub(crate) struct DevCertsArgs {
     /// Folder to put them in; what is there already is not overwritten
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// A further name or address of the server, beside localhost, 127.0.0.1 and `::1`; may be given again
+    /// A further name or address of the server and of nodes, beside localhost, 127.0.0.1 and `::1`; may be given again
     #[arg(long = "host", value_name = "NAME")]
     hosts: Vec<String>,
     /// Name in the client's certificate
@@ -68,15 +69,31 @@ enum DevCertsError {
 }
 
 /// The names of the files, in the order in which they are written.
-const FILES: [&str; 7] = [
+const FILES: [&str; 9] = [
     "ca.pem",
     "ca.key",
     "server.pem",
     "server.key",
     "client.pem",
     "client.key",
+    "fleet.pem",
+    "fleet.key",
     "tickets.key",
 ];
+
+/// Makes certificates for the nodes of a fleet on this machine, unless the folder has some. What goes wrong is a
+/// sentence.
+pub(crate) fn for_fleet(dir: &Path) -> Result<(), String> {
+    if FILES.iter().all(|name| dir.join(name).exists()) {
+        return Ok(());
+    }
+    let args = DevCertsArgs {
+        dir: dir.to_owned(),
+        hosts: Vec::new(),
+        client: "dev-client".to_owned(),
+    };
+    make(&args).map_err(|error| error.to_string())
+}
 
 /// Runs the command.
 pub(crate) fn run(args: &DevCertsArgs) -> Exit {
@@ -119,7 +136,7 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// The texts of [`FILES`].
-fn certificates(args: &DevCertsArgs) -> Result<[String; 7], DevCertsError> {
+fn certificates(args: &DevCertsArgs) -> Result<[String; 9], DevCertsError> {
     let ca_key = KeyPair::generate()?;
     let mut ca = params("mqtt-fleet development CA", &[])?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -137,10 +154,17 @@ fn certificates(args: &DevCertsArgs) -> Result<[String; 7], DevCertsError> {
         })?;
         names.push(host.clone());
     }
-    let server = leaf("localhost", &names, ExtendedKeyUsagePurpose::ServerAuth)?;
-    let client = leaf(&args.client, &[], ExtendedKeyUsagePurpose::ClientAuth)?;
+    let (for_servers, for_clients) = (
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    );
+    let server = leaf("localhost", &names, &[for_servers.clone()])?;
+    let client = leaf(&args.client, &[], &[for_clients.clone()])?;
+    // A node of a fleet is both: what is the server of one link may be the client of another.
+    let fleet = leaf("mqtt-fleet node", &names, &[for_servers, for_clients])?;
     let server_key = KeyPair::generate()?;
     let client_key = KeyPair::generate()?;
+    let fleet_key = KeyPair::generate()?;
     Ok([
         ca_pem,
         ca_key.serialize_pem(),
@@ -148,6 +172,8 @@ fn certificates(args: &DevCertsArgs) -> Result<[String; 7], DevCertsError> {
         server_key.serialize_pem(),
         client.signed_by(&client_key, &issuer)?.pem(),
         client_key.serialize_pem(),
+        fleet.signed_by(&fleet_key, &issuer)?.pem(),
+        fleet_key.serialize_pem(),
         format!(
             "# Keys of session tickets; the first seals, all open. A new one: openssl rand -hex 32\n{}\n",
             new_ticket_key()?
@@ -158,11 +184,11 @@ fn certificates(args: &DevCertsArgs) -> Result<[String; 7], DevCertsError> {
 fn leaf(
     common_name: &str,
     names: &[String],
-    purpose: ExtendedKeyUsagePurpose,
+    purposes: &[ExtendedKeyUsagePurpose],
 ) -> Result<CertificateParams, rcgen::Error> {
     let mut params = params(common_name, names)?;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![purpose];
+    params.extended_key_usages = purposes.to_vec();
     params.use_authority_key_identifier_extension = true;
     Ok(params)
 }
@@ -209,6 +235,13 @@ fn instructions(dir: &Path) -> String {
     line(format_args!(
         "With a certificate of the client: --cert {dir}/client.pem --key {dir}/client.key"
     ));
+    line(format_args!(
+        "Brokers and proxies of a fleet with TLS between them, each with:\n"
+    ));
+    line(format_args!("[link_tls]"));
+    line(format_args!("ca = \"{dir}/ca.pem\""));
+    line(format_args!("certificate = \"{dir}/fleet.pem\""));
+    line(format_args!("key = \"{dir}/fleet.key\""));
     text
 }
 

@@ -10,6 +10,7 @@ use cluster::topology::{Routing, Topology};
 use proxy::link::ShardPoll;
 use proxy::link_client::{LinkClient, LinkClientConfig, LinkCounters, RunningLinkClient};
 
+use crate::config::Settings;
 use crate::node::Node;
 use crate::shards::{Prepared, incarnation};
 use crate::standalone::RunError;
@@ -27,9 +28,9 @@ const ALL_GROUPS_WAIT: Duration = Duration::from_secs(5);
 pub(crate) struct Links(Vec<(GroupNo, RunningLinkClient)>);
 
 impl Links {
-    /// Prepares so many shards with a link to each group of `routing`; the links begin to connect.
+    /// Prepares the shards with a link to each group of `routing`; the links begin to connect.
     pub(crate) fn start(
-        shards: usize,
+        settings: &Settings,
         node: &Node,
         topology: &Topology,
         routing: &Routing,
@@ -45,12 +46,13 @@ impl Links {
                 node: node.name.number(),
                 incarnation,
                 secret: node.secret.bytes().into(),
+                tls: settings.link_tls.as_ref().map(|it| Arc::clone(&it.tls)),
             })?;
             Ok((*group, client))
         };
         let clients = routing.groups().iter().map(client);
         let mut clients = clients.collect::<io::Result<Vec<_>>>()?;
-        let prepared = (0..shards).map(|_| {
+        let prepared = (0..settings.shards).map(|_| {
             let poll = ShardPoll::new()?;
             let links = clients.iter_mut().map(|(group, client)| {
                 let link = client.link(poll.waker())?;

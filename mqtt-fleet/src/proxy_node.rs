@@ -33,11 +33,11 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
     let routing = Arc::new(Routing::new(&node.file.fixed, &topology.table));
     let admin = admin_place(settings).reserve(1)?;
     let ports = DevicePorts::reserve(settings)?;
-    reload::watch(settings.tls.as_ref().map(|port| Arc::clone(&port.acceptor)))?;
+    reload::watch(settings)?;
     let text = banner(settings, node, &ports, admin.address());
     let counters: Vec<Arc<ProxyCounters>> = (0..settings.shards).map(|_| Arc::default()).collect();
 
-    let (prepared, links) = Links::start(settings.shards, node, &topology, &routing)?;
+    let (prepared, links) = Links::start(settings, node, &topology, &routing)?;
     let mut metrics = Metrics::default();
     metrics::add_process(&mut metrics);
     figures::add_shards(&mut metrics, &counters);

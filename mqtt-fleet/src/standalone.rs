@@ -89,7 +89,7 @@ pub(crate) fn run(settings: &Settings) -> Result<(), RunError> {
     let (stopper, reasons) = begin(settings)?;
     let admin = admin_place(settings).reserve(1)?;
     let ports = DevicePorts::reserve(settings)?;
-    reload::watch(settings.tls.as_ref().map(|port| Arc::clone(&port.acceptor)))?;
+    reload::watch(settings)?;
     let banner = Banner {
         mqtt: ports.mqtt(),
         tls: ports.tls(),

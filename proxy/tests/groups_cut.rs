@@ -56,6 +56,7 @@ impl Fleet {
                 node: 1 << 31,
                 incarnation: 7,
                 secret: Arc::from(SECRET),
+                tls: None,
             };
             let mut client = LinkClient::new(config).expect("descriptors are left");
             let link = client.link(poll.waker()).expect("descriptors are left");

@@ -4,13 +4,17 @@ mod link_common;
 
 use broker::log::Durability;
 use cluster::frame::FromGroup;
+use cluster::transport::LinkTls;
+use link_common::await_true;
+use link_common::certificates::Ca;
 use link_common::node::Node;
 use link_common::shard_end::{Client, ShardEnd, config, number};
 use link_common::wire::Wire;
-use mqtt_fleet_proxy::link_client::{LinkClient, RunningLinkClient};
+use mqtt_fleet_proxy::link_client::{LinkClient, LinkClientConfig, RunningLinkClient};
 use protocol::{QoS, ReasonCode};
 use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Unanswered publishes of the publisher; fewer than it has packet ids.
@@ -31,8 +35,16 @@ struct Fleet {
 
 impl Fleet {
     fn start(node: &Node) -> Self {
+        Self::start_tls(node, None)
+    }
+
+    fn start_tls(node: &Node, tls: Option<Arc<LinkTls>>) -> Self {
         let wire = Wire::to(node.address());
-        let mut client = LinkClient::new(config(wire.address())).expect("descriptors are left");
+        let config = LinkClientConfig {
+            tls,
+            ..config(wire.address())
+        };
+        let mut client = LinkClient::new(config).expect("descriptors are left");
         let mut shard = ShardEnd::new(&mut client);
         let client = client.start().expect("a thread is free");
         let subscriber = shard.connect("subscriber");
@@ -117,9 +129,12 @@ impl Fleet {
 
 fn survives_cuts(data: &Path, durability: Durability, count: u32) {
     let node = Node::start(data, durability);
-    let mut fleet = Fleet::start(&node);
-    let every = 3_001;
-    fleet.wire.cut_every(Some(every));
+    let fleet = Fleet::start(&node);
+    survives_cuts_every(3_001, node, fleet, count);
+}
+
+fn survives_cuts_every(bytes: usize, node: Node, mut fleet: Fleet, count: u32) {
+    fleet.wire.cut_every(Some(bytes));
     fleet.run_to(count);
     let cuts = fleet.wire.cuts();
     fleet.wire.cut_every(None);
@@ -149,6 +164,41 @@ fn cuts_lose_and_repeat_nothing_with_fsync() {
 }
 
 #[test]
+fn cuts_lose_and_repeat_nothing_with_tls() {
+    let ca = Ca::new();
+    let node = Node::start_tls(Path::new("unused"), Durability::Memory, Some(ca.tls()));
+    let fleet = Fleet::start_tls(&node, Some(ca.tls()));
+    // Some cuts are in the handshake, which takes some 3 KB.
+    survives_cuts_every(6_007, node, fleet, 3_000);
+}
+
+#[test]
+fn new_certificates_are_for_new_links_and_the_sessions_go_on() {
+    let (old, new) = (Ca::new(), Ca::new());
+    let (at_broker, at_proxy) = (old.tls(), old.tls());
+    let node = Node::start_tls(
+        Path::new("unused"),
+        Durability::Memory,
+        Some(Arc::clone(&at_broker)),
+    );
+    let mut fleet = Fleet::start_tls(&node, Some(Arc::clone(&at_proxy)));
+    fleet.run_to(100);
+    at_broker.replace(&new.pem()).expect("good texts");
+    fleet.run_to(200);
+    assert_eq!(fleet.wire.connections(), 1);
+    fleet.wire.cut();
+    fleet.publish_to(250);
+    let counters = (node.counters(), Arc::clone(&fleet.client.counters()[0]));
+    await_true("both ends refuse", || {
+        counters.0.tls_failed.get() > 0 && counters.1.tls_failed.get() > 0
+    });
+    at_proxy.replace(&new.pem()).expect("good texts");
+    fleet.run_to(300);
+    assert!(fleet.stop() >= 2);
+    node.stop();
+}
+
+#[test]
 fn a_restarted_broker_goes_on_with_the_same_connections() {
     let data = tempfile::tempdir().expect("a folder");
     let mut node = Node::start(data.path(), Durability::Fsync);
@@ -174,7 +224,7 @@ fn a_wire_that_stands_still_is_given_up_and_another_is_made() {
     fleet.run_to(100);
     fleet.wire.pause(true);
     fleet.publish_to(150);
-    let counters = std::sync::Arc::clone(&fleet.client.counters()[0]);
+    let counters = Arc::clone(&fleet.client.counters()[0]);
     // The shard hears nothing; the figures tell. Both ends give up after the same silence.
     let server = node.counters();
     let lost = || counters.losses.get() > 0 && server.sessions_ended.get() > 0;

@@ -6,16 +6,16 @@ use crate::group::LinkTicket;
 use cluster::frame::{FromGroup, ToGroup};
 use cluster::link::{GroupFigures, GroupSession, LinkError};
 use cluster::mailbag::{Mailbag, Wake};
+use cluster::transport::Transport;
 use cluster::wire::Hello;
 use mio::net::TcpStream;
-use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 /// A connection from accept to close.
 pub(super) struct Connection {
-    pub(super) socket: TcpStream,
+    pub(super) transport: Transport<TcpStream>,
     pub(super) peer: SocketAddr,
     pub(super) session: GroupSession,
     pub(super) link: Option<Link>,
@@ -68,9 +68,13 @@ pub(super) struct Scratch {
 }
 
 impl Connection {
-    pub(super) fn new(socket: TcpStream, peer: SocketAddr, session: GroupSession) -> Self {
+    pub(super) fn new(
+        transport: Transport<TcpStream>,
+        peer: SocketAddr,
+        session: GroupSession,
+    ) -> Self {
         Self {
-            socket,
+            transport,
             peer,
             session,
             link: None,
@@ -89,15 +93,14 @@ impl Connection {
         scratch: &mut Scratch,
     ) -> Result<Option<Hello>, LinkError> {
         for _ in 0..READS_PER_TURN {
-            let read = match self.socket.read(&mut scratch.block) {
-                Ok(0) => return Err(LinkError::Closed),
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            let read = match self.transport.read(&mut scratch.block) {
+                Ok(Some(read)) => read,
+                Ok(None) => {
                     self.readable = false;
                     return Ok(None);
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(LinkError::Io(error.kind())),
+                Err(LinkError::NoTls) => return Err(self.session.refuse_without_tls()),
+                Err(error) => return Err(error),
             };
             let frames = &mut scratch.to_group;
             let result = self.session.receive(now, &scratch.block[..read], frames);
@@ -140,16 +143,15 @@ impl Connection {
                 link.bags.from_group.take(&mut scratch.from_group);
                 self.session.send(&mut scratch.from_group);
             }
-            if self.blocked || self.session.outgoing().is_empty() {
+            let outgoing = self.session.outgoing();
+            if self.blocked || (outgoing.is_empty() && !self.transport.has_more()) {
                 return Ok(());
             }
-            match self.socket.write(self.session.outgoing()) {
-                Ok(0) => return Err(LinkError::Closed),
-                Ok(written) => self.session.written(now, written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked = true,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(LinkError::Io(error.kind())),
+            let written = self.transport.write(outgoing)?;
+            if written.bytes > 0 {
+                self.session.written(now, written.bytes);
             }
+            self.blocked = written.blocked;
         }
     }
 
@@ -172,11 +174,11 @@ impl Connection {
     /// The last bytes, if the socket takes them at once, and the end.
     pub(super) fn close(mut self) -> Option<Link> {
         if !self.blocked
-            && let Err(error) = self.socket.write(self.session.outgoing())
+            && let Err(error) = self.transport.finish(self.session.outgoing())
         {
             tracing::debug!(%error, peer = %self.peer, "a closing link does not take its last bytes");
         }
-        if let Err(error) = self.socket.shutdown(Shutdown::Write) {
+        if let Err(error) = self.transport.socket().shutdown(Shutdown::Write) {
             tracing::debug!(%error, peer = %self.peer, "a closing link was gone");
         }
         self.link

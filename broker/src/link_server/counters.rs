@@ -28,6 +28,8 @@ counters! {
     connections_refused,
     /// Connections that did not become a link session: wrong secret, version, fixed part or group, or no proxy at all.
     handshakes_failed,
+    /// Those among them where one end had TLS and the other had not, or a certificate was not good.
+    tls_failed,
     /// Link sessions that began.
     sessions_begun,
     /// Link sessions that ended, for any reason.

@@ -13,6 +13,7 @@ pub use counters::{Counter, LinkServerCounters};
 
 use crate::group::{AbortOnPanic, GroupLinks, GroupWaker};
 use cluster::link::GroupIdentity;
+use cluster::transport::LinkTls;
 use mio::{Poll, Waker};
 use server::Server;
 use std::io;
@@ -33,10 +34,11 @@ pub struct LinkServer {
 
 impl LinkServer {
     /// Starts the thread. `wake_group` is the waker of the opened group and `links` what it got when it was started.
-    /// Fails if the process is out of descriptors or threads.
+    /// With `tls`, links are taken with mutual TLS only. Fails if the process is out of descriptors or threads.
     pub fn start(
         listener: TcpListener,
         identity: GroupIdentity,
+        tls: Option<Arc<LinkTls>>,
         links: GroupLinks,
         wake_group: GroupWaker,
     ) -> io::Result<Self> {
@@ -51,6 +53,7 @@ impl LinkServer {
             listener,
             server::Shared {
                 identity,
+                tls,
                 links,
                 wake_group,
                 waker: Arc::clone(&waker),

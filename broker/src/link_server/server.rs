@@ -8,6 +8,7 @@ use crate::group::{GroupLinks, GroupWaker};
 use crate::leader::LinkRefused;
 use cluster::link::{GroupIdentity, GroupSession, LinkError};
 use cluster::mailbag::Wake;
+use cluster::transport::{LinkTls, Transport};
 use cluster::wire::{Hello, Nonce, Refusal};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -26,6 +27,7 @@ const FIRST_CONNECTION: usize = 2;
 /// What the thread has from its starter.
 pub(super) struct Shared {
     pub(super) identity: GroupIdentity,
+    pub(super) tls: Option<Arc<LinkTls>>,
     pub(super) links: GroupLinks,
     pub(super) wake_group: GroupWaker,
     pub(super) waker: Arc<Waker>,
@@ -215,11 +217,14 @@ impl Server {
         let prepared = socket
             .set_nodelay(true)
             .and_then(|()| self.poll.registry().register(&mut socket, token, both));
-        let nonce = prepared.and_then(|()| nonce());
-        match nonce {
-            Ok(nonce) => {
+        let transport = prepared
+            .map_err(|error| LinkError::Io(error.kind()))
+            .and_then(|()| Transport::accept(socket, self.shared.tls.as_deref()));
+        let nonce = nonce().map_err(|error| LinkError::Io(error.kind()));
+        match transport.and_then(|transport| Ok((transport, nonce?))) {
+            Ok((transport, nonce)) => {
                 let session = GroupSession::new(self.shared.identity.clone(), nonce, now);
-                entry.insert(Connection::new(socket, peer, session));
+                entry.insert(Connection::new(transport, peer, session));
                 self.shared.counters.connections_accepted.add(1);
             }
             Err(error) => tracing::warn!(%peer, %error, "cannot serve an accepted connection"),
@@ -278,13 +283,18 @@ impl Server {
 
     fn close(&mut self, place: usize, error: &LinkError) {
         let mut connection = self.connections.remove(place);
-        if let Err(error) = self.poll.registry().deregister(&mut connection.socket) {
+        if let Err(error) = self
+            .poll
+            .registry()
+            .deregister(connection.transport.socket_mut())
+        {
             tracing::debug!(%error, "a connection was not registered");
         }
         let peer = connection.peer;
         let counters = &self.shared.counters;
         let Some(link) = connection.close() else {
             counters.handshakes_failed.add(1);
+            counters.tls_failed.add(u64::from(error.is_about_tls()));
             if self.complaints.may(Instant::now()) {
                 tracing::warn!(%peer, %error, "no link with this peer");
             }

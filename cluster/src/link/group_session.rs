@@ -9,7 +9,7 @@ use crate::limits::{
 };
 use crate::wire::{
     Batch, BatchKind, BatchStart, Batches, Challenge, FixedHash, Handshake, Hello, LINK_VERSION,
-    Nonce, Refusal, Refused, Terms, Transcript, WireError, read_heartbeat, read_to_group,
+    Nonce, Refusal, Refused, Terms, Transcript, WireError, is_tls, read_heartbeat, read_to_group,
     write_from_group, write_heartbeat,
 };
 use std::sync::Arc;
@@ -117,6 +117,9 @@ impl GroupSession {
         self.heard = now;
         self.figures.bytes_in += bytes.len() as u64;
         self.inbox.push(bytes);
+        if matches!(self.state, State::Waiting(_)) && self.inbox.head().is_some_and(is_tls) {
+            return Err(self.refuse_tls("without TLS, the proxy comes with it", "broker"));
+        }
         let mut admission = Admission::default();
         loop {
             let in_handshake = !self.is_welcome();
@@ -160,6 +163,17 @@ impl GroupSession {
         refused.write(&mut self.out.bytes);
         self.state = State::Refused;
         LinkError::Refused(refused)
+    }
+
+    /// The proxy does not speak TLS, and this end does.
+    pub fn refuse_without_tls(&mut self) -> LinkError {
+        self.refuse_tls("with TLS, the proxy comes without it", "proxy")
+    }
+
+    fn refuse_tls(&mut self, how: &str, lacking: &str) -> LinkError {
+        let name = &self.identity.name;
+        let text = format!("{name} takes links {how}; the {lacking} lacks section [link_tls]");
+        self.refuse(Refusal::Tls, &text)
     }
 
     /// Whether the group's frames should be taken from the bag.

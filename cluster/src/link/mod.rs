@@ -17,7 +17,7 @@ mod tests;
 pub use group_session::{Admission, GroupFigures, GroupIdentity, GroupSession};
 pub use producer_link::{ProducerFigures, ProducerIdentity, ProducerLink, Received};
 
-use crate::wire::{Refused, WireError};
+use crate::wire::{Refusal, Refused, WireError};
 use std::fmt;
 
 /// Why a link session ends.
@@ -29,6 +29,10 @@ pub enum LinkError {
     Refused(Refused),
     /// The broker does not know the fleet's secret.
     BrokerSecret,
+    /// This end speaks TLS, the other does not.
+    NoTls,
+    /// TLS does not work with the other end: a certificate that is not good, or none; what, for people.
+    Tls(Box<str>),
     /// Nothing was heard from the other end for too long.
     Silent,
     /// The handshake took too long.
@@ -49,6 +53,10 @@ impl fmt::Display for LinkError {
             Self::BrokerSecret => {
                 f.write_str("the broker does not know this fleet's link secret; check both secrets")
             }
+            Self::NoTls => f.write_str(
+                "the other end speaks without TLS, this end with it; the other end lacks section [link_tls]",
+            ),
+            Self::Tls(text) => write!(f, "TLS: {text}"),
             Self::Silent => f.write_str("nothing was heard from the other end for too long"),
             Self::HandshakeTooLong => f.write_str("the handshake took too long"),
             Self::Closed => f.write_str("the other end closed the connection"),
@@ -56,6 +64,26 @@ impl fmt::Display for LinkError {
             Self::Replaced => {
                 f.write_str("the same proxy shard has come back on a newer connection")
             }
+        }
+    }
+}
+
+impl LinkError {
+    /// Whether trying again helps only after somebody has changed a configuration, a certificate or a program.
+    pub fn needs_a_person(&self) -> bool {
+        match self {
+            Self::Refused(refused) => refused.refusal.needs_a_person(),
+            Self::BrokerSecret => true,
+            error => error.is_about_tls(),
+        }
+    }
+
+    /// Whether the two ends do not agree on TLS or on each other's certificates.
+    pub fn is_about_tls(&self) -> bool {
+        match self {
+            Self::Refused(refused) => refused.refusal == Refusal::Tls,
+            Self::NoTls | Self::Tls(_) => true,
+            _ => false,
         }
     }
 }

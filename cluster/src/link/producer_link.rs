@@ -173,12 +173,7 @@ impl ProducerLink {
     /// The connection is gone, or could not be made. What was not handed over of the last unit is forgotten; the
     /// frames that were answered in it will be sent again.
     pub fn lost(&mut self, now: Instant, why: &LinkError) {
-        let hopeless = match why {
-            LinkError::Refused(refused) => refused.refusal.needs_a_person(),
-            LinkError::BrokerSecret => true,
-            _ => false,
-        };
-        let wait = if hopeless {
+        let wait = if why.needs_a_person() {
             self.back_off.longest()
         } else {
             self.back_off.wait()

@@ -109,6 +109,11 @@ impl Batches {
         Ok(Some(Batch { kind, body }))
     }
 
+    /// The first bytes of the next batch, if so many are there.
+    pub fn head<const BYTES: usize>(&self) -> Option<[u8; BYTES]> {
+        self.partial.first_chunk().copied()
+    }
+
     /// Bytes held of a batch that is not complete.
     pub fn held_bytes(&self) -> usize {
         self.partial.len()

@@ -119,10 +119,12 @@ pub enum Refusal {
     Superseded = 7,
     /// What the proxy sent is no handshake.
     Malformed = 8,
+    /// One end speaks TLS and the other does not.
+    Tls = 9,
 }
 
 impl Refusal {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Version,
         Self::FixedPart,
         Self::Group,
@@ -131,15 +133,30 @@ impl Refusal {
         Self::TooManyLinks,
         Self::Superseded,
         Self::Malformed,
+        Self::Tls,
     ];
 
     /// Whether trying again helps only after somebody has changed a configuration or a program.
     pub fn needs_a_person(self) -> bool {
         matches!(
             self,
-            Self::Version | Self::FixedPart | Self::Group | Self::Secret | Self::Malformed
+            Self::Version
+                | Self::FixedPart
+                | Self::Group
+                | Self::Secret
+                | Self::Malformed
+                | Self::Tls
         )
     }
+}
+
+/// Bytes from the beginning of a connection that [`is_tls`] looks at.
+pub const TLS_HEAD_BYTES: usize = 2;
+
+/// Whether a connection that begins so carries TLS: a record's type (20 to 23) and the upper half of its version (3). As
+/// the length of a batch that would be more than any message has that may come first.
+pub fn is_tls(head: [u8; TLS_HEAD_BYTES]) -> bool {
+    matches!(head, [20..=23, 3])
 }
 
 /// The two messages that the proofs are about, as they were on the wire.

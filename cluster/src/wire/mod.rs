@@ -25,7 +25,7 @@ pub use batch::{
 pub use from_group::{read_from_group, write_from_group};
 pub use handshake::{
     Challenge, FixedHash, Handshake, Hello, LINK_VERSION, Mac, NODE_NAME_BYTES_MAX, Nonce, Proof,
-    Refusal, Refused, Terms, Transcript, Welcome,
+    Refusal, Refused, TLS_HEAD_BYTES, Terms, Transcript, Welcome, is_tls,
 };
 pub use to_group::{read_to_group, write_to_group};
 

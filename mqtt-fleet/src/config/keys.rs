@@ -108,6 +108,10 @@ pub(crate) const KEYS: &[Key] = &[
     key("cluster", "file", Kind::PathOrNone, "", "the cluster file, the same for every node of the fleet").of(BOTH_OF_THE_FLEET),
     key("cluster", "cache", Kind::Path, "./topology", "folder where a proxy keeps the slot table and members it last knew; may be deleted").of(PROXY),
 
+    key("link_tls", "ca", Kind::PathOrNone, "", "PEM file: the CAs of this fleet's nodes; with it, links between proxies and brokers are with mutual TLS, and no others are taken or made; \"\" = without TLS").of(BOTH_OF_THE_FLEET),
+    key("link_tls", "certificate", Kind::PathOrNone, "", "PEM file: this node's certificate, then those between it and the CA; a broker's is for the host of its link in the cluster file").of(BOTH_OF_THE_FLEET),
+    key("link_tls", "key", Kind::PathOrNone, "", "PEM file: the certificate's private key").of(BOTH_OF_THE_FLEET),
+
     key("redis", "urls", Kind::Texts, "", "Redis for session records: \"redis://HOST:PORT\", with TLS \"rediss://HOST:PORT\"; several for sentinels or a cluster; [] = no records are kept").of(PROXY),
     key("redis", "mode", Kind::Choice(&["single", "sentinel", "cluster"]), "single", "what redis.urls are: one server, sentinels, or nodes of a Redis Cluster").of(PROXY),
     key("redis", "master_name", Kind::Text, "", "name of the master that the sentinels watch").of(PROXY),

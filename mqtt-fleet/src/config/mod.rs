@@ -9,6 +9,7 @@ mod environment;
 mod error;
 mod file;
 pub(crate) mod keys;
+mod link_tls;
 mod redis;
 mod role;
 mod settings;

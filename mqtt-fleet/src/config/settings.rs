@@ -11,6 +11,7 @@ use proxy::limits::ProxyLimits;
 use session_store::RedisConfig;
 
 use super::error::ConfigError;
+use super::link_tls::LinkCertificates;
 use super::redis;
 use super::role::Role;
 use super::tls::TlsPort;
@@ -25,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) proxy_protocol: bool,
     /// The TLS port, if there is one.
     pub(crate) tls: Option<TlsPort>,
+    /// What links of the fleet are made with; `None`: they are without TLS.
+    pub(crate) link_tls: Option<LinkCertificates>,
     /// Where a proxy keeps session records, if anywhere.
     pub(crate) redis: Option<RedisConfig>,
     /// Where a broker takes links, if not where the cluster file says.
@@ -76,6 +79,10 @@ impl Settings {
             tls: match role {
                 Role::Broker => None,
                 Role::Standalone | Role::Proxy => TlsPort::from_typed(typed)?,
+            },
+            link_tls: match role {
+                Role::Standalone => None,
+                Role::Broker | Role::Proxy => LinkCertificates::from_typed(typed)?,
             },
             redis: match role {
                 Role::Standalone | Role::Broker => None,

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::LaunchError;
 use super::plan::{NodePlan, NodeRole, Plan, config_file};
-use crate::node;
+use crate::{dev_certs, node};
+
+/// Folder of the certificates for the links, in the fleet's.
+const CERTIFICATES: &str = "certs";
 
 /// Writes everything. A folder of an earlier fleet keeps its data and its secret; the addresses are written anew.
 pub(super) fn write(plan: &Plan) -> Result<(), LaunchError> {
@@ -16,6 +19,9 @@ pub(super) fn write(plan: &Plan) -> Result<(), LaunchError> {
         create(&plan.folder.join(&node.name))?;
     }
     write_secret(&plan.folder.join("secret"))?;
+    if plan.link_tls {
+        dev_certs::for_fleet(&plan.folder.join(CERTIFICATES)).map_err(LaunchError::Certificates)?;
+    }
     let path = plan.folder.join("cluster.toml");
     check_groups(plan, &path)?;
     put(&path, &cluster_file(plan))?;
@@ -85,7 +91,16 @@ fn node_file(plan: &Plan, node: &NodePlan) -> Option<String> {
         NodeRole::Redis => return None,
     };
     text += &rest;
+    if plan.link_tls {
+        text += &link_tls(&plan.folder.join(CERTIFICATES));
+    }
     Some(text)
+}
+
+fn link_tls(certificates: &Path) -> String {
+    let [ca, certificate, key] =
+        ["ca.pem", "fleet.pem", "fleet.key"].map(|name| quoted(&certificates.join(name)));
+    format!("\n[link_tls]\nca = {ca}\ncertificate = {certificate}\nkey = {key}\n")
 }
 
 /// A path as a TOML string.

@@ -52,6 +52,9 @@ pub(crate) struct ClusterArgs {
     /// Threads of each proxy
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     shards: u16,
+    /// TLS between proxies and brokers, with certificates made in DIR/certs
+    #[arg(long)]
+    link_tls: bool,
     /// The Redis server [default: redis-server of the search path]
     #[arg(long, value_name = "FILE")]
     redis_server: Option<PathBuf>,
@@ -94,6 +97,9 @@ pub(crate) enum LaunchError {
     /// The cluster file in the folder is wrong.
     #[error("{0}")]
     ClusterFile(String),
+    /// There are no certificates for the links.
+    #[error("certificates for the links: {0}")]
+    Certificates(String),
     /// A file cannot be written.
     #[error("cannot write {}: {source}", path.display())]
     Unwritable {

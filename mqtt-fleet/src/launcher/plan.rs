@@ -24,6 +24,8 @@ pub(super) struct Plan {
     pub(super) respawn: bool,
     pub(super) durability: &'static str,
     pub(super) shards: u16,
+    /// Links are with TLS.
+    pub(super) link_tls: bool,
     /// Where the proxies find Redis.
     pub(super) redis: SocketAddr,
 }
@@ -82,6 +84,7 @@ impl Plan {
             respawn: args.respawn,
             durability: args.durability.word(),
             shards: args.shards,
+            link_tls: args.link_tls,
             redis: loopback(args.base_port + OTHER_PORTS),
         })
     }

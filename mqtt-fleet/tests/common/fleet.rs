@@ -363,10 +363,15 @@ impl ByHand {
 
     /// Starts the broker.
     pub(crate) fn broker(&self) -> Process {
+        self.broker_with(&[])
+    }
+
+    /// Starts the broker with more arguments.
+    pub(crate) fn broker_with(&self, more: &[&str]) -> Process {
         let admin = self.broker_admin.to_string();
         let args = ["--name", "broker-0", "--cluster", "cluster.toml"];
         let rest = ["--data", "data", "--admin", &admin];
-        let words = [&["broker"][..], &args, &rest].concat();
+        let words = [&["broker"][..], &args, &rest, more].concat();
         Process::start("the broker", self.folder.path(), &words)
     }
 

@@ -2,14 +2,21 @@
 //! heartbeats must not wait for it.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::{AddrParseError, SocketAddr, ToSocketAddrs as _};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// An address of a broker, and the host of it that stands in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) peer: SocketAddr,
+    pub(super) host: Arc<str>,
+}
 
 /// The addresses of a broker, tried in turn.
 #[derive(Debug)]
 pub(super) struct Addresses {
-    found: Arc<Mutex<Vec<SocketAddr>>>,
+    found: Arc<Mutex<Vec<Place>>>,
     /// Asks for a new look-up; `None` if there are no names.
     ask: Option<SyncSender<()>>,
     next: usize,
@@ -18,7 +25,12 @@ pub(super) struct Addresses {
 impl Addresses {
     /// `texts` are `host:port`. `found` is called after each look-up.
     pub(super) fn new(texts: Vec<String>, found: impl Fn() + Send + 'static) -> io::Result<Self> {
-        let plain: Result<Vec<SocketAddr>, _> = texts.iter().map(|text| text.parse()).collect();
+        let plain = texts.iter().map(|text| {
+            let peer = text.parse()?;
+            let host = host(text);
+            Ok::<_, AddrParseError>(Place { peer, host })
+        });
+        let plain: Result<Vec<_>, _> = plain.collect();
         if let Ok(plain) = plain {
             return Ok(Self {
                 found: Arc::new(Mutex::new(plain)),
@@ -26,7 +38,7 @@ impl Addresses {
                 next: 0,
             });
         }
-        let list = Arc::<Mutex<Vec<SocketAddr>>>::default();
+        let list = Arc::<Mutex<Vec<Place>>>::default();
         // One request that waits is as good as two.
         let (ask, asked) = sync_channel(1);
         let shared = Arc::clone(&list);
@@ -52,26 +64,27 @@ impl Addresses {
     }
 
     /// The next address to try.
-    pub(super) fn next(&mut self) -> Option<SocketAddr> {
+    pub(super) fn next(&mut self) -> Option<Place> {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let address = found.get(self.next % found.len().max(1)).copied();
+        let address = found.get(self.next % found.len().max(1)).cloned();
         self.next = self.next.wrapping_add(1);
         address
     }
 }
 
 /// Ends when nobody can ask any more.
-fn look_up(
-    texts: &[String],
-    asked: &Receiver<()>,
-    list: &Mutex<Vec<SocketAddr>>,
-    found: impl Fn(),
-) {
+fn look_up(texts: &[String], asked: &Receiver<()>, list: &Mutex<Vec<Place>>, found: impl Fn()) {
     while asked.recv().is_ok() {
         let mut addresses = Vec::new();
         for text in texts {
             match text.to_socket_addrs() {
-                Ok(some) => addresses.extend(some),
+                Ok(some) => {
+                    let host = host(text);
+                    addresses.extend(some.map(|peer| Place {
+                        peer,
+                        host: Arc::clone(&host),
+                    }));
+                }
                 Err(error) => {
                     tracing::debug!(address = %text, %error, "the name of a broker is not found");
                 }
@@ -83,6 +96,15 @@ fn look_up(
         }
         found();
     }
+}
+
+/// The host of `host:port`, an address of IPv6 without its brackets.
+fn host(text: &str) -> Arc<str> {
+    let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
+    let inner = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    inner.unwrap_or(host).into()
 }
 
 #[cfg(test)]
@@ -97,7 +119,7 @@ mod tests {
         let mut addresses = Addresses::new(texts, || {}).expect("no thread is needed");
         let ports: Vec<_> = (0..3)
             .filter_map(|_| addresses.next())
-            .map(|a| a.port())
+            .map(|place| place.peer.port())
             .collect();
         assert_eq!(ports, [1, 2, 1]);
     }
@@ -111,7 +133,19 @@ mod tests {
         told.recv_timeout(Duration::from_secs(20))
             .expect("looked up");
         let address = addresses.next().expect("localhost is known");
-        assert!(address.ip().is_loopback() && address.port() == 7);
+        assert!(address.peer.ip().is_loopback() && address.peer.port() == 7);
+        assert_eq!(&*address.host, "localhost");
+    }
+
+    #[test]
+    fn a_certificate_is_for_the_host_without_port_and_brackets() {
+        for (text, expected) in [
+            ("[::1]:7", "::1"),
+            ("10.0.0.5:1884", "10.0.0.5"),
+            ("broker-0:18930", "broker-0"),
+        ] {
+            assert_eq!(&*host(text), expected);
+        }
     }
 
     #[test]

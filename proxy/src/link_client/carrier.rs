@@ -1,16 +1,17 @@
 //! One link with its bags, and the connection it has at the time.
 
-use super::addresses::Addresses;
+use super::addresses::{Addresses, Place};
 use super::counters::LinkCounters;
 use super::limits::{READS_PER_TURN, REPEAT_EVERY};
 use crate::link::GroupLink;
 use cluster::frame::{FromGroup, ToGroup};
 use cluster::link::{LinkError, ProducerLink};
+use cluster::transport::{LinkTls, Transport};
 use cluster::wire::Nonce;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,6 +37,8 @@ pub(super) struct Carrier {
     token: Token,
     link: ProducerLink,
     bags: Arc<GroupLink>,
+    /// Links are with mutual TLS only.
+    tls: Option<Arc<LinkTls>>,
     connection: Option<Connection>,
     counters: Arc<LinkCounters>,
     /// What went wrong last, and when that was in the log.
@@ -43,7 +46,7 @@ pub(super) struct Carrier {
 }
 
 struct Connection {
-    socket: TcpStream,
+    transport: Transport<TcpStream>,
     peer: SocketAddr,
     /// The kernel has made the connection.
     made: bool,
@@ -53,11 +56,17 @@ struct Connection {
 }
 
 impl Carrier {
-    pub(super) fn new(token: Token, link: ProducerLink, bags: Arc<GroupLink>) -> Self {
+    pub(super) fn new(
+        token: Token,
+        link: ProducerLink,
+        bags: Arc<GroupLink>,
+        tls: Option<Arc<LinkTls>>,
+    ) -> Self {
         Self {
             token,
             link,
             bags,
+            tls,
             connection: None,
             counters: Arc::default(),
             trouble: None,
@@ -73,6 +82,13 @@ impl Carrier {
         self.link.figures().kept_frames == 0
             && self.link.outgoing().is_empty()
             && self.bags.to_group.is_empty()
+            && !self.has_more()
+    }
+
+    fn has_more(&self) -> bool {
+        self.connection
+            .as_ref()
+            .is_some_and(|connection| connection.transport.has_more())
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -129,17 +145,26 @@ impl Carrier {
         self.link.connecting(now);
         match self.dial(registry, addresses) {
             Ok(connection) => self.connection = Some(connection),
-            Err(error) => self.lose(now, registry, addresses, LinkError::Io(error.kind())),
+            Err(error) => self.lose(now, registry, addresses, error),
         }
     }
 
-    fn dial(&self, registry: &Registry, addresses: &mut Addresses) -> io::Result<Connection> {
-        let peer = addresses.next().ok_or(io::ErrorKind::HostUnreachable)?;
-        let mut socket = TcpStream::connect(peer)?;
+    fn dial(
+        &self,
+        registry: &Registry,
+        addresses: &mut Addresses,
+    ) -> Result<Connection, LinkError> {
+        let failed = |error: io::Error| LinkError::Io(error.kind());
+        let place = addresses.next();
+        let Place { peer, host } = place.ok_or(LinkError::Io(io::ErrorKind::HostUnreachable))?;
+        let socket = TcpStream::connect(peer).map_err(failed)?;
+        let mut transport = Transport::connect(socket, self.tls.as_deref(), &host)?;
         let both = Interest::READABLE | Interest::WRITABLE;
-        registry.register(&mut socket, self.token, both)?;
+        registry
+            .register(transport.socket_mut(), self.token, both)
+            .map_err(failed)?;
         Ok(Connection {
-            socket,
+            transport,
             peer,
             made: false,
             readable: false,
@@ -152,7 +177,7 @@ impl Carrier {
         let Some(connection) = self.connection.as_mut().filter(|c| !c.made) else {
             return Ok(());
         };
-        let socket = &connection.socket;
+        let socket = connection.transport.socket();
         if let Some(error) = socket.take_error().map_err(|e| LinkError::Io(e.kind()))? {
             return Err(LinkError::Io(error.kind()));
         }
@@ -183,15 +208,9 @@ impl Carrier {
             let Some(connection) = self.connection.as_mut().filter(|c| c.readable && c.made) else {
                 return Ok(());
             };
-            let read = match connection.socket.read(&mut scratch.block) {
-                Ok(0) => return Err(LinkError::Closed),
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    connection.readable = false;
-                    return Ok(());
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(LinkError::Io(error.kind())),
+            let Some(read) = connection.transport.read(&mut scratch.block)? else {
+                connection.readable = false;
+                return Ok(());
             };
             let frames = &mut scratch.from_group;
             let result = self.link.received(now, &scratch.block[..read], frames);
@@ -229,17 +248,14 @@ impl Carrier {
             let Some(connection) = self.connection.as_mut().filter(|c| !c.blocked) else {
                 return Ok(());
             };
-            if self.link.outgoing().is_empty() {
+            let outgoing = self.link.outgoing();
+            if outgoing.is_empty() && !connection.transport.has_more() {
                 return Ok(());
             }
-            match connection.socket.write(self.link.outgoing()) {
-                Ok(0) => return Err(LinkError::Closed),
-                Ok(written) => self.link.written(now, written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    connection.blocked = true;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(LinkError::Io(error.kind())),
+            let written = connection.transport.write(outgoing)?;
+            connection.blocked = written.blocked;
+            if written.bytes > 0 {
+                self.link.written(now, written.bytes);
             }
         }
     }
@@ -247,7 +263,7 @@ impl Carrier {
     fn lose(&mut self, now: Instant, registry: &Registry, addresses: &Addresses, error: LinkError) {
         let peer = self.connection.as_ref().map(|connection| connection.peer);
         if let Some(mut connection) = self.connection.take()
-            && let Err(error) = registry.deregister(&mut connection.socket)
+            && let Err(error) = registry.deregister(connection.transport.socket_mut())
         {
             tracing::debug!(%error, "a connection was not registered");
         }
@@ -258,6 +274,7 @@ impl Carrier {
         counters
             .refusals
             .add(u64::from(matches!(error, LinkError::Refused(_))));
+        counters.tls_failed.add(u64::from(error.is_about_tls()));
         counters
             .protocol_errors
             .add(u64::from(matches!(error, LinkError::Wire(_))));

@@ -29,6 +29,8 @@ counters! {
     losses,
     /// Connections that the broker refused.
     refusals,
+    /// Connections where one end had TLS and the other had not, or a certificate was not good.
+    tls_failed,
     /// Connections that were closed since the broker broke the protocol.
     protocol_errors,
     /// Bytes received.

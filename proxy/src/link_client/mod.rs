@@ -15,6 +15,7 @@ use addresses::Addresses;
 use carrier::{Carrier, Scratch};
 use cluster::link::{ProducerIdentity, ProducerLink};
 use cluster::mailbag::{Mailbag, Wake};
+use cluster::transport::LinkTls;
 use cluster::wire::FixedHash;
 use limits::{EVENTS, READ_BYTES, TO_GROUP_BYTES_MAX, TO_SHARD_BYTES_MAX};
 use mio::{Events, Poll, Token, Waker};
@@ -43,6 +44,8 @@ pub struct LinkClientConfig {
     pub incarnation: u64,
     /// The fleet's secret.
     pub secret: Arc<[u8]>,
+    /// Links are with mutual TLS only; the broker's certificate must be for the host of its address in `brokers`.
+    pub tls: Option<Arc<LinkTls>>,
 }
 
 /// A link client that does not run yet: shards get their links from it.
@@ -107,7 +110,7 @@ impl LinkClient {
             secret: Arc::clone(&config.secret),
         };
         let link = ProducerLink::new(identity, getrandom::u64()?, Instant::now());
-        let carrier = Carrier::new(Token(number), link, Arc::clone(&bags));
+        let carrier = Carrier::new(Token(number), link, Arc::clone(&bags), config.tls.clone());
         self.carriers.push(carrier);
         Ok(bags)
     }

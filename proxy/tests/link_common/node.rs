@@ -9,6 +9,7 @@ use broker::{GroupOptions, Journalled, OpenGroup};
 use cluster::link::GroupIdentity;
 use cluster::slots::GroupNo;
 use cluster::topology::Routing;
+use cluster::transport::LinkTls;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -37,12 +38,31 @@ impl Node {
         Self::start_routed(data, durability, identity, None)
     }
 
+    /// One that takes links with TLS only, or without.
+    pub(crate) fn start_tls(
+        data: &Path,
+        durability: Durability,
+        tls: Option<Arc<LinkTls>>,
+    ) -> Self {
+        Self::start_any(data, durability, identity(), None, tls)
+    }
+
     /// One of several groups.
     pub(crate) fn start_routed(
         data: &Path,
         durability: Durability,
         identity: GroupIdentity,
         route: Option<(GroupNo, Arc<Routing>)>,
+    ) -> Self {
+        Self::start_any(data, durability, identity, route, None)
+    }
+
+    fn start_any(
+        data: &Path,
+        durability: Durability,
+        identity: GroupIdentity,
+        route: Option<(GroupNo, Arc<Routing>)>,
+        tls: Option<Arc<LinkTls>>,
     ) -> Self {
         let options = GroupOptions {
             data: data.to_path_buf(),
@@ -64,7 +84,7 @@ impl Node {
             .expect("a thread is free");
         assert!(group.wait_until_serving(PATIENCE));
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let server = LinkServer::start(listener, identity, group.links(), waker);
+        let server = LinkServer::start(listener, identity, tls, group.links(), waker);
         Self {
             group,
             server: server.expect("a thread is free"),

@@ -27,6 +27,7 @@ pub(crate) fn config(broker: String) -> LinkClientConfig {
         node: 0x8000_0001,
         incarnation: 4711,
         secret: Arc::from(SECRET),
+        tls: None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who is refused, and what both ends say then.
 
 use super::world::{SECRET, group_identity, producer_identity};
-use crate::limits::LINK_HANDSHAKE;
+use crate::limits::{BACK_OFF_MAX, LINK_HANDSHAKE};
 use crate::link::{GroupIdentity, GroupSession, LinkError, ProducerIdentity, ProducerLink};
 use crate::wire::{Refusal, WireError};
 use std::sync::Arc;
@@ -122,6 +122,36 @@ fn another_version_is_refused_by_number() {
         heard.to_string(),
         "refused: broker-1 speaks version 1 of the link protocol, the proxy version 2"
     );
+}
+
+#[test]
+fn an_end_without_tls_is_named() {
+    let Ends {
+        now,
+        mut proxy,
+        mut broker,
+    } = Ends::new(producer_identity(), group_identity());
+    // The records of a handshake that begins, byte by byte.
+    let told = broker.receive(now, &[22], &mut Vec::new());
+    assert!(told.is_ok_and(|admission| admission.admit.is_none()));
+    let said = broker
+        .receive(now, &[3, 1, 2, 0], &mut Vec::new())
+        .expect_err("TLS");
+    assert_eq!(
+        said.to_string(),
+        "refused: broker-1 takes links without TLS, the proxy comes with it; the broker lacks section [link_tls]"
+    );
+    let mut broker = GroupSession::new(group_identity(), [2; 32], now);
+    let said = broker.refuse_without_tls();
+    let heard = proxy
+        .received(now, broker.outgoing(), &mut Vec::new())
+        .expect_err("refused");
+    assert_eq!(said, heard);
+    assert!(heard.is_about_tls() && heard.needs_a_person());
+    proxy.lost(now, &heard);
+    let wait = BACK_OFF_MAX / 2 - Duration::from_millis(1);
+    assert!(!proxy.wants_connection(now + wait), "the longest wait");
+    assert!(proxy.wants_connection(now + BACK_OFF_MAX));
 }
 
 #[test]
