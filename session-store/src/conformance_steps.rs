@@ -17,9 +17,10 @@ where
     a_lower_epoch_never_replaces_a_higher_one(&make().await).await;
     the_same_epoch_replaces(&make().await).await;
     a_delete_spares_what_is_newer(&make().await).await;
-    after_a_delete_any_epoch_is_new(&make().await).await;
-    a_scan_has_every_record_once(&make().await).await;
     count_counts(&make().await).await;
+    a_delete_stands_against_late_saves(&make().await).await;
+    a_delete_of_nothing_stands_as_well(&make().await).await;
+    a_scan_has_every_record_once(&make().await).await;
 }
 
 /// A record with something in every field.
@@ -173,12 +174,61 @@ async fn a_delete_spares_what_is_newer(store: &impl SessionStore) {
     );
 }
 
-async fn after_a_delete_any_epoch_is_new(store: &impl SessionStore) {
-    let rule = "a delete leaves nothing behind that refuses a save";
-    save(store, &full("a", 9)).await;
-    store.delete("a", 9).await.expect("answers");
-    assert_eq!(save(store, &full("a", 1)).await, Saved::Stored, "{rule}");
-    assert_eq!(load(store, "a").await, Some(full("a", 1)), "{rule}");
+/// Saves of these epochs do nothing after a delete, nobody sees that there was one, and a save of
+/// the next epoch is stored.
+async fn deleted_up_to(store: &impl SessionStore, id: &str, epoch: u64, late: &[u64], rule: &str) {
+    for late in late {
+        let answer = save(store, &full(id, *late)).await;
+        assert_eq!(answer, Saved::Newer { epoch }, "{rule}: {late}");
+        assert_eq!(load(store, id).await, None, "{rule}: {late}");
+    }
+    assert_eq!(store.count().await.expect("answers"), 0, "{rule}: no count");
+    let mut from = Some(0);
+    while let Some(at) = from {
+        let page = store.scan(at, 100).await.expect("a scan succeeds");
+        assert_eq!(page.records, [], "{rule}: no scan");
+        from = page.next;
+    }
+    let next = full(id, epoch + 1);
+    assert_eq!(save(store, &next).await, Saved::Stored, "{rule}: a new one");
+    assert_eq!(load(store, id).await, Some(next), "{rule}: a new one");
+    assert_eq!(
+        store.count().await.expect("answers"),
+        1,
+        "{rule}: a new one"
+    );
+    assert!(
+        store.delete(id, epoch + 1).await.expect("answers"),
+        "{rule}"
+    );
+}
+
+async fn a_delete_stands_against_late_saves(store: &impl SessionStore) {
+    let rule = "a save does nothing after a delete of its epoch or a higher one";
+    let close = (1 << 60) + 1;
+    for (saved, deleted, late) in [
+        (9, 9, [1, 9]),
+        (5, 10, [9, 10]),
+        (1, close, [close - 1, close]),
+        (1 << 63, 1 << 63, [1, (1 << 63) - 1]),
+    ] {
+        let id = format!("client-{deleted}");
+        save(store, &full(&id, saved)).await;
+        assert!(store.delete(&id, deleted).await.expect("answers"), "{rule}");
+        deleted_up_to(store, &id, deleted, &late, rule).await;
+    }
+}
+
+async fn a_delete_of_nothing_stands_as_well(store: &impl SessionStore) {
+    let rule = "a delete of nothing stands against late saves as well";
+    for epoch in [7, 4] {
+        let deleted = store.delete("a", epoch).await.expect("answers");
+        assert!(!deleted, "{rule}: the highest counts");
+    }
+    deleted_up_to(store, "a", 7, &[4, 7], rule).await;
+    let rule = "each delete stands: the next one too";
+    assert!(!store.delete("a", 12).await.expect("answers"), "{rule}");
+    deleted_up_to(store, "a", 12, &[8, 11, 12], rule).await;
 }
 
 async fn a_scan_has_every_record_once(store: &impl SessionStore) {

@@ -11,14 +11,21 @@ use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+use crate::deleted::Deleted;
 use crate::journal::{self, Op};
 use crate::limits::{RECORD_BYTES_MAX, RECORD_BYTES_TOTAL_MAX, RECORDS_MAX, TABLES};
 use crate::{Journal, Page, Record, Saved, SessionStore, StoreError};
 
 const SNAPSHOT_MAGIC: [u8; 8] = *b"mqstore\x01";
 
-/// Records by client id; one allocation each, of the size of its bytes.
-type Table = HashTable<Box<[u8]>>;
+/// A part of the clients.
+#[derive(Default)]
+struct Table {
+    /// Records by client id; one allocation each, of the size of its bytes.
+    records: HashTable<Box<[u8]>>,
+    /// Not in journal or snapshot: a save that was under way ends with the process.
+    deleted: Deleted,
+}
 
 /// A session store in memory with a journal.
 ///
@@ -42,7 +49,7 @@ pub struct StoreStats {
     pub bytes: AtomicU64,
     /// Saves taken.
     pub saves: AtomicU64,
-    /// Saves and deletes refused because a record of a higher epoch is there.
+    /// Saves and deletes refused because a record of a higher epoch is there, or was deleted.
     pub newer: AtomicU64,
     /// Saves refused because the store is full.
     pub full: AtomicU64,
@@ -77,7 +84,7 @@ impl<J: Journal> EmbeddedStore<J> {
     pub fn load_now(&self, client_id: &str) -> Result<Option<Record>, StoreError> {
         let hash = self.hasher.hash_one(client_id);
         let table = self.table(hash);
-        let found = table.find(hash, |bytes| id_of(bytes) == client_id);
+        let found = table.records.find(hash, |bytes| id_of(bytes) == client_id);
         found.map(|bytes| Record::decode(bytes)).transpose()
     }
 
@@ -90,6 +97,13 @@ impl<J: Journal> EmbeddedStore<J> {
     /// [`SessionStore::delete`], at once.
     pub fn delete_now(&self, client_id: &str, epoch: u64) -> Result<bool, StoreError> {
         self.remove(client_id, epoch, true)
+    }
+
+    /// Removes a client's record, whatever its epoch, and remembers no delete: for stores that hold
+    /// copies, whose records are elsewhere. Says whether one was removed.
+    pub fn forget_now(&self, client_id: &str) -> Result<bool, StoreError> {
+        let hash = self.hasher.hash_one(client_id);
+        self.take_out(&mut self.table(hash), hash, client_id, u64::MAX, true)
     }
 
     /// Saves a record in its stored form.
@@ -111,6 +125,7 @@ impl<J: Journal> EmbeddedStore<J> {
                 epoch,
                 record,
             } => self.put(client_id, epoch, record, false).map(|_| ()),
+            // It took effect when it was written; so did every save that follows it.
             Op::Delete { client_id, epoch } => self.remove(client_id, epoch, false).map(|_| ()),
         }
     }
@@ -124,7 +139,7 @@ impl<J: Journal> EmbeddedStore<J> {
         let mut part = Vec::new();
         for table in &self.tables {
             part.clear();
-            for record in locked(table).iter() {
+            for record in &locked(table).records {
                 part.extend_from_slice(&(record.len() as u32).to_le_bytes());
                 part.extend_from_slice(record);
                 count += 1;
@@ -188,7 +203,8 @@ impl<J: Journal> EmbeddedStore<J> {
     ) -> Result<Saved, StoreError> {
         let hash = self.hasher.hash_one(client_id);
         let mut table = self.table(hash);
-        let entry = table.entry(
+        let Table { records, deleted } = &mut *table;
+        let entry = records.entry(
             hash,
             |bytes| id_of(bytes) == client_id,
             |bytes| self.hasher.hash_one(id_of(bytes)),
@@ -203,7 +219,14 @@ impl<J: Journal> EmbeddedStore<J> {
                 }
                 Some(there_bytes)
             }
-            Entry::Vacant(_) => None,
+            Entry::Vacant(_) => {
+                let deleted = deleted.epoch(hash, client_id).filter(|_| write);
+                if let Some(deleted) = deleted.filter(|deleted| *deleted >= epoch) {
+                    self.stats.newer.fetch_add(1, Ordering::Relaxed);
+                    return Ok(Saved::Newer { epoch: deleted });
+                }
+                None
+            }
         };
         if write {
             // What the journal has must be taken again after a restart, whatever the limits.
@@ -238,7 +261,25 @@ impl<J: Journal> EmbeddedStore<J> {
     fn remove(&self, client_id: &str, epoch: u64, write: bool) -> Result<bool, StoreError> {
         let hash = self.hasher.hash_one(client_id);
         let mut table = self.table(hash);
-        let Ok(there) = table.find_entry(hash, |bytes| id_of(bytes) == client_id) else {
+        let removed = self.take_out(&mut table, hash, client_id, epoch, write)?;
+        if write {
+            table.deleted.remember(hash, client_id, epoch);
+        }
+        Ok(removed)
+    }
+
+    fn take_out(
+        &self,
+        table: &mut Table,
+        hash: u64,
+        client_id: &str,
+        epoch: u64,
+        write: bool,
+    ) -> Result<bool, StoreError> {
+        let found = table
+            .records
+            .find_entry(hash, |bytes| id_of(bytes) == client_id);
+        let Ok(there) = found else {
             return Ok(false);
         };
         if epoch_of(there.get()) > epoch {
@@ -267,7 +308,7 @@ impl<J: Journal> EmbeddedStore<J> {
         let mut records = Vec::new();
         let mut at = usize::try_from(from).unwrap_or(TABLES).min(TABLES);
         while at < TABLES && (records.is_empty() || records.len() < limit) {
-            for bytes in locked(&self.tables[at]).iter() {
+            for bytes in &locked(&self.tables[at]).records {
                 records.push(Record::decode(bytes)?);
             }
             at += 1;

@@ -7,12 +7,14 @@
 //! from them. So writes go behind ([`WriteBehind`]), and a store at its limit may refuse.
 //!
 //! What a store must never do is go back in time: records carry the epoch of the client's owner,
-//! and a record of a lower epoch never replaces one of a higher one.
+//! and a record of a lower epoch never replaces one of a higher one. A delete counts as well: for a
+//! while it stands against saves of its epoch and lower ones, which are late.
 //!
 //! Invariant: nothing here knows MQTT packets. Sockets and clocks are in the thread of the store on
 //! Redis only (`remote/driver.rs` and what it runs); elsewhere times are arguments.
 
 mod conformance_steps;
+mod deleted;
 mod embedded;
 mod error;
 mod journal;

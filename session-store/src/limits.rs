@@ -39,6 +39,14 @@ const _: () = assert!(
     "one record fits in the waiting room"
 );
 
+/// Deletes that each table of the embedded store remembers, to refuse saves that come after them
+/// but are older. Those wait for [`WRITE_DELAY_MS`] at most, in which no proxy ends as many sessions
+/// as all tables remember. At the bound the oldest is forgotten.
+pub const DELETED_PER_TABLE: usize = 64;
+
+/// Bytes of client ids in the deletes of a table; same rule, but the last one always stays.
+pub const DELETED_BYTES_PER_TABLE: usize = 64 << 10;
+
 /// Default of the longest time in milliseconds to open one connection to Redis.
 pub const CONNECT_TIMEOUT_MS: u64 = 2_000;
 
@@ -91,6 +99,13 @@ pub const SCAN_READS: usize = 64;
 /// decides when a session ends; it may be away for a while.
 pub const RECORD_GRACE_S: u64 = 24 * 60 * 60;
 
+/// Seconds that a delete is remembered in Redis, to refuse saves that come after it but are older.
+/// Such a save has waited for [`REMOTE_WRITE_DELAY_MS`] and, if its proxy does not reach Redis, for as
+/// long as that lasts; no time outlasts every outage. This one outlasts restarts, elections of
+/// masters and most cuts, and costs the memory of ten minutes' ended sessions, which are smaller than
+/// records.
+pub const DELETED_S: u64 = 10 * 60;
+
 /// Longest time in milliseconds of one operation of the trait on a remote store.
 pub const OPERATION_TIME_MS_MAX: u64 = 3_000;
 
@@ -109,6 +124,10 @@ pub const TICKET_KEYS_RETRY_MS: u64 = 2_000;
 const _: () = assert!(RETRY_MS_MIN <= RETRY_MS_MAX);
 const _: () = assert!(STORE_WAIT_MS <= RESPONSE_TIMEOUT_MS);
 const _: () = assert!(PROBES <= IN_FLIGHT_MAX);
+const _: () = assert!(
+    DELETED_S * 1_000 > 10 * REMOTE_WRITE_DELAY_MS,
+    "a delete is remembered for longer than a write waits"
+);
 const _: () = assert!(
     RECORD_BYTES_MAX + 65_535 < QUESTION_BYTES_MAX,
     "one record fits in a question"

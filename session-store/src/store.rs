@@ -9,7 +9,7 @@ use crate::{Record, StoreError};
 pub enum Saved {
     /// The record is the stored one now.
     Stored,
-    /// A record of a higher epoch is there and stays.
+    /// A record of a higher epoch is there and stays, or a delete of this epoch or a higher one was.
     Newer {
         /// Its epoch.
         epoch: u64,
@@ -34,11 +34,13 @@ pub trait SessionStore: Send + Sync {
         client_id: &str,
     ) -> impl Future<Output = Result<Option<Record>, StoreError>> + Send;
 
-    /// Stores a record, unless one of a higher epoch is there.
+    /// Stores a record, unless one of a higher epoch is there, or a delete of at least its epoch is
+    /// remembered.
     fn save(&self, record: &Record) -> impl Future<Output = Result<Saved, StoreError>> + Send;
 
     /// Removes the record of a client, unless it is of a higher epoch than `epoch`. Says whether
-    /// one was removed.
+    /// one was removed. In any case the store remembers the epoch for a while (bounded in time or
+    /// number): a save of an earlier owner may be under way, and nobody would delete it again.
     fn delete(
         &self,
         client_id: &str,

@@ -68,7 +68,7 @@ pub struct WriteBehindStats {
     pub taken: u64,
     /// Writes that replaced a waiting one of the same client.
     pub coalesced: u64,
-    /// Writes of a lower epoch than the waiting one, left out.
+    /// Writes that are older than the waiting one, left out.
     pub outdated: u64,
     /// Waiting writes dropped at the limit.
     pub dropped: u64,
@@ -123,7 +123,7 @@ impl WriteBehind {
         self.stats.taken += 1;
         let bytes = write.bytes();
         if let Some(there) = self.waiting.get_mut(write.client_id()) {
-            if there.write.epoch() > write.epoch() {
+            if there.write.stands_against(&write) {
                 self.stats.outdated += 1;
                 return;
             }
@@ -299,6 +299,13 @@ impl Write {
         match self {
             Self::Save { epoch, .. } | Self::Delete { epoch, .. } => *epoch,
         }
+    }
+
+    /// Whether a later write of the same client does nothing: it is of a lower epoch, or saves what
+    /// this one deletes.
+    pub(crate) fn stands_against(&self, later: &Self) -> bool {
+        let saves_deleted = matches!((self, later), (Self::Delete { .. }, Self::Save { .. }));
+        self.epoch() > later.epoch() || (saves_deleted && self.epoch() == later.epoch())
     }
 
     /// Bytes it holds: client id and record.

@@ -32,7 +32,8 @@ enum Fault {
     ComparesAsSigned,
     ComparesAsFloat,
     DeletesWhatIsNewer,
-    RemembersDeleted,
+    ForgetsDeletes,
+    ForgetsDeletesOfNothing,
     SkipsAPage,
     ForgetsFilters,
     CountsSaves,
@@ -43,7 +44,6 @@ struct Broken {
     store: EmbeddedStore<()>,
     fault: Fault,
     saves: std::sync::atomic::AtomicU64,
-    deleted: std::sync::Mutex<std::collections::BTreeMap<String, u64>>,
 }
 
 impl Broken {
@@ -59,25 +59,17 @@ impl Broken {
         let float = |epoch: u64| epoch as f64;
         match self.fault {
             Fault::IgnoresEpochs => {
-                self.store.delete_now(&record.client_id, u64::MAX)?;
+                self.store.forget_now(&record.client_id)?;
             }
             Fault::ComparesAsSigned
                 if there.is_some_and(|there| signed(there) < signed(record.epoch)) =>
             {
-                self.store.delete_now(&record.client_id, u64::MAX)?;
+                self.store.forget_now(&record.client_id)?;
             }
             Fault::ComparesAsFloat
                 if there.is_some_and(|there| float(there) <= float(record.epoch)) =>
             {
-                self.store.delete_now(&record.client_id, u64::MAX)?;
-            }
-            Fault::RemembersDeleted => {
-                let deleted = self.deleted.lock().expect("nobody panics");
-                if let Some(epoch) = deleted.get(&record.client_id)
-                    && *epoch > record.epoch
-                {
-                    return Ok(Saved::Newer { epoch: *epoch });
-                }
+                self.store.forget_now(&record.client_id)?;
             }
             Fault::ForgetsFilters => record.filters.truncate(1),
             _ => {}
@@ -96,11 +88,13 @@ impl SessionStore for Broken {
     }
 
     async fn delete(&self, client_id: &str, epoch: u64) -> Result<bool, StoreError> {
-        if self.fault == Fault::RemembersDeleted {
-            self.deleted
-                .lock()
-                .expect("nobody panics")
-                .insert(client_id.to_owned(), epoch);
+        let there = self.store.load_now(client_id)?.map(|there| there.epoch);
+        match self.fault {
+            Fault::ForgetsDeletes if there.is_some_and(|there| there <= epoch) => {
+                return self.store.forget_now(client_id);
+            }
+            Fault::ForgetsDeletesOfNothing if there.is_none() => return Ok(false),
+            _ => {}
         }
         let epoch = if self.fault == Fault::DeletesWhatIsNewer {
             u64::MAX
@@ -129,8 +123,8 @@ impl SessionStore for Broken {
 #[test]
 fn the_suite_finds_every_fault() {
     use Fault::{
-        ComparesAsFloat, ComparesAsSigned, CountsSaves, DeletesWhatIsNewer, ForgetsFilters,
-        IgnoresEpochs, RemembersDeleted, SkipsAPage,
+        ComparesAsFloat, ComparesAsSigned, CountsSaves, DeletesWhatIsNewer, ForgetsDeletes,
+        ForgetsDeletesOfNothing, ForgetsFilters, IgnoresEpochs, SkipsAPage,
     };
     let faults = [
         (IgnoresEpochs, "a lower epoch never replaces a higher one"),
@@ -141,8 +135,12 @@ fn the_suite_finds_every_fault() {
         (ComparesAsFloat, "a lower epoch never replaces a higher one"),
         (DeletesWhatIsNewer, "a delete spares what is newer"),
         (
-            RemembersDeleted,
-            "a delete leaves nothing behind that refuses a save",
+            ForgetsDeletes,
+            "a save does nothing after a delete of its epoch or a higher one",
+        ),
+        (
+            ForgetsDeletesOfNothing,
+            "a delete of nothing stands against late saves as well",
         ),
         (SkipsAPage, "a scan has every record, and ends"),
         (ForgetsFilters, "what is saved is loaded, field by field"),
@@ -154,7 +152,6 @@ fn the_suite_finds_every_fault() {
                 store: EmbeddedStore::new(()),
                 fault,
                 saves: 0.into(),
-                deleted: std::sync::Mutex::default(),
             }));
         });
         let panic = found.expect_err(rule);

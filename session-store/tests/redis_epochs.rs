@@ -8,7 +8,8 @@ use std::sync::Barrier;
 use std::time::Duration;
 
 use common::device;
-use common::server::{PATIENCE, Server, block_on};
+use common::server::{PATIENCE, Server, block_on, cluster, cluster_config};
+use mqtt_fleet_session_store::limits::DELETED_S;
 use mqtt_fleet_session_store::{
     EventKind, Record, RedisStore, Saved, SessionStore, Sink as _, StoreError, Write,
 };
@@ -114,6 +115,60 @@ fn a_write_that_arrives_late_replaces_no_later_one_of_its_writer() {
     record.node = "another".to_owned();
     let saved = block_on(server.store().save(&record)).expect("answered");
     assert_eq!(saved, Saved::Stored);
+}
+
+/// What became of a fight of two proxies for a client: the loser's write had waited.
+fn a_save_after_the_delete(server: &Server, start: impl Fn() -> RedisStore, key: &str) {
+    let (loser, winner) = (start(), start());
+    let mut ended = device(1, 5);
+    ended.user = Some("fleet".to_owned());
+    block_on(winner.save(&ended)).expect("saved");
+    let delete = |epoch| Write::Delete {
+        client_id: "device-000001".into(),
+        epoch,
+    };
+    winner.write(&delete(6)).expect("room");
+    assert_eq!(winner.wait_until_written(PATIENCE), 0);
+    for epoch in [5, 6] {
+        loser.write(&save(&device(1, epoch))).expect("room");
+        assert_eq!(loser.wait_until_written(PATIENCE), 0);
+    }
+    let fields: BTreeMap<String, String> = server.ask(&["HGETALL", key]);
+    let text = |text: &str| text.to_owned();
+    let left = [("deleted", "yes"), ("epoch", "6")].map(|(name, value)| (text(name), text(value)));
+    assert_eq!(fields, left.into(), "no record, nor a part of one");
+    let lives: u64 = server.ask(&["TTL", key]);
+    assert!((1..=DELETED_S).contains(&lives), "{lives} s");
+    for store in [&loser, &winner] {
+        let loaded = block_on(store.load("device-000001")).expect("an answer");
+        assert_eq!(loaded, None);
+        assert_eq!(block_on(store.count()).expect("an answer"), 0);
+    }
+    // Whoever comes next has a record as if nothing had been, for as long as it lives.
+    block_on(loser.save(&device(1, 7))).expect("saved");
+    let loaded = block_on(winner.load("device-000001")).expect("an answer");
+    assert_eq!(loaded, Some(device(1, 7)));
+    assert_eq!(server.ask::<u64>(&["HEXISTS", key, "deleted"]), 0);
+    assert_eq!(server.ask::<i64>(&["TTL", key]), -1);
+    assert_eq!(block_on(winner.count()).expect("an answer"), 1);
+}
+
+#[test]
+fn a_save_that_comes_after_the_delete_of_its_session_does_nothing() {
+    let server = Server::start(&[]);
+    let key = "mqtt-fleet:session:{device-000001}";
+    a_save_after_the_delete(&server, || server.store(), key);
+}
+
+#[test]
+fn nor_does_it_in_a_cluster() {
+    let servers = cluster(&[]);
+    let start = || RedisStore::start(cluster_config(&servers)).expect("a store starts");
+    let key = "mqtt-fleet:session:{device-000001}";
+    let slot: u64 = servers[0].ask(&["CLUSTER", "KEYSLOT", key]);
+    // Three masters, each with a third of the slots.
+    let at = (slot * 3 / 16_384) as usize;
+    a_save_after_the_delete(&servers[at], start, key);
 }
 
 #[test]

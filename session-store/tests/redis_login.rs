@@ -27,13 +27,14 @@ fn refusal(config: RedisConfig) -> String {
     }
 }
 
-fn works(config: RedisConfig) {
+fn works(config: RedisConfig, epoch: u64) {
     let store = RedisStore::start(config).expect("a store starts");
-    block_on(store.save(&device(1, 1))).expect("saved");
+    let record = device(1, epoch);
+    block_on(store.save(&record)).expect("saved");
     let loaded = block_on(store.load("device-000001")).expect("an answer");
-    assert_eq!(loaded, Some(device(1, 1)));
+    assert_eq!(loaded, Some(record));
     assert_eq!(block_on(store.count()).expect("an answer"), 1);
-    assert!(block_on(store.delete("device-000001", 1)).expect("an answer"));
+    assert!(block_on(store.delete("device-000001", epoch)).expect("an answer"));
 }
 
 #[test]
@@ -49,8 +50,8 @@ fn users_and_passwords() {
         password: password.map(str::to_owned),
         ..server.config()
     };
-    works(login(Some("fleet"), Some("hush")));
-    works(login(None, Some("secret")));
+    works(login(Some("fleet"), Some("hush")), 1);
+    works(login(None, Some("secret")), 2);
     let none = refusal(login(None, None));
     assert!(
         none.contains("NOAUTH") && none.contains("set redis.password"),
@@ -130,7 +131,7 @@ fn tls_with_an_authority_of_ones_own() {
         )
     };
     let ours = server("ours");
-    works(trusting(&ours, Some("ours.ca.pem")));
+    works(trusting(&ours, Some("ours.ca.pem")), 3);
     let stranger = refusal(trusting(&ours, Some("theirs.ca.pem")));
     assert!(
         stranger.contains("is redis.ca_file the authority"),

@@ -52,10 +52,23 @@ fn a_device_with_one_subscription_costs_at_most_700_bytes() {
     println!(
         "bytes a device: {connected} connected, {left} left, {full} left with four events and a user"
     );
+    let ended_each = {
+        let mut shard = WriteBehind::default();
+        for number in 0..DEVICES {
+            shard.delete(0, &device(number, 0).client_id, 2 << 40);
+        }
+        shard.flush(&store).expect("room");
+        assert_eq!(store.wait_until_written(PATIENCE), 0);
+        assert_eq!(block_on(store.count()).expect("an answer"), 0);
+        (server.info("used_memory") - before) / DEVICES
+    };
+    println!("bytes of an ended session, for a while: {ended_each}");
+    assert!(ended_each <= 350, "{ended_each} bytes of an ended session");
     for bytes in [connected, left, full] {
         assert!((150..=700).contains(&bytes), "{bytes} bytes a device");
     }
     // The cost hangs on the encoding in one piece.
+    block_on(store.save(&device(1, 3 << 40))).expect("saved");
     let key = "mqtt-fleet:session:{device-000001}";
     assert_eq!(
         server.ask::<String>(&["OBJECT", "ENCODING", key]),

@@ -25,9 +25,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..60)
 }
 
-/// The naive store.
+/// The naive store: records, and the highest epochs that were deleted.
 #[derive(Default, Clone)]
-struct Model(BTreeMap<u64, Record>);
+struct Model(BTreeMap<u64, Record>, BTreeMap<u64, u64>);
 
 impl Model {
     fn newer(&self, number: u64, epoch: u64) -> bool {
@@ -66,7 +66,12 @@ fn take(step: &Step, at: u64, model: &mut Model, store: &EmbeddedStore<FileJourn
             let mut record = device(number, epoch);
             record.connected_at_ms += at;
             let saved = store.save_now(&record).expect("room");
-            assert_eq!(saved == Saved::Stored, !model.newer(number, epoch));
+            let deleted = model
+                .1
+                .get(&number)
+                .is_some_and(|deleted| *deleted >= epoch);
+            let late = model.newer(number, epoch) || deleted;
+            assert_eq!(saved == Saved::Stored, !late);
             if saved == Saved::Stored {
                 model.0.insert(number, record);
             }
@@ -77,6 +82,10 @@ fn take(step: &Step, at: u64, model: &mut Model, store: &EmbeddedStore<FileJourn
             assert_eq!(store.delete_now(&client_id, epoch).expect("room"), there);
             if there {
                 model.0.remove(&number);
+            }
+            if !model.newer(number, epoch) {
+                let deleted = model.1.entry(number).or_default();
+                *deleted = epoch.max(*deleted);
             }
         }
         Step::Snapshot => {}

@@ -76,6 +76,8 @@ fn the_newer_write_waits_on() {
         waiting.get("device-000001"),
         Some(Write::Delete { epoch: 5, .. })
     ));
+    waiting.save(4, &device(1, 5)).expect("encodes");
+    assert_eq!(waiting.stats().outdated, 3, "what was deleted stays so");
     let store = EmbeddedStore::new(());
     store.save_now(&device(1, 6)).expect("room");
     let flushed = waiting.flush(&store).expect("taken");

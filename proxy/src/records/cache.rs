@@ -311,7 +311,7 @@ impl Cache {
 
     fn forget(&self, client_id: &str) {
         self.unchanged
-            .delete_now(client_id, u64::MAX)
+            .forget_now(client_id)
             .expect("its journal is nothing");
     }
 

@@ -28,7 +28,7 @@ pub(super) enum Offered {
     Taken,
     /// It waits in the place of an older one.
     Coalesced,
-    /// One of a higher epoch waits or is on its way; it was left out.
+    /// One that is newer by its epoch waits or is on its way; it was left out.
     Outdated,
     /// No room; it was not taken.
     Full,
@@ -79,13 +79,12 @@ impl Outbox {
 
     /// Takes a write in, unless there is no room for it.
     pub(super) fn offer(&mut self, write: Write) -> Offered {
-        let epoch = write.epoch();
         let bytes = cost(&write);
         let client = self.clients.get(write.client_id());
         let waiting = client.and_then(|client| client.waiting.as_ref());
         let on_its_way = client.and_then(|client| client.on_its_way.as_ref());
         let newest = waiting.or(on_its_way);
-        if newest.is_some_and(|newest| newest.write.epoch() > epoch) {
+        if newest.is_some_and(|newest| newest.write.stands_against(&write)) {
             return Offered::Outdated;
         }
         let replaced = waiting.map(|waiting| cost(&waiting.write));

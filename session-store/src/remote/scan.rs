@@ -62,8 +62,8 @@ pub(super) async fn page(
     Ok(Ok(Scanned { page, unread }))
 }
 
-/// The number of keys that are records. A key that Redis shows twice while it shrinks its table
-/// counts twice.
+/// The number of keys that are records, each looked at: there are those that deletes left. A key that
+/// Redis shows twice while it shrinks its table counts twice.
 pub(super) async fn count(connection: &Connection) -> RedisResult<u64> {
     let servers = servers(connection).await?;
     let mut count = 0;
@@ -71,11 +71,28 @@ pub(super) async fn count(connection: &Connection) -> RedisResult<u64> {
     while let Some(at) = from {
         match keys(connection, &servers, at, COUNT_STEP).await? {
             Ok(keys) => {
-                count += keys.keys.len() as u64;
+                for some in keys.keys.chunks(SCAN_READS) {
+                    count += records_among(connection, some).await?;
+                }
                 from = keys.next;
             }
             Err(error) => return Err(std::io::Error::other(error).into()),
         }
+    }
+    Ok(count)
+}
+
+async fn records_among(connection: &Connection, keys: &[Vec<u8>]) -> RedisResult<u64> {
+    let mut looks = JoinSet::new();
+    // What is no text is no key of ours.
+    let texts = keys.iter().filter_map(|key| std::str::from_utf8(key).ok());
+    for key in texts.map(str::to_owned) {
+        let connection = connection.clone();
+        looks.spawn_local(async move { script::is_record(&connection, &key).await });
+    }
+    let mut count = 0;
+    for look in looks.join_all().await {
+        count += u64::from(look?);
     }
     Ok(count)
 }

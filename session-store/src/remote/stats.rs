@@ -42,7 +42,7 @@ stats! {
     saves,
     /// Records deleted.
     deletes,
-    /// Writes without effect: a record of a higher epoch stands.
+    /// Writes without effect: a record of a higher epoch stands, or the session was deleted.
     writes_newer,
     /// Writes without effect: a later write of this process stands, or there was nothing to delete.
     writes_without_effect,
