@@ -154,14 +154,14 @@ fn certificates(args: &DevCertsArgs) -> Result<[String; 9], DevCertsError> {
         })?;
         names.push(host.clone());
     }
-    let (for_servers, for_clients) = (
+    // A node of a fleet is both: brokers are the servers of links, proxies the clients.
+    let both = [
         ExtendedKeyUsagePurpose::ServerAuth,
         ExtendedKeyUsagePurpose::ClientAuth,
-    );
-    let server = leaf("localhost", &names, &[for_servers.clone()])?;
-    let client = leaf(&args.client, &[], &[for_clients.clone()])?;
-    // A node of a fleet is both: what is the server of one link may be the client of another.
-    let fleet = leaf("mqtt-fleet node", &names, &[for_servers, for_clients])?;
+    ];
+    let server = leaf("localhost", &names, &both[..1])?;
+    let client = leaf(&args.client, &[], &both[1..])?;
+    let fleet = leaf("mqtt-fleet node", &names, &both)?;
     let server_key = KeyPair::generate()?;
     let client_key = KeyPair::generate()?;
     let fleet_key = KeyPair::generate()?;
