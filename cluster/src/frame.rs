@@ -134,7 +134,7 @@ pub struct Claim {
 /// PUBLISH from a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publish {
-    /// Who acts.
+    /// Who acts; [`Actor::NOBODY`] at QoS 0 only.
     pub actor: Actor,
     /// The packet id; `None` exactly at QoS 0.
     pub packet_id: Option<PacketId>,

@@ -76,6 +76,15 @@ pub struct Actor {
     pub epoch: Epoch,
 }
 
+impl Actor {
+    /// Nobody the group knows: a connection that holds nothing there and publishes at QoS 0, which has no answer. It
+    /// need not join first, so a client that leaves right after such a publish loses nothing.
+    pub const NOBODY: Self = Self {
+        client: ClientNo(u32::MAX),
+        epoch: Epoch(0),
+    };
+}
+
 /// A group's place in a session, below [`GroupNo::MAX`](crate::slots::GroupNo::MAX): 0 is the home, which gives the
 /// others theirs, each once in a session's life. The deliveries of rank r have the packet ids
 /// `1 + r * 1023 ..= (r + 1) * 1023`.

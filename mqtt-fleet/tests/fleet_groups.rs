@@ -20,6 +20,7 @@ fn devices_see_one_broker_behind_several_groups() {
     for qos in 0..=2 {
         topics_of_all_groups_reach_one_filter(&fleet, qos);
     }
+    who_leaves_after_a_publish_is_heard(&fleet);
     retained_messages_come_from_all_groups(&fleet);
     a_session_resumes_with_what_all_groups_hold(&fleet);
     a_killed_group_is_waited_for(&fleet);
@@ -46,6 +47,18 @@ fn topics_of_all_groups_reach_one_filter(fleet: &Fleet, qos: u8) {
     say_everywhere(&mut mouth, &area, qos);
     hears_all(&mut ear);
     ear.assert_no_publish();
+}
+
+/// As `mosquitto_pub` does: CONNECT, one PUBLISH at QoS 0, DISCONNECT.
+fn who_leaves_after_a_publish_is_heard(fleet: &Fleet) {
+    let mut ear = Connect::v5("patient").open_at(fleet.mqtt(0));
+    ear.subscribe("brief/#", 0);
+    for n in 0..KEYS {
+        let mut mouth = Connect::v311(&format!("brief-{n}")).open_at(fleet.mqtt(1));
+        mouth.say(&format!("brief/{n}/x"), 0, &n.to_string());
+        mouth.disconnect();
+    }
+    hears_all(&mut ear);
 }
 
 fn retained_messages_come_from_all_groups(fleet: &Fleet) {

@@ -70,14 +70,20 @@ impl State {
             retain,
             message,
         } = publish;
-        let Some(session) = self.fenced(actor) else {
-            return;
+        let is_nobodys = is_nobodys(actor, qos);
+        let publisher = if is_nobodys {
+            None
+        } else {
+            let Some(session) = self.fenced(actor) else {
+                return;
+            };
+            session.attached()
         };
-        let Some(publisher) = session.attached() else {
+        if publisher.is_none() && !is_nobodys {
             // As in `publish`.
             self.counters.fenced += 1;
             return;
-        };
+        }
         self.counters.published_unlogged += 1;
         let mut hits = std::mem::take(&mut self.volatile.hits);
         self.subscriptions.collect(message.topic_bytes(), &mut hits);
@@ -95,7 +101,7 @@ impl State {
         }
         self.volatile.hits = hits;
         self.volatile.fan_out.send(message, out);
-        if let Some(packet_id) = packet_id {
+        if let (Some(publisher), Some(packet_id)) = (publisher, packet_id) {
             self.answer_unlogged(actor, publisher, (packet_id, qos), matched, out);
         }
     }
@@ -143,6 +149,12 @@ impl State {
 
     /// A logged publish.
     pub(super) fn publish(&mut self, publish: Publish, at: StoredAt, out: &mut Effects) {
+        if is_nobodys(publish.actor, publish.qos) {
+            self.counters.published_logged += 1;
+            // There is nobody to tell; a refusal is counted.
+            let _reason = self.store_and_deliver(None, publish, at, out);
+            return;
+        }
         let Some(session) = self.fenced(publish.actor) else {
             return;
         };
@@ -471,6 +483,12 @@ impl State {
             }
         })
     }
+}
+
+/// Whether a publish comes from a connection that has not joined the group: no session stands for it, and none is
+/// needed where nothing is answered.
+fn is_nobodys(actor: Actor, qos: QoS) -> bool {
+    qos == QoS::AtMostOnce && actor == Actor::NOBODY
 }
 
 fn success(matched: bool) -> ReasonCode {

@@ -5,6 +5,7 @@ use super::waits::What;
 use super::{Context, End, Rule, Session};
 use crate::limits::ProxyLimits;
 use cluster::frame::{Publish, ToGroup};
+use cluster::ids::Actor;
 use cluster::slots::GroupNo;
 use cluster::topology::Routing;
 use protocol::{Ack, AckKind, Message, Packet, PacketId, QoS, ReasonCode, Version, encode_ack};
@@ -54,7 +55,7 @@ impl Session {
     pub(super) fn forward(
         &mut self,
         group: GroupNo,
-        frame: Publish,
+        mut frame: Publish,
         len: u32,
         cx: &mut Context<'_>,
     ) {
@@ -65,8 +66,15 @@ impl Session {
             if frame.qos == QoS::ExactlyOnce && !cx.rules.routing.is_one_group() {
                 busy.receipts.insert(packet_id, group);
             }
-        } else if group != self.home && self.waits_long_for(group, cx.limits()) {
-            return cx.counters().publishes_dropped_away.increment();
+        } else if group != self.home {
+            if self.is_stranger_to(group) {
+                // It must not wait for a join: the client may be gone by then, and has no answer to wait for.
+                frame.actor = Actor::NOBODY;
+                return cx.frames.push(group, ToGroup::Publish(frame), len as usize);
+            }
+            if self.waits_long_for(group, cx.limits()) {
+                return cx.counters().publishes_dropped_away.increment();
+            }
         }
         let frame = ToGroup::Publish(frame);
         if group == self.home {
@@ -90,6 +98,12 @@ impl Session {
         // A copy, so that it pins no read block.
         frame.message = frame.message.to_compact();
         self.delay(group, What::Publish(frame, len));
+    }
+
+    /// Whether the group does not know the connection and holds nothing of its session.
+    fn is_stranger_to(&mut self, group: GroupNo) -> bool {
+        let place = self.place(group);
+        place.is_none_or(|place| place.actor().is_none() && !place.may_hold())
     }
 
     /// Whether so much waits to join a group that QoS 0 publishes for it are dropped.

@@ -6,7 +6,7 @@ use crate::machine::{Effects, ErrandKey, OtherGroups};
 use cluster::frame::{
     Claim, DoneKind, ErrandKind, FromGroup, Join, Listed, Reattach, ToGroup, WillFate,
 };
-use cluster::ids::{Epoch, LinkNo, Rank};
+use cluster::ids::{Actor, Epoch, LinkNo, Rank};
 use cluster::slots::GroupNo;
 use protocol::{QoS, ReasonCode};
 
@@ -263,6 +263,26 @@ fn without_a_rank_nothing_is_held() {
     let only_acts = world.join(LINK, "h", (3, 3), None).expect("taken");
     world.disconnect(&only_acts);
     assert_eq!(world.state.counters().guests, 1, "gone with its connection");
+}
+
+#[test]
+fn a_stranger_may_publish_at_qos_0_and_nothing_else() {
+    let mut world = World::new();
+    let listener = world.connect("l");
+    world.subscribe(&listener, "t", Q1);
+    let stranger = Client {
+        actor: Actor::NOBODY,
+        ..listener.clone()
+    };
+    world.publish(&stranger, "t", "1", QoS::AtMostOnce);
+    assert_eq!(world.payloads(&listener), ["1"]);
+    let kept = super::world::message("t", "2");
+    world.publish_with(&stranger, kept, QoS::AtMostOnce, true, 1);
+    assert_eq!(world.payloads(&listener), ["2"]);
+    assert_eq!(world.state.counters().retained_messages, 1);
+    assert_eq!(world.publish(&stranger, "t", "3", Q1), None);
+    assert!(world.payloads(&listener).is_empty());
+    assert_eq!(world.state.counters().fenced, 1);
 }
 
 #[test]

@@ -234,15 +234,15 @@ fn a_publish_waits_until_the_connection_has_joined_its_group() {
     let mut wire = Wire::at_groups(Version::V5);
     let topic = topic_of(SECOND);
     wire.publish(&topic, QoS::AtLeastOnce, 1);
-    wire.publish(&topic, QoS::AtMostOnce, 0);
     wire.publish(&topic_of(HOME), QoS::AtLeastOnce, 2);
     assert_eq!(wire.join_to(SECOND), None, "nothing is kept for it there");
     let home = wire.frames();
     assert!(matches!(&home[..], [ToGroup::Publish(publish)] if publish.actor == ACTOR));
     wire.joined(SECOND);
-    assert_eq!(publishes(&wire.frames_to(SECOND), SECOND), [1, 0]);
+    assert_eq!(publishes(&wire.frames_to(SECOND), SECOND), [1]);
     wire.publish(&topic, QoS::AtLeastOnce, 3);
-    assert_eq!(publishes(&wire.frames_to(SECOND), SECOND), [3]);
+    wire.publish(&topic, QoS::AtMostOnce, 0);
+    assert_eq!(publishes(&wire.frames_to(SECOND), SECOND), [3, 0]);
     assert!(wire.frames_to(THIRD).is_empty());
     // Answers leave in the order of the publishes, whoever answers first.
     wire.published(2, QoS::AtLeastOnce, ReasonCode::Success);
@@ -251,6 +251,27 @@ fn a_publish_waits_until_the_connection_has_joined_its_group() {
     wire.published_by(SECOND, 3, QoS::AtLeastOnce);
     let sent: Vec<_> = wire.sent().iter().map(|packet| ack_of(packet).1).collect();
     assert_eq!(sent, [1, 2, 3]);
+}
+
+/// A client may leave right after a publish at QoS 0.
+#[test]
+fn a_publish_at_qos_0_waits_for_no_join() {
+    let mut wire = Wire::at_groups(Version::V5);
+    let topic = topic_of(SECOND);
+    let by_nobody = |frames: &[ToGroup]| matches!(frames, [ToGroup::Publish(publish)] if publish.actor == Actor::NOBODY);
+    wire.publish(&topic, QoS::AtMostOnce, 0);
+    assert!(by_nobody(&wire.frames_to(SECOND)));
+    assert!(wire.session.places.is_none());
+    // Nor while others wait for one.
+    wire.publish(&topic, QoS::AtLeastOnce, 1);
+    assert_eq!(wire.join_to(SECOND), None);
+    wire.publish(&topic, QoS::AtMostOnce, 0);
+    assert!(by_nobody(&wire.frames_to(SECOND)));
+    wire.publish(&topic, QoS::AtMostOnce, 0);
+    wire.send(&Packet::Disconnect(protocol::Disconnect::new(
+        ReasonCode::Success,
+    )));
+    assert!(by_nobody(&wire.frames_to(SECOND)));
 }
 
 /// A group keeps something of a session only after the home has listed it.

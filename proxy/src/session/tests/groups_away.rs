@@ -187,10 +187,11 @@ fn what_waits_for_a_group_is_bounded() {
     };
     let mut wire = Wire::at_groups_with(limits, Version::V311);
     let topic = topic_of(SECOND);
+    wire.send(&subscribe_packet(1, &[&topic]));
     for _ in 0..5 {
         wire.publish(&topic, QoS::AtMostOnce, 0);
     }
-    assert_eq!(wire.rules.counters.publishes_dropped_away.get(), 2);
+    assert_eq!(wire.rules.counters.publishes_dropped_away.get(), 3);
     assert!(!wire.frames.is_full(SECOND));
     wire.frames
         .hold(SECOND, crate::limits::WAITING_BYTES_MAX - 1);
@@ -247,13 +248,14 @@ fn a_connection_ends_whose_publish_was_forgotten() {
 fn a_group_that_nothing_is_open_at_is_left() {
     let mut wire = Wire::at_groups(Version::V5);
     let topic = topic_of(SECOND);
-    wire.publish(&topic, QoS::AtMostOnce, 0);
+    wire.publish(&topic, QoS::AtLeastOnce, 1);
     wire.joined(SECOND);
     wire.frames_to(SECOND);
+    wire.published_by(SECOND, 1, QoS::AtLeastOnce);
     rejoin(&mut wire, SECOND);
     assert!(wire.frames_to(SECOND).is_empty());
     assert!(wire.session.places.is_none());
-    wire.publish(&topic, QoS::AtMostOnce, 0);
+    wire.publish(&topic, QoS::AtLeastOnce, 2);
     assert_eq!(wire.join_to(SECOND), None);
 }
 
