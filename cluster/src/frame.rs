@@ -100,6 +100,9 @@ impl ToGroup {
 pub struct Resume {
     /// One for each connection, in no particular order.
     pub sessions: Vec<Reattach>,
+    /// Connections that are over and whose claim has no answer yet. Such a claim, where it comes again or for the
+    /// first time, is void: its client has gone on elsewhere by now, and a late clean start would end its session.
+    pub void: Vec<Handle>,
 }
 
 /// A connection that goes on over a new link session.

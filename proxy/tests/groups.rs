@@ -212,6 +212,9 @@ fn nobody_waits_for_ever_for_a_group_that_is_away() {
     let failed = ReasonCode::UnspecifiedError;
     assert_eq!(suback.reasons, [ReasonCode::GrantedQoS1, failed]);
     server.groups[1].hold(false);
+    // What the group answers to this stands behind what came too late.
+    client.publish(&topic(1, 0), QoS::AtLeastOnce, 2, b"x");
+    assert!(matches!(client.receive(), Packet::PubAck(_)));
     // The claim that came too late is given back.
     let groups = server.stop_all();
     assert_eq!(groups[1].gone.len(), 2, "of the claim and of the join");

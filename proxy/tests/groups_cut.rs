@@ -147,7 +147,7 @@ fn cut_links_lose_and_repeat_nothing() {
     let topics: Vec<_> = (0..3).map(|group| topic("t", group)).collect();
     let mut sender = fleet.connect(&client_id("sender", 0));
     for wire in &fleet.wires[1..] {
-        wire.cut_every(Some(8000));
+        wire.cut_every(Some(500));
     }
     let sending = std::thread::spawn(move || {
         for id in 1..=MESSAGES {

@@ -58,6 +58,8 @@ pub(super) struct Links {
     remote: BTreeSet<LinkNo>,
     /// Frames that came in no session that could take them.
     pub(super) out_of_turn: u64,
+    /// Claims of connections that were over before the group heard of them.
+    pub(super) void_claims: u64,
 }
 
 #[derive(Debug)]
@@ -95,6 +97,8 @@ pub(super) struct Remote {
     said: u64,
     /// What was dealt with without the log, and must not be answered before what is in it.
     held: VecDeque<Held>,
+    /// Connections that were over when the session began; a claim of theirs that is not taken yet is void.
+    void: BTreeSet<Handle>,
     /// Connections that have not had what they missed.
     pub(super) missed: BTreeMap<Handle, Missed>,
 }
@@ -137,6 +141,7 @@ impl Remote {
             resent: false,
             said: 0,
             held: VecDeque::new(),
+            void: BTreeSet::new(),
             missed: BTreeMap::new(),
         }
     }
@@ -415,6 +420,11 @@ impl Leader {
         }
     }
 
+    /// Claims that a `Resume` has voided.
+    pub fn void_claims(&self) -> u64 {
+        self.links.void_claims
+    }
+
     /// Frames that came before the `Resume` of their session, or a second `Resume`.
     pub fn frames_out_of_turn(&self) -> u64 {
         self.links.out_of_turn
@@ -504,7 +514,15 @@ impl Leader {
         }
         remote.taken = number;
         let before = self.out.of_link(link).len();
-        self.fresh(link, frame, resent);
+        match frame {
+            ToGroup::Claim(claim) if remote.void.remove(&claim.handle) => {
+                self.links.void_claims += 1;
+                let (handle, reason) = (claim.handle, ReasonCode::UnspecifiedError);
+                self.out
+                    .send(link, FromGroup::ClaimRefused { handle, reason });
+            }
+            frame => self.fresh(link, frame, resent),
+        }
         let applied = self.state.high_water_of_link(link);
         let remote = self.links.remote(link).expect("it is still there");
         if remote.proposed == number {
@@ -512,7 +530,10 @@ impl Leader {
         }
         // It needed no log entry, and its answer, if it has one, is the newest frame for the link.
         let frames = self.out.of_link(link);
-        let is_answered = matches!(frames[before..].last(), Some(FromGroup::Published { .. }));
+        let is_answered = matches!(
+            frames[before..].last(),
+            Some(FromGroup::Published { .. } | FromGroup::ClaimRefused { .. })
+        );
         let answer = is_answered.then(|| frames.pop()).flatten();
         if remote.settle(number, applied, answer, frames) == Settled::Held {
             self.batch.hurry();
@@ -529,6 +550,7 @@ impl Leader {
         remote.seen = 0;
         remote.counts = false;
         remote.said = 0;
+        remote.void = resume.void.iter().copied().collect();
         // What this turn had for the link so far is of no session.
         self.out.of_link(link).clear();
         let missed = &mut remote.missed;

@@ -247,7 +247,8 @@ fn to_group() -> impl Strategy<Value = ToGroup> {
         errand().prop_map(ToGroup::Errand),
         errand_done().prop_map(ToGroup::ErrandDone),
         (number(64), any::<bool>()).prop_map(|(first, resent)| ToGroup::Number { first, resent }),
-        vec(session, 0..20).prop_map(|sessions| ToGroup::Resume(Box::new(Resume { sessions }))),
+        (vec(session, 0..20), vec(handle(), 0..5))
+            .prop_map(|(sessions, void)| ToGroup::Resume(Box::new(Resume { sessions, void }))),
     ]
 }
 

@@ -40,6 +40,7 @@ const HAS_EXPIRY: u8 = 0b100;
 /// Bytes at least of what a count counts.
 const FILTER_BYTES_MIN: usize = 2;
 const SUBSCRIPTION_BYTES_MIN: usize = 3;
+const HANDLE_BYTES_MIN: usize = 2;
 const REATTACH_BYTES_MIN: usize = 7;
 
 /// Appends a frame.
@@ -151,6 +152,10 @@ fn write_resume(resume: &Resume, out: &mut Vec<u8>) {
         put_actor(session.actor, out);
         put_handle(session.handle, out);
         put_u16(session.last.map_or(0, PacketId::get), out);
+    }
+    put_varint(resume.void.len() as u64, out);
+    for handle in &resume.void {
+        put_handle(*handle, out);
     }
 }
 
@@ -340,5 +345,10 @@ fn read_resume(reader: &mut Reader<'_>) -> Result<Resume, WireError> {
             last: PacketId::new(reader.u16()?),
         });
     }
-    Ok(Resume { sessions })
+    let count = reader.count(HANDLE_BYTES_MIN)?;
+    let mut void = Vec::with_capacity(count);
+    for _ in 0..count {
+        void.push(reader.handle()?);
+    }
+    Ok(Resume { sessions, void })
 }

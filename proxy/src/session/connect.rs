@@ -244,8 +244,9 @@ impl Session {
     pub fn end(&mut self, end: End, cx: &mut Context<'_>) {
         match self.state {
             State::Over(_) => return,
-            // The home knows nothing yet, or hears of it when its answer comes: see `leave_late`.
-            State::AwaitConnect | State::Claiming => {}
+            State::AwaitConnect => {}
+            // The home hears of it when its answer comes, see `leave_late`, or with the next link session.
+            State::Claiming => cx.frames.give_claim_up(self.home, self.handle),
             State::Attaching | State::Connected => self.leave(end, None, None, cx),
         }
         self.finish(end, cx);

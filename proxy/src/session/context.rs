@@ -5,9 +5,11 @@ use crate::counters::ProxyCounters;
 use crate::limits::{ASSIGNED_ID_BYTES, ProxyLimits, WAITING_BYTES_MAX};
 use crate::records::RecordChange;
 use cluster::frame::ToGroup;
+use cluster::ids::Handle;
 use cluster::slots::GroupNo;
 use cluster::topology::Routing;
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What holds for all sessions of a shard, and the time of the turn.
@@ -81,6 +83,9 @@ pub(crate) struct Lane {
     pub(crate) full: bool,
     /// Bytes that wait in sessions until those have joined the group.
     waiting_bytes: usize,
+    /// Connections that are over and whose claim the group has not answered yet. As many as there are claims on
+    /// their way, which the link bounds.
+    void: BTreeSet<Handle>,
 }
 
 /// What a frame costs beside its message.
@@ -108,6 +113,28 @@ impl Frames {
         lane.list.push(frame);
         lane.bytes += FRAME_BYTES + message_bytes;
         self.bytes += FRAME_BYTES + message_bytes;
+    }
+
+    /// A connection is over before its home has answered the claim.
+    pub(crate) fn give_claim_up(&mut self, home: GroupNo, handle: Handle) {
+        self.lanes[usize::from(home.0)].void.insert(handle);
+    }
+
+    /// A claim of a connection that may be over is answered.
+    pub(crate) fn claim_answered(&mut self, home: GroupNo, handle: Handle) {
+        let void = &mut self.lanes[usize::from(home.0)].void;
+        if !void.is_empty() {
+            void.remove(&handle);
+        }
+    }
+
+    /// Claims that a new link session is to void.
+    pub(crate) fn void_claims(&self, group: GroupNo) -> Vec<Handle> {
+        self.lanes[usize::from(group.0)]
+            .void
+            .iter()
+            .copied()
+            .collect()
     }
 
     /// Bytes of the frames for all groups.

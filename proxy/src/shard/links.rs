@@ -93,8 +93,9 @@ impl Shard {
         let sessions: Vec<_> = connections
             .filter_map(|connection| connection.session.reattach(group))
             .collect();
-        let bytes = sessions.len() * size_of::<Reattach>();
-        let resume = ToGroup::Resume(Box::new(Resume { sessions }));
+        let void = self.frames.void_claims(group);
+        let bytes = sessions.len() * size_of::<Reattach>() + void.len() * size_of::<Handle>();
+        let resume = ToGroup::Resume(Box::new(Resume { sessions, void }));
         self.frames.push(group, resume, bytes);
     }
 

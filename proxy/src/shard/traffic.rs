@@ -212,6 +212,11 @@ impl Shard {
 
     fn take_frame(&mut self, from: GroupNo, frame: FromGroup) {
         let handle = handle_of(&frame);
+        if let FromGroup::Claimed(_) | FromGroup::ClaimRefused { .. } | FromGroup::Kick { .. } =
+            &frame
+        {
+            self.frames.claim_answered(from, handle);
+        }
         if self.table.get(handle).is_none() {
             return self.answer_for_gone(from, frame);
         }

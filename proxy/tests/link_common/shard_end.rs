@@ -97,7 +97,10 @@ impl ShardEnd {
                 FromGroup::Resume => {
                     self.resumes += 1;
                     let sessions = self.sessions.values().copied().collect();
-                    self.send(vec![ToGroup::Resume(Box::new(Resume { sessions }))]);
+                    self.send(vec![ToGroup::Resume(Box::new(Resume {
+                        sessions,
+                        ..Resume::default()
+                    }))]);
                 }
                 frame => {
                     self.note(&frame);

@@ -382,7 +382,6 @@ impl Group {
     }
 
     fn publish(&mut self, publish: cluster::frame::Publish) {
-        let handle = self.clients[&publish.actor.client];
         let exact = self.subscribers.get(publish.message.topic_bytes());
         let all = self.subscribers.get(&b"#"[..]);
         let subscribers: Vec<_> = exact.into_iter().chain(all).flatten().collect();
@@ -414,7 +413,7 @@ impl Group {
         if let Some(packet_id) = publish.packet_id {
             let reason = ReasonCode::Success;
             self.answers.push(FromGroup::Published {
-                handle,
+                handle: self.clients[&publish.actor.client],
                 packet_id,
                 qos: publish.qos,
                 reason,

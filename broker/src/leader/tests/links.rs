@@ -285,9 +285,13 @@ fn a_repeat_is_answered_from_the_state_and_not_logged() {
         last: None,
     };
     let sessions = vec![reattach];
-    world
-        .leader
-        .frame(link, ToGroup::Resume(Box::new(Resume { sessions })));
+    world.leader.frame(
+        link,
+        ToGroup::Resume(Box::new(Resume {
+            sessions,
+            ..Resume::default()
+        })),
+    );
     assert_eq!(done(&unit(&mut world, link)), None, "nothing was missed");
     let (first, resent) = (2, true);
     world.leader.frame(link, ToGroup::Number { first, resent });

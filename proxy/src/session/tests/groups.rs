@@ -543,6 +543,7 @@ fn a_resumed_session_joins_its_groups_before_connack() {
     assert!(!wire.session.reads(&wire.rules));
     let resume = Resume {
         sessions: wire.session.reattach(HOME).into_iter().collect(),
+        void: Vec::new(),
     };
     assert_eq!(resume.sessions.len(), 1, "the home knows of it already");
     let message = message("t", b"x");

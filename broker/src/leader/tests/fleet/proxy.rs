@@ -20,6 +20,8 @@ pub(in crate::leader::tests) struct Connection {
 #[derive(Default)]
 pub(in crate::leader::tests) struct Proxy {
     pub(in crate::leader::tests) connections: BTreeMap<Handle, Connection>,
+    /// Connections that are over and whose claim has no answer yet.
+    pub(in crate::leader::tests) void: BTreeSet<Handle>,
     pub(in crate::leader::tests) handles: u32,
     pub(in crate::leader::tests) incarnation: u64,
     /// Number of the last numbered frame.
@@ -62,6 +64,7 @@ impl Proxy {
         });
         let resume = Resume {
             sessions: sessions.collect(),
+            void: self.void.iter().copied().collect(),
         };
         self.to_group.push_back(ToGroup::Resume(Box::new(resume)));
         let first = self

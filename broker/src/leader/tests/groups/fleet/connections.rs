@@ -1,6 +1,6 @@
 //! What a proxy does for its connections: what they say and hear at each group.
 
-use super::{Conn, Fleet, GROUPS, Promise, Todo};
+use super::{Conn, Fleet, GROUPS, PROXIES, Promise, Todo};
 use crate::leader::tests::fleet::proxy::{Connection, disconnect};
 use crate::leader::tests::{handle, message};
 use cluster::frame::{
@@ -40,8 +40,13 @@ impl Fleet {
             }
             FromGroup::Rejoin { handle } => self.rejoin(proxy, group, handle),
             FromGroup::Kick { handle, .. } => {
+                self.links[proxy][group].void.remove(&handle);
                 self.over(proxy, handle);
                 self.push(proxy, group, ToGroup::Kicked { handle });
+            }
+            FromGroup::ClaimRefused { handle, .. } => {
+                let was_void = self.links[proxy][group].void.remove(&handle);
+                assert!(was_void, "no other claim is refused");
             }
             FromGroup::Deliver(delivery) => self.deliver(proxy, group, &delivery),
             FromGroup::Published {
@@ -81,7 +86,8 @@ impl Fleet {
         self.devices[device].unanswered.clear();
     }
 
-    /// Connects a device through a proxy; a connection that it had is left as it is.
+    /// Connects a device through a proxy; a connection that it had is left as it is, if it came as far as CONNACK.
+    /// (A proxy gives up on a CONNECT whose home does not answer, and devices on the proxy.)
     pub(in crate::leader::tests::groups) fn connect(
         &mut self,
         device: usize,
@@ -101,6 +107,14 @@ impl Fleet {
         will_topic: Option<usize>,
     ) {
         self.drop_socket(device);
+        for at in 0..PROXIES {
+            let conns = self.conns[at].iter();
+            let unanswered =
+                conns.filter(|(_, conn)| conn.device == device && conn.epochs.is_none());
+            for handle in unanswered.map(|(handle, _)| *handle).collect::<Vec<_>>() {
+                self.over(at, handle);
+            }
+        }
         self.handles += 1;
         let handle = handle(self.handles);
         let conn = Conn {
@@ -142,6 +156,7 @@ impl Fleet {
         let handle = claimed.handle;
         let (client, epoch) = (claimed.client, claimed.epoch);
         let actor = Actor { client, epoch };
+        self.links[proxy][home].void.remove(&handle);
         let Some(conn) = self.conns[proxy].get_mut(&handle) else {
             return self.push(proxy, home, disconnect(actor));
         };
@@ -219,6 +234,10 @@ impl Fleet {
         let Some(conn) = self.conns[proxy].remove(&handle) else {
             return;
         };
+        if conn.epochs.is_none() {
+            let home = Self::home(conn.device);
+            self.links[proxy][home].void.insert(handle);
+        }
         for group in 0..GROUPS {
             let gone = self.links[proxy][group].connections.remove(&handle);
             if let Some(actor) = gone.and_then(|gone| gone.actor) {
