@@ -24,6 +24,10 @@ fn record(address: SocketAddr, client: &str) -> Fields {
     while let (Some(name), Some(value)) = (lines.next(), lines.next()) {
         fields.insert(name, value);
     }
+    // What is left of a deleted record for a while is none.
+    if fields.contains_key("deleted") {
+        fields.clear();
+    }
     fields
 }
 

@@ -220,6 +220,11 @@ impl Fleet {
 
     /// Starts it again after it has ended, on the same ports and data.
     pub(crate) fn start_again(&mut self) {
+        // One that was killed has left its file, which says nothing of the new one.
+        let left = std::fs::remove_file(self.folder.join("cluster.json"));
+        assert!(
+            left.is_ok() || left.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        );
         self.launcher = launch(self.temp.path(), &self.args);
         assert!(self.sees(|nodes| !nodes.is_empty()), "it starts again");
     }

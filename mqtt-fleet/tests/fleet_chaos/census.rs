@@ -38,16 +38,20 @@ impl Census {
         };
         let all = sum("broker", "mqtt_fleet_group_sessions");
         let guests = sum("broker", "mqtt_fleet_group_guests");
-        let keys = fleet.redis(&["--scan", "--pattern", "mqtt-fleet:session:*"]);
+        let records = fleet.redis(&["EVAL", COUNT_RECORDS, "0"]);
         Self {
             sessions: all.saturating_sub(guests),
             guests,
             ends_pending: sum("broker", "mqtt_fleet_group_ends_pending"),
             connections: sum("proxy", "mqtt_fleet_proxy_connections_open"),
-            records: keys.lines().filter(|key| !key.is_empty()).count() as u64,
+            records: records.trim().parse().expect("a number"),
         }
     }
 }
+
+/// What is left of a deleted record for a while is none.
+const COUNT_RECORDS: &str = "local n = 0 for _, key in ipairs(redis.call('KEYS', 'mqtt-fleet:session:*')) do \
+    if redis.call('HEXISTS', key, 'deleted') == 0 then n = n + 1 end end return n";
 
 /// A gauge of a node, summed over its threads.
 #[allow(clippy::cast_sign_loss, reason = "nothing is counted below 0")]
