@@ -365,14 +365,14 @@ pub enum FromGroup {
         /// Success or 0x92.
         reason: ReasonCode,
     },
-    /// Subscriptions are stored: SUBACK may leave. One code a filter, in order.
+    /// Subscriptions are stored: SUBACK may leave. One outcome a filter, in order.
     Subscribed {
         /// The client's connection.
         handle: Handle,
         /// Its packet id.
         packet_id: PacketId,
-        /// Granted QoS or the refusal, one a filter.
-        reasons: Box<[ReasonCode]>,
+        /// One a filter.
+        outcomes: Box<[FilterOutcome]>,
     },
     /// Subscriptions are gone: UNSUBACK may leave. One code a filter, in order.
     Unsubscribed {
@@ -413,6 +413,16 @@ pub enum FromGroup {
         /// Number of a frame; 0 before the first.
         number: u64,
     },
+}
+
+/// What became of one filter of a SUBSCRIBE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FilterOutcome {
+    /// Granted QoS, or the refusal.
+    pub reason: ReasonCode,
+    /// The session had no subscription to this filter before. Who takes the SUBSCRIBE back removes only what it made.
+    /// `false` also where that is not known any more: in the answer to a repeat.
+    pub is_new: bool,
 }
 
 /// A stored claim.

@@ -6,7 +6,9 @@ use super::effects::Effects;
 use super::mailbox::Progress;
 use super::session::Owner;
 use super::state::State;
-use cluster::frame::{Ack, AckKind, Claim, FromGroup, Join, Publish, Subscribe, ToGroup};
+use cluster::frame::{
+    Ack, AckKind, Claim, FilterOutcome, FromGroup, Join, Publish, Subscribe, ToGroup,
+};
 use cluster::ids::{Actor, Handle, LinkNo};
 use protocol::{PacketId, ReasonCode};
 
@@ -157,23 +159,27 @@ impl State {
         })
     }
 
-    /// What the session holds was granted; what it does not hold was refused.
+    /// What the session holds was granted; what it does not hold was refused. What it held before is not known any
+    /// more, so nothing is said to be new: then nothing is taken back that should have stayed.
     fn subscribed_again(&self, subscribe: &Subscribe, out: &mut Effects) {
         let session = self.clients.get(subscribe.actor.client);
         let granted = |text: &str| {
             let held = session?.filters.iter().find(|held| held.text == text)?;
             Some(ReasonCode::granted(held.options.qos))
         };
-        let reasons = subscribe
+        let outcomes = subscribe
             .filters
             .iter()
-            .map(|(filter, _)| granted(filter.as_str()).unwrap_or(ReasonCode::QuotaExceeded))
+            .map(|(filter, _)| FilterOutcome {
+                reason: granted(filter.as_str()).unwrap_or(ReasonCode::QuotaExceeded),
+                is_new: false,
+            })
             .collect();
         let packet_id = subscribe.packet_id;
         self.to_owner(subscribe.actor, out, |handle| FromGroup::Subscribed {
             handle,
             packet_id,
-            reasons,
+            outcomes,
         });
     }
 }

@@ -6,9 +6,9 @@ use super::mailbox::Progress;
 use super::shared::Member;
 use super::state::State;
 use super::subscriptions::{Options, QueueNo, Subscriber, SubscriberKey};
-use cluster::frame::{FromGroup, Subscribe, Unsubscribe};
+use cluster::frame::{FilterOutcome, FromGroup, Subscribe, Unsubscribe};
 use cluster::ids::ClientNo;
-use protocol::{QoS, ReasonCode, RetainHandling, SubscribeOptions, TopicFilter};
+use protocol::{ReasonCode, RetainHandling, SubscribeOptions, TopicFilter};
 
 impl State {
     /// SUBSCRIBE: one code a filter; then the retained messages.
@@ -24,13 +24,13 @@ impl State {
         };
         let connection = session.owner.connection();
         let may_hold = !session.holds_nothing();
-        let reasons: Box<[ReasonCode]> = filters
+        let outcomes: Box<[FilterOutcome]> = filters
             .iter()
             .map(|(filter, options)| {
                 if may_hold {
                     self.subscribe_one(actor.client, filter, *options, subscription_id)
                 } else {
-                    ReasonCode::ImplementationSpecificError
+                    refused(ReasonCode::ImplementationSpecificError)
                 }
             })
             .collect();
@@ -40,7 +40,7 @@ impl State {
                 FromGroup::Subscribed {
                     handle,
                     packet_id,
-                    reasons,
+                    outcomes,
                 },
             );
         }
@@ -53,12 +53,12 @@ impl State {
         filter: &TopicFilter,
         options: SubscribeOptions,
         subscription_id: u32,
-    ) -> ReasonCode {
+    ) -> FilterOutcome {
         let session = self.clients.get_mut(client).expect("checked by the caller");
         let is_new = !session.filters.contains(filter.as_str());
         if is_new && session.filters.len() >= self.limits.filters_per_session {
             self.counters.refused_filters += 1;
-            return ReasonCode::QuotaExceeded;
+            return refused(ReasonCode::QuotaExceeded);
         }
         let held = HeldFilter {
             text: filter.as_str(),
@@ -77,10 +77,9 @@ impl State {
         if filter.shared().is_none() && retained {
             self.start_cursor(client, held);
         }
-        match options.qos {
-            QoS::AtMostOnce => ReasonCode::Success,
-            QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
-            QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
+        FilterOutcome {
+            reason: ReasonCode::granted(options.qos),
+            is_new,
         }
     }
 
@@ -224,5 +223,12 @@ impl State {
             self.counters.entries -= 1;
             self.counters.dropped_shared_end += 1;
         }
+    }
+}
+
+fn refused(reason: ReasonCode) -> FilterOutcome {
+    FilterOutcome {
+        reason,
+        is_new: false,
     }
 }

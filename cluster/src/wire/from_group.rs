@@ -4,7 +4,9 @@ use super::errand::{self, read_done, read_errand, write_done, write_errand};
 use super::read::{Reader, qos};
 use super::write::{put_epoch, put_group, put_handle, put_rank, put_u16, put_varint};
 use super::{FLAGS, RETAIN, WireError};
-use crate::frame::{Body, Claimed, Delivery, FromGroup, Joined, Listed, Receiver, SubscriptionIds};
+use crate::frame::{
+    Body, Claimed, Delivery, FilterOutcome, FromGroup, Joined, Listed, Receiver, SubscriptionIds,
+};
 use crate::ids::{ClientNo, Handle};
 use bytes::Bytes;
 use protocol::{PacketId, ReasonCode};
@@ -44,6 +46,8 @@ const HAS_GROUPS: u8 = 0b100;
 const DUP: u8 = 0b1000;
 const HAS_PACKET_ID: u8 = 0b1_0000;
 const HAS_SUBSCRIPTION_IDS: u8 = 0b10_0000;
+/// Beside the reason code of a filter: the subscription is new.
+const IS_NEW: u8 = 0b100_0000;
 const RECEIVER_FLAGS_MAX: u8 = 0b11_1111;
 
 /// Bytes of a receiver at least.
@@ -87,13 +91,19 @@ pub fn write_from_group(frame: &FromGroup, out: &mut Vec<u8>) {
         FromGroup::Subscribed {
             handle,
             packet_id,
-            reasons,
-        } => write_reasons(tag::SUBSCRIBED, *handle, *packet_id, reasons, out),
+            outcomes,
+        } => {
+            let codes = outcomes.iter().copied().map(outcome_code);
+            write_codes(tag::SUBSCRIBED, *handle, *packet_id, codes, out);
+        }
         FromGroup::Unsubscribed {
             handle,
             packet_id,
             reasons,
-        } => write_reasons(tag::UNSUBSCRIBED, *handle, *packet_id, reasons, out),
+        } => {
+            let codes = reasons.iter().map(|reason| reason.as_u8());
+            write_codes(tag::UNSUBSCRIBED, *handle, *packet_id, codes, out);
+        }
         FromGroup::Listed {
             handle,
             group,
@@ -175,18 +185,24 @@ fn write_answer(
     }
 }
 
-fn write_reasons(
+fn write_codes(
     tag: u8,
     handle: Handle,
     packet_id: PacketId,
-    reasons: &[ReasonCode],
+    codes: impl ExactSizeIterator<Item = u8>,
     out: &mut Vec<u8>,
 ) {
     out.push(tag);
     put_handle(handle, out);
     put_u16(packet_id.get(), out);
-    put_varint(reasons.len() as u64, out);
-    out.extend(reasons.iter().map(|reason| reason.as_u8()));
+    put_varint(codes.len() as u64, out);
+    out.extend(codes);
+}
+
+fn outcome_code(outcome: FilterOutcome) -> u8 {
+    let code = outcome.reason.as_u8();
+    debug_assert_eq!(code & IS_NEW, 0, "no reason code has this bit");
+    code | if outcome.is_new { IS_NEW } else { 0 }
 }
 
 fn write_delivery(delivery: &Delivery, out: &mut Vec<u8>) {
@@ -294,7 +310,7 @@ fn read_frame(reader: &mut Reader<'_>) -> Result<FromGroup, WireError> {
         tag::SUBSCRIBED => FromGroup::Subscribed {
             handle: reader.handle()?,
             packet_id: reader.packet_id()?,
-            reasons: read_reasons(reader)?,
+            outcomes: read_outcomes(reader)?,
         },
         tag::UNSUBSCRIBED => FromGroup::Unsubscribed {
             handle: reader.handle()?,
@@ -373,6 +389,19 @@ fn read_reason(flags: u8, reader: &mut Reader<'_>) -> Result<ReasonCode, WireErr
         ReasonCode::Success => Err(WireError::Invalid("reason code")),
         reason => Ok(reason),
     }
+}
+
+fn read_outcomes(reader: &mut Reader<'_>) -> Result<Box<[FilterOutcome]>, WireError> {
+    let count = reader.count(1)?;
+    let outcome = |_| {
+        let code = reader.u8()?;
+        let reason = ReasonCode::from_u8(code & !IS_NEW);
+        Ok(FilterOutcome {
+            reason: reason.ok_or(WireError::Invalid("reason code"))?,
+            is_new: code & IS_NEW != 0,
+        })
+    };
+    (0..count).map(outcome).collect()
 }
 
 fn read_reasons(reader: &mut Reader<'_>) -> Result<Box<[ReasonCode]>, WireError> {

@@ -3,8 +3,8 @@
 use super::*;
 use crate::frame::{
     Ack, AckKind, Body, Claim, Claimed, Delivery, Disconnect, Errand, ErrandDone, ErrandKind,
-    FromGroup, Join, Joined, Listed, Publish, Reattach, Receiver, Resume, Subscribe, ToGroup,
-    Unsubscribe, WillFate,
+    FilterOutcome, FromGroup, Join, Joined, Listed, Publish, Reattach, Receiver, Resume, Subscribe,
+    ToGroup, Unsubscribe, WillFate,
 };
 use crate::ids::{Actor, ClientNo, Epoch, Handle, Rank};
 use crate::slots::GroupNo;
@@ -59,6 +59,12 @@ fn reason() -> impl Strategy<Value = ReasonCode> {
 
 fn reasons() -> impl Strategy<Value = Box<[ReasonCode]>> {
     vec(reason(), 0..5).prop_map(Vec::into_boxed_slice)
+}
+
+fn outcomes() -> impl Strategy<Value = Box<[FilterOutcome]>> {
+    let outcome =
+        (reason(), any::<bool>()).prop_map(|(reason, is_new)| FilterOutcome { reason, is_new });
+    vec(outcome, 0..5).prop_map(Vec::into_boxed_slice)
 }
 
 fn message() -> impl Strategy<Value = Message> {
@@ -321,11 +327,11 @@ fn from_group() -> impl Strategy<Value = FromGroup> {
         (handle(), reason())
             .prop_map(|(handle, reason)| FromGroup::ClaimRefused { handle, reason }),
         (handle(), reason()).prop_map(|(handle, reason)| FromGroup::Kick { handle, reason }),
-        (handle(), packet_id(), reasons()).prop_map(|(handle, packet_id, reasons)| {
+        (handle(), packet_id(), outcomes()).prop_map(|(handle, packet_id, outcomes)| {
             FromGroup::Subscribed {
                 handle,
                 packet_id,
-                reasons,
+                outcomes,
             }
         }),
         (handle(), packet_id(), reasons()).prop_map(|(handle, packet_id, reasons)| {

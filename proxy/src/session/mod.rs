@@ -303,8 +303,10 @@ impl Session {
                 packet_id, reason, ..
             } => self.answered(from, Kind::Release, packet_id, &[reason], cx),
             FromGroup::Subscribed {
-                packet_id, reasons, ..
-            } => self.answered(from, Kind::Subscribe, packet_id, &reasons, cx),
+                packet_id,
+                outcomes,
+                ..
+            } => self.subscribed(from, packet_id, &outcomes, cx),
             FromGroup::Unsubscribed {
                 packet_id, reasons, ..
             } => self.answered(from, Kind::Unsubscribe, packet_id, &reasons, cx),

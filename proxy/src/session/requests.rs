@@ -2,8 +2,13 @@
 //!
 //! A request is answered once each of its groups has. A SUBSCRIBE is answered earlier if a group takes too long: the
 //! filters there have failed, and the request stays here, told, until the late answer can be recognised by it.
+//!
+//! A filter that failed at one group is taken back wherever the SUBSCRIBE made a subscription, and nowhere else: one that
+//! was there before stays, with the newer options.
 
+use cluster::frame::FilterOutcome;
 use cluster::slots::GroupNo;
+use hashbrown::HashSet;
 use protocol::{PacketId, ReasonCode, TopicFilter};
 
 /// The requests of one connection, the oldest first. Bounded: no more is read from a client with too many.
@@ -37,6 +42,8 @@ pub(super) struct Request {
     pub(super) due_s: u32,
     /// The client has its answer, or awaits none.
     pub(super) told: bool,
+    /// Subscriptions that exist because of this SUBSCRIBE: group and filter. What there was before it is not among them.
+    made: Vec<(GroupNo, usize)>,
 }
 
 /// What one group is asked.
@@ -49,13 +56,11 @@ pub(super) struct Part {
 
 /// What an answer of a group came to.
 #[derive(Debug)]
-pub(super) enum Settled {
-    /// No request waits for it.
-    Unknown,
-    /// Other groups have not answered.
-    Partly,
-    /// All groups have.
-    Wholly(Request),
+pub(super) struct Settled {
+    /// What is to be removed again: subscriptions that a refused SUBSCRIBE has made, by group.
+    pub(super) refused: Vec<(GroupNo, Vec<TopicFilter>)>,
+    /// The request, if it was the last answer.
+    pub(super) whole: Option<Request>,
 }
 
 impl Request {
@@ -74,6 +79,21 @@ impl Request {
             parts: Vec::new(),
             due_s: u32::MAX,
             told: false,
+            made: Vec::new(),
+        }
+    }
+
+    /// The groups that have not answered never will, as far as the client is concerned.
+    pub(super) fn give_up(&mut self) {
+        self.told = true;
+        let late: Vec<_> = self
+            .parts
+            .iter()
+            .flat_map(|part| &part.filters)
+            .copied()
+            .collect();
+        for filter in late {
+            self.combine(filter, ReasonCode::UnspecifiedError);
         }
     }
 
@@ -100,6 +120,12 @@ impl Request {
         }
     }
 
+    /// Whether what a group holds of the request's filters is still this request's to decide.
+    fn decides_at(&self, group: GroupNo) -> bool {
+        let is_asked = self.parts.iter().any(|part| part.group == group);
+        self.kind != Kind::Release && (is_asked || !self.told)
+    }
+
     /// The filters of a part.
     pub(super) fn filters_of(&self, part: &Part) -> Vec<TopicFilter> {
         let filter = |&at: &usize| self.filters[at].clone();
@@ -112,41 +138,96 @@ impl Requests {
         self.list.push(request);
     }
 
-    /// A group has answered. Groups answer in the order they were asked, so the oldest request counts.
-    pub(super) fn settle(
-        &mut self,
-        kind: Kind,
-        packet_id: PacketId,
-        group: GroupNo,
-        reasons: &[ReasonCode],
-    ) -> Settled {
+    /// The oldest request that waits for such an answer, and its part. Groups answer in the order they were asked.
+    fn find(&self, kind: Kind, packet_id: PacketId, group: GroupNo) -> Option<(usize, usize)> {
         let part_of = |request: &Request| {
             let is_it = request.kind == kind && request.packet_id == packet_id;
             let part = request.parts.iter().position(|part| part.group == group);
             part.filter(|_| is_it)
         };
         let mut all = self.list.iter().enumerate();
-        let found = all.find_map(|(at, request)| Some((at, part_of(request)?)));
-        let Some((at, part)) = found else {
-            return Settled::Unknown;
+        all.find_map(|(at, request)| Some((at, part_of(request)?)))
+    }
+
+    /// A group says which filters of a SUBSCRIBE are new to it; [`Requests::settle`] follows.
+    pub(super) fn note_made(
+        &mut self,
+        packet_id: PacketId,
+        group: GroupNo,
+        outcomes: &[FilterOutcome],
+    ) {
+        let Some((at, part)) = self.find(Kind::Subscribe, packet_id, group) else {
+            return;
         };
+        let request = &mut self.list[at];
+        let filters = request.parts[part].filters.iter().zip(outcomes);
+        let made = filters.filter(|(_, outcome)| outcome.is_new && !outcome.reason.is_error());
+        request
+            .made
+            .extend(made.map(|(filter, _)| (group, *filter)));
+    }
+
+    /// A group has answered. `None`: no request waits for it.
+    pub(super) fn settle(
+        &mut self,
+        kind: Kind,
+        packet_id: PacketId,
+        group: GroupNo,
+        reasons: &[ReasonCode],
+    ) -> Option<Settled> {
+        let (at, part) = self.find(kind, packet_id, group)?;
         let request = &mut self.list[at];
         let part = request.parts.swap_remove(part);
         for (filter, reason) in part.filters.iter().zip(reasons) {
             request.combine(*filter, *reason);
         }
-        if request.parts.is_empty() {
-            Settled::Wholly(self.list.remove(at))
+        let decided = request.told || request.parts.is_empty();
+        let refused = if decided {
+            self.take_refused(at)
         } else {
-            Settled::Partly
-        }
+            Vec::new()
+        };
+        Some(Settled {
+            refused,
+            whole: self.remove_if_answered(at),
+        })
     }
 
-    /// Takes out the first request whose client has waited too long.
-    pub(super) fn take_due(&mut self, now_s: u32) -> Option<Request> {
+    /// What a SUBSCRIBE has made of the filters that it was refused. Where a later request names such a filter, that one
+    /// decides: a SUBSCRIBE takes over what was made, an UNSUBSCRIBE removes it.
+    pub(super) fn take_refused(&mut self, at: usize) -> Vec<(GroupNo, Vec<TopicFilter>)> {
+        let (until, later) = self.list.split_at_mut(at + 1);
+        let request = &mut until[at];
+        let mut made = std::mem::take(&mut request.made);
+        made.retain(|(_, filter)| request.reasons[*filter].is_error());
+        made.sort_unstable();
+        let by_group = made.chunk_by(|(one, _), (other, _)| one == other);
+        let mut refused = Vec::new();
+        for made in by_group {
+            let group = made[0].0;
+            let texts: Vec<_> = made.iter().map(|(_, at)| &request.filters[*at]).collect();
+            let left = hand_down(group, texts, later);
+            if !left.is_empty() {
+                refused.push((group, left));
+            }
+        }
+        refused
+    }
+
+    /// Takes the request out if every group has answered.
+    pub(super) fn remove_if_answered(&mut self, at: usize) -> Option<Request> {
+        let answered = self.list[at].parts.is_empty();
+        answered.then(|| self.list.remove(at))
+    }
+
+    pub(super) fn get_mut(&mut self, at: usize) -> &mut Request {
+        &mut self.list[at]
+    }
+
+    /// The first request whose client has waited too long.
+    pub(super) fn due(&self, now_s: u32) -> Option<usize> {
         let due = |request: &Request| !request.told && request.due_s <= now_s;
-        let at = self.list.iter().position(due)?;
-        Some(self.list.remove(at))
+        self.list.iter().position(due)
     }
 
     /// When the next client's wait ends.
@@ -161,4 +242,21 @@ impl Requests {
     pub(super) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
+}
+
+/// Gives subscriptions at a group to the first of the later requests that names them; returns those that none does.
+fn hand_down(group: GroupNo, made: Vec<&TopicFilter>, later: &mut [Request]) -> Vec<TopicFilter> {
+    let mut left: HashSet<&str, foldhash::fast::RandomState> =
+        made.iter().map(|filter| filter.as_str()).collect();
+    for request in later.iter_mut().filter(|later| later.decides_at(group)) {
+        for (at, filter) in request.filters.iter().enumerate() {
+            if left.remove(filter.as_str()) && request.kind == Kind::Subscribe {
+                request.made.push((group, at));
+            }
+        }
+    }
+    let made = made.into_iter();
+    made.filter(|filter| left.contains(filter.as_str()))
+        .cloned()
+        .collect()
 }

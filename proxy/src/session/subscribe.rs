@@ -5,7 +5,7 @@ use super::requests::{Kind, Request, Settled};
 use super::waits::What;
 use super::{Context, Session};
 use crate::limits::SUBSCRIBE_WAIT_S;
-use cluster::frame::{Subscribe, ToGroup, Unsubscribe};
+use cluster::frame::{FilterOutcome, Subscribe, ToGroup, Unsubscribe};
 use cluster::slots::GroupNo;
 use cluster::topology::{FilterGroups, Routing};
 use protocol::{Packet, PacketId, ReasonCode, SubAck, TopicFilter, UnsubAck};
@@ -197,6 +197,21 @@ impl Session {
         group == self.home || places.any(|place| place.group == group && place.may_hold())
     }
 
+    /// A group has answered SUBSCRIBE.
+    pub(super) fn subscribed(
+        &mut self,
+        from: GroupNo,
+        packet_id: PacketId,
+        outcomes: &[FilterOutcome],
+        cx: &mut Context<'_>,
+    ) {
+        if let Some(busy) = &mut self.busy {
+            busy.requests.note_made(packet_id, from, outcomes);
+        }
+        let reasons: Vec<_> = outcomes.iter().map(|outcome| outcome.reason).collect();
+        self.answered(from, Kind::Subscribe, packet_id, &reasons, cx);
+    }
+
     /// A group has answered PUBREL, SUBSCRIBE or UNSUBSCRIBE: what it says is stored there.
     pub(super) fn answered(
         &mut self,
@@ -213,19 +228,44 @@ impl Session {
             self.requests -= 1;
             return self.conclude(kind, packet_id, reasons, cx);
         }
-        let settled = match &mut self.busy {
-            Some(busy) => busy.requests.settle(kind, packet_id, from, reasons),
-            None => Settled::Unknown,
+        let requests = self.busy.as_mut().map(|busy| &mut busy.requests);
+        let settled = match requests {
+            Some(requests) => requests.settle(kind, packet_id, from, reasons),
+            None => None,
         };
-        match settled {
-            Settled::Unknown => cx.counters().answers_stale.increment(),
-            Settled::Partly => {}
-            Settled::Wholly(request) => {
-                self.requests -= 1;
-                if !request.told {
-                    self.conclude(kind, packet_id, &request.reasons, cx);
-                }
+        let Some(Settled { refused, whole }) = settled else {
+            return cx.counters().answers_stale.increment();
+        };
+        self.take_back(packet_id, refused, cx);
+        if let Some(request) = whole {
+            self.requests -= 1;
+            if !request.told {
+                self.conclude(kind, packet_id, &request.reasons, cx);
             }
+        }
+    }
+
+    /// Removes the subscriptions that a refused SUBSCRIBE has made. The client awaits no answer to that.
+    pub(super) fn take_back(
+        &mut self,
+        packet_id: PacketId,
+        refused: Vec<(GroupNo, Vec<TopicFilter>)>,
+        cx: &mut Context<'_>,
+    ) {
+        for (group, filters) in refused {
+            let mut undo = Request::new(Kind::Unsubscribe, packet_id, filters.clone());
+            for filter in 0..filters.len() {
+                undo.ask(group, filter);
+            }
+            undo.told = true;
+            self.requests += 1;
+            self.busy().requests.push(undo);
+            let frame = Unsubscribe {
+                actor: self.actor(),
+                packet_id,
+                filters,
+            };
+            self.act(group, ToGroup::Unsubscribe(Box::new(frame)), 0, cx);
         }
     }
 

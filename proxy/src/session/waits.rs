@@ -1,11 +1,11 @@
 //! What a connection waits for where there are several groups, and how long: a group that takes no more, a home that
 //! does not answer, groups that are away.
 
-use super::requests::{Kind, Request};
+use super::requests::Kind;
 use super::{Context, End, Session, State};
-use cluster::frame::{Claim, Publish, ToGroup, Unsubscribe};
+use cluster::frame::{Claim, Publish, ToGroup};
 use cluster::slots::GroupNo;
-use protocol::{Packet, ReasonCode};
+use protocol::Packet;
 
 /// A packet for a group that takes no more now.
 #[derive(Debug)]
@@ -103,60 +103,36 @@ impl Session {
     /// Answers each SUBSCRIBE that a group has not answered for too long: the filters there have failed.
     fn give_up_requests(&mut self, cx: &mut Context<'_>) {
         let now_s = cx.rules.now_s;
-        while let Some(request) = self
-            .busy
-            .as_mut()
-            .and_then(|busy| busy.requests.take_due(now_s))
-        {
-            self.give_up(request, cx);
+        while let Some(at) = self.busy.as_ref().and_then(|busy| busy.requests.due(now_s)) {
+            self.give_up(at, cx);
         }
     }
 
-    fn give_up(&mut self, mut request: Request, cx: &mut Context<'_>) {
-        debug_assert_eq!(request.kind, Kind::Subscribe, "only SUBSCRIBE has a time");
+    /// What was not sent does not leave any more. What was is taken back once the group says what it made of it.
+    fn give_up(&mut self, at: usize, cx: &mut Context<'_>) {
         cx.counters().subscribes_given_up.increment();
-        let packet_id = request.packet_id;
+        let request = self.busy().requests.get_mut(at);
+        debug_assert_eq!(request.kind, Kind::Subscribe, "only SUBSCRIBE has a time");
+        request.give_up();
+        let (packet_id, reasons) = (request.packet_id, request.reasons.clone());
+        let mut parts = std::mem::take(&mut request.parts);
         let is_it =
             |frame: &ToGroup| matches!(frame, ToGroup::Subscribe(it) if it.packet_id == packet_id);
-        let mut undone = Vec::new();
-        for part in std::mem::take(&mut request.parts) {
-            for filter in &part.filters {
-                request.combine(*filter, ReasonCode::UnspecifiedError);
-            }
-            let group = part.group;
-            let unsent = self.place(group).map_or(0, |place| place.take_out(is_it));
-            if unsent > 0 {
-                cx.frames.release(group, unsent);
-                continue;
-            }
-            undone.push((group, request.filters_of(&part)));
-            // The late answer will be recognised by it.
-            request.parts.push(part);
-        }
-        self.conclude(request.kind, packet_id, &request.reasons, cx);
-        if !self.is_connected() {
-            return;
-        }
-        if request.parts.is_empty() {
+        parts.retain(|part| {
+            let unsent = self
+                .place(part.group)
+                .map_or(0, |place| place.take_out(is_it));
+            cx.frames.release(part.group, unsent);
+            unsent == 0
+        });
+        let requests = &mut self.busy().requests;
+        // The late answers will be recognised by them.
+        requests.get_mut(at).parts = parts;
+        let refused = requests.take_refused(at);
+        if requests.remove_if_answered(at).is_some() {
             self.requests -= 1;
-        } else {
-            request.told = true;
-            self.busy().requests.push(request);
         }
-        for (group, filters) in undone {
-            let mut undo = Request::new(Kind::Unsubscribe, packet_id, filters.clone());
-            for filter in 0..filters.len() {
-                undo.ask(group, filter);
-            }
-            undo.told = true;
-            self.requests += 1;
-            self.busy().requests.push(undo);
-            let frame = Unsubscribe {
-                actor: self.actor(),
-                packet_id,
-                filters,
-            };
-            self.act(group, ToGroup::Unsubscribe(Box::new(frame)), 0, cx);
-        }
+        self.take_back(packet_id, refused, cx);
+        self.conclude(Kind::Subscribe, packet_id, &reasons, cx);
     }
 }

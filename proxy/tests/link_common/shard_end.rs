@@ -224,10 +224,10 @@ impl ShardEnd {
         self.expect("Subscribed", |frame| match frame {
             FromGroup::Subscribed {
                 packet_id: id,
-                reasons,
+                outcomes,
                 ..
             } if *id == packet_id => {
-                assert_eq!(reasons[..], [ReasonCode::granted(qos)]);
+                assert_eq!(outcomes[0].reason, ReasonCode::granted(qos));
                 Some(())
             }
             _ => None,

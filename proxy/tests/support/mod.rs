@@ -3,7 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 use cluster::frame::{
-    AckKind, Body, Claimed, Delivery, FromGroup, Join, Joined, Receiver, ToGroup,
+    AckKind, Body, Claimed, Delivery, FilterOutcome, FromGroup, Join, Joined, Receiver, ToGroup,
 };
 use cluster::ids::{ClientNo, Epoch, Handle, Rank};
 use cluster::slots::GroupNo;
@@ -304,14 +304,14 @@ impl Group {
                         .or_default()
                         .push((handle, options.qos));
                 }
-                let reasons = subscribe
-                    .filters
-                    .iter()
-                    .map(|(_, o)| ReasonCode::granted(o.qos));
+                let outcomes = subscribe.filters.iter().map(|(_, options)| FilterOutcome {
+                    reason: ReasonCode::granted(options.qos),
+                    is_new: true,
+                });
                 self.answers.push(FromGroup::Subscribed {
                     handle,
                     packet_id: subscribe.packet_id,
-                    reasons: reasons.collect(),
+                    outcomes: outcomes.collect(),
                 });
             }
             ToGroup::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe),

@@ -252,8 +252,8 @@ impl Fleet {
                 handle, packet_id, ..
             } => self.release(proxy, handle, packet_id),
             FromGroup::Subscribed {
-                handle, reasons, ..
-            } => self.subscribed(proxy, handle, reasons[0].is_error()),
+                handle, outcomes, ..
+            } => self.subscribed(proxy, handle, outcomes[0].reason.is_error()),
             FromGroup::Unsubscribed { .. }
             | FromGroup::Resume
             | FromGroup::Done { .. }

@@ -1,10 +1,11 @@
 //! Who owns a client id, what a session keeps, and when it ends.
 
-use super::world::{LINK, World, claim, id};
+use super::world::{LINK, World, claim, id, options};
 use crate::command::Command;
-use cluster::frame::{AckKind, Claim, Disconnect, FromGroup, WillFate};
+use crate::machine::effects::Effects;
+use cluster::frame::{AckKind, Claim, Disconnect, FromGroup, Subscribe, ToGroup, WillFate};
 use cluster::ids::{Epoch, LinkNo};
-use protocol::{QoS, ReasonCode};
+use protocol::{QoS, ReasonCode, TopicFilter};
 
 const Q0: QoS = QoS::AtMostOnce;
 const Q1: QoS = QoS::AtLeastOnce;
@@ -411,4 +412,34 @@ fn client_numbers_are_reused_without_mixing_up_clients() {
     world.subscribe(&b, "t", Q1);
     assert_eq!(world.publish(&a, "t", "from the grave", Q1), None);
     assert!(world.got(&b).is_empty());
+}
+
+/// Who takes a SUBSCRIBE back removes only what it made, so a group says what that was; a repeat's answer does not know.
+#[test]
+fn a_subscription_says_whether_it_is_new() {
+    let mut world = World::new();
+    let client = world.connect("a");
+    world.subscribe(&client, "old", Q1);
+    let filter = |text| (TopicFilter::new(text).expect("a filter"), options(Q2));
+    let subscribe = Box::new(Subscribe {
+        actor: client.actor,
+        packet_id: id(9),
+        subscription_id: 0,
+        filters: vec![filter("old"), filter("new")],
+    });
+    let news = |answer: &[FromGroup]| {
+        let [FromGroup::Subscribed { outcomes, .. }] = answer else {
+            panic!("one SUBACK, not {answer:?}");
+        };
+        let granted = ReasonCode::GrantedQoS2;
+        assert!(outcomes.iter().all(|outcome| outcome.reason == granted));
+        [outcomes[0].is_new, outcomes[1].is_new]
+    };
+    world.from(client.link, Command::Subscribe(subscribe.clone()));
+    let is_it = |frame: &FromGroup| matches!(frame, FromGroup::Subscribed { .. });
+    assert_eq!(news(&world.take(&client, is_it)), [false, true]);
+    let mut out = Effects::default();
+    let again = ToGroup::Subscribe(subscribe);
+    world.state.answer_again(LINK, 1, &again, &mut out);
+    assert_eq!(news(&out.links[usize::from(LINK.0)]), [false, false]);
 }

@@ -376,10 +376,10 @@ impl World {
         let answer = self.take(client, |frame| {
             matches!(frame, FromGroup::Subscribed { .. })
         });
-        let [FromGroup::Subscribed { reasons, .. }] = answer.as_slice() else {
+        let [FromGroup::Subscribed { outcomes, .. }] = answer.as_slice() else {
             panic!("one SUBACK, not {answer:?}");
         };
-        reasons[0]
+        outcomes[0].reason
     }
 
     pub(super) fn subscribe_quiet(&mut self, client: &Client, filter: &str, qos: QoS) {

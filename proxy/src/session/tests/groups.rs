@@ -129,13 +129,9 @@ impl Wire {
         assert!(matches!(self.sent()[..], [Packet::SubAck(_)]));
     }
 
+    /// The filters are new to the group.
     pub(super) fn subscribed(&mut self, from: GroupNo, id: u16, reasons: &[ReasonCode]) {
-        let answer = FromGroup::Subscribed {
-            handle: HANDLE,
-            packet_id: packet_id(id),
-            reasons: reasons.into(),
-        };
-        self.frame_from(from, answer);
+        self.answer_subscribe(from, id, reasons, true);
     }
 
     pub(super) fn unsubscribed(&mut self, from: GroupNo, id: u16, reasons: &[ReasonCode]) {
@@ -198,7 +194,7 @@ pub(super) fn subscribe_packet(id: u16, filters: &[&str]) -> Packet {
     })
 }
 
-fn unsubscribe_packet(id: u16, filters: &[&str]) -> Packet {
+pub(super) fn unsubscribe_packet(id: u16, filters: &[&str]) -> Packet {
     let filter = |text: &&str| TopicFilter::new(text).expect("valid");
     Packet::Unsubscribe(Unsubscribe {
         packet_id: packet_id(id),

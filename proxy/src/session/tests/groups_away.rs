@@ -4,7 +4,7 @@ use super::groups::*;
 use super::*;
 use cluster::frame::Receiver;
 
-fn wait(wire: &mut Wire, seconds: u32) {
+pub(super) fn wait(wire: &mut Wire, seconds: u32) {
     wire.rules.now_s += seconds;
     if wire.session.due_s() <= wire.rules.now_s {
         wire.with(Session::overdue);
@@ -49,44 +49,6 @@ fn connack_waits_two_seconds_for_the_groups_and_the_rest_attaches_later() {
     wire.joined(SECOND);
     assert_eq!(publishes(&wire.frames_to(SECOND), SECOND), [1]);
     assert_eq!(wire.sent(), []);
-}
-
-/// The filters of a group that is away have failed, and what may have come through is undone.
-#[test]
-fn a_subscribe_fails_where_a_group_does_not_answer() {
-    let mut wire = Wire::at_groups(Version::V5);
-    wire.settle_at(SECOND, 1);
-    wire.settle_at(THIRD, 2);
-    wire.send(&subscribe_packet(7, &["#", &topic_of(SECOND)]));
-    for group in [HOME, SECOND, THIRD] {
-        assert!(matches!(wire.frames_to(group)[..], [ToGroup::Subscribe(_)]));
-    }
-    let granted = ReasonCode::GrantedQoS1;
-    wire.subscribed(HOME, 7, &[granted]);
-    wire.subscribed(SECOND, 7, &[granted, granted]);
-    wait(&mut wire, 10);
-    assert_eq!(wire.sent(), []);
-    wait(&mut wire, 1);
-    let failed = ReasonCode::UnspecifiedError;
-    assert!(
-        matches!(&wire.sent()[..], [Packet::SubAck(ack)] if ack.reasons == [failed, granted]),
-        "the filter of the group that is away"
-    );
-    assert_eq!(wire.rules.counters.subscribes_given_up.get(), 1);
-    let frames = wire.frames_to(THIRD);
-    assert!(
-        matches!(&frames[..], [ToGroup::Unsubscribe(undo)] if undo.filters[0].as_str() == "#"),
-        "{frames:?}"
-    );
-    assert!(wire.frames_to(SECOND).is_empty());
-    // The client uses the packet id again; the late answers are not for it.
-    wire.send(&subscribe_packet(7, &[&topic_of(THIRD)]));
-    wire.subscribed(THIRD, 7, &[granted]);
-    wire.unsubscribed(THIRD, 7, &[ReasonCode::Success]);
-    assert_eq!(wire.sent(), []);
-    wire.subscribed(THIRD, 7, &[granted]);
-    assert!(matches!(&wire.sent()[..], [Packet::SubAck(ack)] if ack.reasons == [granted]));
-    assert_eq!(wire.session.requests, 0);
 }
 
 /// What has not left is not undone, but does not leave any more.
@@ -421,10 +383,7 @@ fn an_unsubscribe_follows_a_subscribe_that_waits() {
     let topic = topic_of(SECOND);
     wire.publish(&topic, QoS::AtLeastOnce, 1);
     wire.send(&subscribe_packet(7, &[&topic]));
-    wire.send(&Packet::Unsubscribe(protocol::Unsubscribe {
-        packet_id: packet_id(8),
-        filters: vec![protocol::TopicFilter::new(&topic).expect("valid")],
-    }));
+    wire.send(&unsubscribe_packet(8, &[&topic]));
     assert_eq!(wire.sent(), [], "no group has answered");
     wire.frames_to(SECOND);
     wire.joined(SECOND);

@@ -2,7 +2,7 @@
 
 use super::groups::{SECOND, THIRD, actor_at, three_groups};
 use super::*;
-use cluster::frame::{Joined, Listed, Receiver};
+use cluster::frame::{FilterOutcome, Joined, Listed, Receiver};
 use cluster::ids::Rank;
 use proptest::prelude::*;
 use std::num::{NonZeroU16, NonZeroU32};
@@ -51,6 +51,7 @@ enum Step {
     },
     Subscribed {
         id: u16,
+        is_new: bool,
     },
     Deliver {
         topic: u8,
@@ -90,7 +91,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (id.clone(), 1..3_u8, any::<bool>()).prop_map(|(id, qos, failed)| Step::Published { id, qos, failed }),
         1 => id.clone().prop_map(|id| Step::Released { id }),
         1 => id.clone().prop_map(|id| Step::Release { id }),
-        1 => id.clone().prop_map(|id| Step::Subscribed { id }),
+        1 => (id.clone(), any::<bool>()).prop_map(|(id, is_new)| Step::Subscribed { id, is_new }),
         8 => (0..3_u8, 0..3_u8, id, 0..60_u16, small)
             .prop_map(|(topic, qos, id, len, expiry_s)| Step::Deliver { topic, qos, id, len, expiry_s }),
         1 => Just(Step::Kick),
@@ -206,10 +207,10 @@ fn frame_of(step: &Step, from: GroupNo) -> Option<FromGroup> {
             packet_id: packet_id(id),
             reason,
         },
-        &Step::Subscribed { id } => FromGroup::Subscribed {
+        &Step::Subscribed { id, is_new } => FromGroup::Subscribed {
             handle,
             packet_id: packet_id(id),
-            reasons: [reason].into(),
+            outcomes: [FilterOutcome { reason, is_new }].into(),
         },
         Step::Joined => {
             let Actor { client, epoch } = actor_at(from);

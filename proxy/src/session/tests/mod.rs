@@ -9,6 +9,7 @@ mod groups_away;
 mod hostile;
 mod publish;
 mod recording;
+mod refused;
 mod subscribe;
 
 use super::*;

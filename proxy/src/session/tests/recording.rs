@@ -24,11 +24,7 @@ fn the_record_gets_what_was_granted_and_how_it_ended() {
     }));
     assert_eq!(wire.frames.changes.len(), 1, "nothing is granted yet");
     let reasons = [ReasonCode::QuotaExceeded, ReasonCode::GrantedQoS1];
-    wire.frame(FromGroup::Subscribed {
-        handle: HANDLE,
-        packet_id: packet_id(1),
-        reasons: reasons.into(),
-    });
+    wire.subscribed(HOME, 1, &reasons);
     wire.with(|session, cx| session.end(End::KeepAlive, cx));
 
     let changes = std::mem::take(&mut wire.frames.changes);

@@ -34,11 +34,7 @@ fn suback_leaves_when_the_group_has_stored_the_subscriptions() {
     );
     assert_eq!(wire.sent(), []);
     let reasons = [ReasonCode::GrantedQoS1, ReasonCode::QuotaExceeded];
-    wire.frame(FromGroup::Subscribed {
-        handle: HANDLE,
-        packet_id: packet_id(6),
-        reasons: reasons.into(),
-    });
+    wire.subscribed(HOME, 6, &reasons);
     let expected = SubAck {
         packet_id: packet_id(6),
         reasons: reasons.to_vec(),
@@ -108,10 +104,6 @@ fn unanswered_requests_stop_reading() {
     }
     assert!(!wire.session.reads(&wire.rules));
     let reasons = [ReasonCode::Success];
-    wire.frame(FromGroup::Subscribed {
-        handle: HANDLE,
-        packet_id: packet_id(1),
-        reasons: reasons.into(),
-    });
+    wire.subscribed(HOME, 1, &reasons);
     assert!(wire.session.reads(&wire.rules));
 }

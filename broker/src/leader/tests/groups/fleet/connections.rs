@@ -55,8 +55,11 @@ impl Fleet {
             FromGroup::Subscribed {
                 handle,
                 packet_id,
-                reasons,
-            } => self.subscribed(proxy, group, handle, packet_id, reasons[0].is_error()),
+                outcomes,
+            } => {
+                let refused = outcomes[0].reason.is_error();
+                self.subscribed(proxy, group, handle, packet_id, refused);
+            }
             FromGroup::Errand(errand) => {
                 self.push(proxy, usize::from(errand.to.0), ToGroup::Errand(errand));
             }
