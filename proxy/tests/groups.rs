@@ -167,6 +167,67 @@ fn a_group_that_stalls_stops_only_those_that_publish_there() {
     server.stop_all();
 }
 
+/// Promise P8: sessions that come and go while one of their groups is away add nothing to its link, once that is full. The
+/// one that is still there when the group goes on is joined then.
+#[test]
+fn resumes_do_not_grow_the_link_of_a_group_that_is_away() {
+    const SLEEPERS: usize = 300;
+    let server = start();
+    let lasting = |n: usize| Connect {
+        clean_start: false,
+        session_expiry_s: Some(3600),
+        ..Connect::new(Version::V5, &client_id(0, &format!("sleeper-{n}")))
+    };
+    for n in 0..SLEEPERS {
+        let mut sleeper = server.connect(lasting(n));
+        sleeper.subscribe(&topic(1, 0), QoS::AtLeastOnce);
+    }
+    let link = &server.groups[1].link;
+    server.wait_for("the sleepers to be gone", |counters| {
+        counters.connections_open.get() == 0
+    });
+    let writer = |n| {
+        let mut writer = server.client(&client_id(0, &format!("writer-{n}")));
+        put(&mut writer, &topic(1, 1), QoS::AtLeastOnce, 9);
+        writer
+    };
+    let mut writers: Vec<_> = (0..12).map(writer).collect();
+    server.groups[1].hold(true);
+    for writer in &mut writers {
+        for id in 1..=8 {
+            writer.publish(&topic(1, 1), QoS::AtLeastOnce, id, &vec![7; 100_000]);
+        }
+    }
+    server.wait_for("the link to be full", |counters| {
+        link.to_group.is_full() && counters.paused_connection.get() > 0
+    });
+
+    let bytes = link.to_group.bytes();
+    let resume = |n| {
+        let mut socket = server.socket();
+        socket.version = Version::V5;
+        socket.send(&Packet::Connect(Box::new(lasting(n))));
+        socket
+    };
+    let mut resumed: Vec<_> = (0..SLEEPERS).map(resume).collect();
+    for sleeper in &mut resumed {
+        assert!(matches!(sleeper.receive(), Packet::ConnAck(_)));
+    }
+    let mut last = resumed.pop().expect("there are sleepers");
+    drop(resumed);
+    last.ping();
+    assert_eq!(link.to_group.bytes(), bytes);
+    server.groups[1].hold(false);
+    for writer in &mut writers {
+        for _ in 1..=8 {
+            assert!(matches!(writer.receive(), Packet::PubAck(_)));
+        }
+    }
+    last.ping();
+    let groups = server.stop_all();
+    assert_eq!(groups[1].joins.len(), SLEEPERS + writers.len() + 1);
+}
+
 /// The waits have an end: CONNECT's for the home, SUBSCRIBE's for a group.
 #[test]
 fn nobody_waits_for_ever_for_a_group_that_is_away() {

@@ -38,7 +38,7 @@ impl Session {
                 self.state = State::Claiming;
                 self.wait_until(cx.rules.now_s + CLAIM_WAIT_S + 1);
                 if cx.frames.is_full(self.home) {
-                    return self.delay(self.home, What::Claim(Box::new(claim)));
+                    return self.delay(self.home, What::Claim(Box::new(claim)), cx);
                 }
                 self.send_claim(claim, cx);
             }
@@ -246,6 +246,7 @@ impl Session {
             State::Over(_) => return,
             State::AwaitConnect => {}
             // The home hears of it when its answer comes, see `leave_late`, or with the next link session.
+            State::Claiming if self.is_claim_delayed() => {}
             State::Claiming => cx.frames.give_claim_up(self.home, self.handle),
             State::Attaching | State::Connected => self.leave(end, None, None, cx),
         }

@@ -86,6 +86,24 @@ pub(crate) struct Lane {
     /// Connections that are over and whose claim the group has not answered yet. As many as there are claims on
     /// their way, which the link bounds.
     void: BTreeSet<Handle>,
+    /// Connections that wait for room, in the order they came. Some may be gone, or in it twice; the shard sees to
+    /// that.
+    pub(crate) waits: Waits,
+}
+
+/// Connections that wait until a group's link takes more.
+#[derive(Debug, Default)]
+pub(crate) struct Waits {
+    /// With a join. They come first: what waits in sessions can only leave behind one.
+    pub(crate) joins: Vec<Handle>,
+    /// With a packet, see [`Frames::is_full`].
+    pub(crate) packets: Vec<Handle>,
+}
+
+impl Waits {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.joins.is_empty() && self.packets.is_empty()
+    }
 }
 
 /// What a frame costs beside its message.
@@ -165,6 +183,12 @@ impl Frames {
     pub(crate) fn is_full(&self, group: GroupNo) -> bool {
         let lane = &self.lanes[usize::from(group.0)];
         lane.full || lane.waiting_bytes >= WAITING_BYTES_MAX
+    }
+
+    /// Whether the link to this group takes no more now. A connection that is to join must not add to it: clients come
+    /// and go while a group is away.
+    pub(crate) fn is_link_full(&self, group: GroupNo) -> bool {
+        self.lanes[usize::from(group.0)].full
     }
 
     /// Bytes that wait in sessions for a group.

@@ -41,7 +41,7 @@ impl Session {
                     let actor = self.actor();
                     cx.frames.push(self.home, ToGroup::List { actor, group }, 0);
                 }
-                Step::Join(rank) => self.send_join(group, rank, cx),
+                Step::Join => self.join(group, cx),
                 Step::Send(Held { frame, bytes }) => {
                     cx.frames.release(group, cost(bytes));
                     cx.frames.push(group, frame, bytes);
@@ -50,7 +50,14 @@ impl Session {
         }
     }
 
-    fn send_join(&self, group: GroupNo, rank: Option<Rank>, cx: &mut Context<'_>) {
+    /// Asks a group to let the connection join, when its link has room. The place waits until then.
+    fn join(&mut self, group: GroupNo, cx: &mut Context<'_>) {
+        let has_room = !cx.frames.is_link_full(group);
+        let places = self.places.get_or_insert_default();
+        let rank = places.get_or_insert(group).join(has_room);
+        if !has_room {
+            return cx.frames.lane(group).waits.joins.push(self.handle);
+        }
         let join = Join {
             handle: self.handle,
             client_id: self.client_id.clone(),
@@ -59,6 +66,19 @@ impl Session {
             rank,
         };
         cx.frames.push(group, ToGroup::Join(Box::new(join)), 0);
+    }
+
+    /// A group whose link was full takes more: joins it, if the connection still wants to.
+    pub fn join_late(&mut self, group: GroupNo, cx: &mut Context<'_>) {
+        if self.is_join_due(group) {
+            self.join(group, cx);
+        }
+    }
+
+    /// Whether the connection waits for a group's link to have room for its join.
+    pub fn is_join_due(&self, group: GroupNo) -> bool {
+        let mut places = self.places.iter().flat_map(|places| places.iter());
+        places.any(|place| place.group == group && place.is_join_due())
     }
 
     pub(super) fn place(&mut self, group: GroupNo) -> Option<&mut Place> {
@@ -75,9 +95,7 @@ impl Session {
             }
             let places = self.places.get_or_insert_default();
             places.add(listed);
-            let place = places.get_or_insert(listed.group);
-            let rank = place.join();
-            self.send_join(listed.group, rank, cx);
+            self.join(listed.group, cx);
         }
         self.places.is_some()
     }
@@ -150,8 +168,7 @@ impl Session {
             // The next publish joins again, if there is one.
             return self.forget_place(from);
         }
-        let rank = place.join();
-        self.send_join(from, rank, cx);
+        self.join(from, cx);
     }
 
     fn forget_place(&mut self, group: GroupNo) {

@@ -25,8 +25,10 @@ pub(super) struct Place {
     rank: Option<Rank>,
     /// The home is asked for a rank.
     listing: bool,
-    /// The group is asked to let the connection join.
+    /// The group is asked to let the connection join, or will be.
     joining: bool,
+    /// It is asked once its link takes more.
+    join_due: bool,
     /// The group knows the rank, or will by the join under way.
     ranked: bool,
     /// The group had forgotten the connection; what it was sent before and has not answered is lost.
@@ -58,8 +60,8 @@ pub(super) enum Step {
     Nothing,
     /// Ask the home for a rank.
     List,
-    /// Ask the group.
-    Join(Option<Rank>),
+    /// Ask the group, see [`Place::join`].
+    Join,
     /// Send this.
     Send(Held),
 }
@@ -119,6 +121,7 @@ impl Place {
             rank,
             listing: false,
             joining: false,
+            join_due: false,
             ranked: false,
             rejoining: false,
             repeats: false,
@@ -183,7 +186,7 @@ impl Place {
             return Step::Nothing;
         }
         if self.actor.is_none() || (needs_rank && !self.ranked) {
-            return Step::Join(self.join());
+            return Step::Join;
         }
         let mut held = self.waiting.pop_front().expect("it was just seen");
         self.waiting_bytes -= cost(held.bytes);
@@ -191,11 +194,17 @@ impl Place {
         Step::Send(held)
     }
 
-    /// The connection joins with what is known of its rank.
-    pub(super) fn join(&mut self) -> Option<Rank> {
+    /// The connection joins, with what is known of its rank; if the link `has_room`, now.
+    pub(super) fn join(&mut self, has_room: bool) -> Option<Rank> {
         self.joining = true;
+        self.join_due = !has_room;
         self.ranked = self.rank.is_some();
         self.rank
+    }
+
+    /// Whether the connection joins when the link has room.
+    pub(super) fn is_join_due(&self) -> bool {
+        self.join_due
     }
 
     /// The home's answer. Gives back what cannot be sent where there is no rank.

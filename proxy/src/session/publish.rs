@@ -97,7 +97,7 @@ impl Session {
         }
         // A copy, so that it pins no read block.
         frame.message = frame.message.to_compact();
-        self.delay(group, What::Publish(frame, len));
+        self.delay(group, What::Publish(frame, len), cx);
     }
 
     /// Whether the group does not know the connection and holds nothing of its session.
@@ -207,7 +207,7 @@ impl Session {
         let groups = self.groups_of_receipt(packet_id, &cx.rules.routing);
         let full = |group: &&GroupNo| cx.frames.is_full(**group);
         if let Some(group) = groups.iter().find(full) {
-            return self.delay(*group, What::Packet(Packet::PubRel(ack), len, u32::MAX));
+            return self.delay(*group, What::Packet(Packet::PubRel(ack), len, u32::MAX), cx);
         }
         let mut request = Request::new(Kind::Release, packet_id, Vec::new());
         for group in &groups {

@@ -59,6 +59,7 @@ impl Session {
             return self.delay(
                 group,
                 What::Packet(Packet::Subscribe(subscribe), len, due_s),
+                cx,
             );
         }
         self.ask_subscribe(request, subscribe, len, cx);
@@ -169,7 +170,7 @@ impl Session {
         let full = |group: &GroupNo| cx.frames.is_full(*group);
         if let Some(group) = request.parts.iter().map(|part| part.group).find(full) {
             let packet = Packet::Unsubscribe(unsubscribe);
-            return self.delay(group, What::Packet(packet, len, u32::MAX));
+            return self.delay(group, What::Packet(packet, len, u32::MAX), cx);
         }
         let whole = Unsubscribe {
             actor: self.actor(),

@@ -36,18 +36,26 @@ impl Session {
         Some(delayed.group)
     }
 
+    /// Whether the claim has not been sent.
+    pub(super) fn is_claim_delayed(&self) -> bool {
+        let delayed = self.busy.as_ref().and_then(|busy| busy.delayed.as_ref());
+        delayed.is_some_and(|delayed| matches!(delayed.what, What::Claim(_)))
+    }
+
     /// Keeps a packet until its group takes more. Nothing is read behind it.
-    pub(super) fn delay(&mut self, group: GroupNo, what: What) {
+    pub(super) fn delay(&mut self, group: GroupNo, what: What, cx: &mut Context<'_>) {
         if let What::Packet(_, _, due_s) = what {
             self.wait_until(due_s);
         }
         self.busy().delayed = Some(Box::new(Delayed { group, what }));
+        cx.frames.lane(group).waits.packets.push(self.handle);
     }
 
     /// A group that was full takes more.
-    pub fn go_on(&mut self, cx: &mut Context<'_>) {
-        let delayed = self.busy.as_mut().and_then(|busy| busy.delayed.take());
-        let Some(delayed) = delayed else {
+    pub fn go_on(&mut self, group: GroupNo, cx: &mut Context<'_>) {
+        let is_its = |delayed: &mut Box<Delayed>| delayed.group == group;
+        let busy = self.busy.as_mut();
+        let Some(delayed) = busy.and_then(|busy| busy.delayed.take_if(is_its)) else {
             return;
         };
         let Delayed { group, what } = *delayed;

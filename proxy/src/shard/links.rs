@@ -2,10 +2,16 @@
 //!
 //! With one group a link that does not keep up stops the whole reading ([`Shard::pause_if_full`]). With several it
 //! stops only the connections that have something for that group; the session keeps the packet it was at.
+//!
+//! What goes onto a link that takes no more, all the same, is bounded: by what the group itself has sent before (answers
+//! to `Kick` and `Claimed`, one each), by the connections that act there, which cannot become more while the group lets nobody
+//! in (one `Disconnect` each, and what takes back their SUBSCRIBEs), by the requests of the connections of a home (one
+//! `List` each), and by what had waited in sessions already. Whatever a client that comes and goes could add, CONNECT and
+//! joins among it, waits for room, and errands are dropped and come again.
 
 use super::{Shard, mark};
 use crate::link::GroupLink;
-use crate::session::{Frames, Session};
+use crate::session::{Context, Frames, Session};
 use cluster::frame::{ErrandKind, Reattach, Resume, ToGroup};
 use cluster::ids::Handle;
 use cluster::slots::GroupNo;
@@ -16,17 +22,11 @@ use std::sync::Arc;
 pub(super) struct Link {
     pub(super) group: GroupNo,
     pub(super) bags: Arc<GroupLink>,
-    /// Connections that wait for room, in the order they came. At most about twice as many as there are connections.
-    delayed: Vec<Handle>,
 }
 
 impl Link {
     pub(super) fn new(group: GroupNo, bags: Arc<GroupLink>) -> Self {
-        Self {
-            group,
-            bags,
-            delayed: Vec::new(),
-        }
+        Self { group, bags }
     }
 }
 
@@ -99,64 +99,67 @@ impl Shard {
         self.frames.push(group, resume, bytes);
     }
 
-    /// If a connection is not read from because a group takes no more: it is told when that has room.
-    pub(super) fn note_delayed(&mut self, index: u32) {
-        let Some(connection) = self.table.at(index) else {
-            return;
-        };
-        let Some(group) = connection.session.delayed_for() else {
-            return;
-        };
-        let handle = connection.session.handle();
-        let connections = self.table.len() as usize;
-        let Some(link) = self.links.iter_mut().find(|link| link.group == group) else {
-            return;
-        };
-        if link.delayed.len() > 2 * connections {
-            // Half of them are gone, or wait for something else, or are in it twice.
-            let mut seen = HashSet::with_hasher(foldhash::fast::RandomState::default());
-            let table = &mut self.table;
-            link.delayed.retain(|handle| {
-                let connection = table.get(*handle);
-                connection.is_some_and(|it| it.session.delayed_for() == Some(group))
-                    && seen.insert(*handle)
-            });
-        }
-        link.delayed.push(handle);
-    }
-
     /// Lets connections go on that waited for groups which have room now, in the order they came.
     pub(super) fn resume_delayed(&mut self) {
         for at in 0..self.links.len() {
-            if self.links[at].delayed.is_empty() {
+            let group = self.links[at].group;
+            if self.frames.lane(group).waits.is_empty() {
                 continue;
             }
-            let group = self.links[at].group;
+            self.prune_waits(group);
             find_full(&self.links, &mut self.frames);
-            let delayed = std::mem::take(&mut self.links[at].delayed);
-            let mut delayed = delayed.into_iter();
-            while !self.frames.is_full(group)
-                && let Some(handle) = delayed.next()
+            let joins = std::mem::take(&mut self.frames.lane(group).waits.joins);
+            let mut joins = joins.into_iter();
+            while !self.frames.is_link_full(group)
+                && let Some(handle) = joins.next()
             {
-                self.resume_one(handle);
-                if self.frames.bytes() >= super::traffic::HAND_OVER_BYTES {
-                    self.hand_over();
-                }
+                self.resume_one(handle, |session, cx| session.join_late(group, cx));
             }
             // Those that began to wait again meanwhile come behind.
-            let again = std::mem::take(&mut self.links[at].delayed);
-            self.links[at].delayed = delayed.chain(again).collect();
+            let again = std::mem::take(&mut self.frames.lane(group).waits.joins);
+            self.frames.lane(group).waits.joins = joins.chain(again).collect();
+
+            let packets = std::mem::take(&mut self.frames.lane(group).waits.packets);
+            let mut packets = packets.into_iter();
+            while !self.frames.is_full(group)
+                && let Some(handle) = packets.next()
+            {
+                self.resume_one(handle, |session, cx| session.go_on(group, cx));
+            }
+            let again = std::mem::take(&mut self.frames.lane(group).waits.packets);
+            self.frames.lane(group).waits.packets = packets.chain(again).collect();
         }
     }
 
-    fn resume_one(&mut self, handle: Handle) {
+    /// Forgets who is gone, does not wait any more, or is there twice, once those may be more than half: so the lists are
+    /// bounded by twice the connections, and what one turn adds.
+    fn prune_waits(&mut self, group: GroupNo) {
+        let max = 2 * self.table.len() as usize;
+        let table = &mut self.table;
+        let waits = &mut self.frames.lane(group).waits;
+        if waits.joins.len() > max {
+            retain(&mut waits.joins, |handle| {
+                let connection = table.get(handle);
+                connection.is_some_and(|it| it.session.is_join_due(group))
+            });
+        }
+        if waits.packets.len() > max {
+            retain(&mut waits.packets, |handle| {
+                let connection = table.get(handle);
+                connection.is_some_and(|it| it.session.delayed_for() == Some(group))
+            });
+        }
+    }
+
+    fn resume_one(&mut self, handle: Handle, run: impl FnOnce(&mut Session, &mut Context<'_>)) {
         if self.table.get(handle).is_none() {
             return;
         }
-        let index = handle.index;
-        self.with(index, Session::go_on);
-        self.look_after(index);
-        self.note_delayed(index);
+        self.with(handle.index, run);
+        self.look_after(handle.index);
+        if self.frames.bytes() >= super::traffic::HAND_OVER_BYTES {
+            self.hand_over();
+        }
     }
 
     /// After something that may have ended a session, let it read again or given it a time to wait until.
@@ -184,4 +187,10 @@ fn find_full(links: &[Link], frames: &mut Frames) {
         let bag = &link.bags.to_group;
         frames.lane(link.group).full = bag.is_full() && bag.wait_for_room();
     }
+}
+
+/// Keeps the handles that `waits`, each once.
+fn retain(handles: &mut Vec<Handle>, mut waits: impl FnMut(Handle) -> bool) {
+    let mut seen = HashSet::with_hasher(foldhash::fast::RandomState::default());
+    handles.retain(|handle| waits(*handle) && seen.insert(*handle));
 }

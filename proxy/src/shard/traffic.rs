@@ -110,7 +110,6 @@ impl Shard {
         if !connection.reads(&self.rules) {
             connection.paused = true;
             self.rules.counters.paused_connection.increment();
-            self.note_delayed(index);
         }
         if waits {
             self.arm(index);

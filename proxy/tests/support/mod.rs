@@ -3,7 +3,8 @@
 
 use bytes::{Bytes, BytesMut};
 use cluster::frame::{
-    AckKind, Body, Claimed, Delivery, FilterOutcome, FromGroup, Join, Joined, Receiver, ToGroup,
+    AckKind, Body, Claimed, Delivery, FilterOutcome, FromGroup, Join, Joined, Listed, Receiver,
+    ToGroup,
 };
 use cluster::ids::{ClientNo, Epoch, Handle, Rank};
 use cluster::slots::GroupNo;
@@ -260,25 +261,7 @@ impl Group {
 
     fn take(&mut self, frame: ToGroup) {
         match frame {
-            ToGroup::Claim(claim) => {
-                if let Some(old) = self.ids.insert(claim.client_id, claim.handle) {
-                    let reason = ReasonCode::SessionTakenOver;
-                    self.answers.push(FromGroup::Kick {
-                        handle: old,
-                        reason,
-                    });
-                }
-                let client = ClientNo(self.clients.len() as u32);
-                self.clients.insert(client, claim.handle);
-                self.answers.push(FromGroup::Claimed(Box::new(Claimed {
-                    handle: claim.handle,
-                    client,
-                    epoch: Epoch(1),
-                    session_present: false,
-                    start_epoch: Epoch(1),
-                    groups: Box::default(),
-                })));
-            }
+            ToGroup::Claim(claim) => self.claim(*claim),
             ToGroup::Publish(publish) => self.publish(publish),
             ToGroup::Release { actor, packet_id } => self.answers.push(FromGroup::Released {
                 handle: self.clients[&actor.client],
@@ -352,6 +335,45 @@ impl Group {
             packet_id: unsubscribe.packet_id,
             reasons,
         });
+    }
+
+    fn claim(&mut self, claim: cluster::frame::Claim) {
+        let old = self.ids.insert(claim.client_id, claim.handle);
+        let groups = old.filter(|_| !claim.clean_start);
+        let groups = groups.map_or_else(Vec::new, |old| self.listed_of(old));
+        if let Some(old) = old {
+            let reason = ReasonCode::SessionTakenOver;
+            self.answers.push(FromGroup::Kick {
+                handle: old,
+                reason,
+            });
+        }
+        let client = ClientNo(self.clients.len() as u32);
+        self.clients.insert(client, claim.handle);
+        let list = groups.iter().map(|listed| listed.group);
+        self.listed.insert(client, list.collect());
+        self.answers.push(FromGroup::Claimed(Box::new(Claimed {
+            handle: claim.handle,
+            client,
+            epoch: Epoch(1),
+            session_present: false,
+            start_epoch: Epoch(1),
+            groups: groups.into(),
+        })));
+    }
+
+    /// The other groups that the session of a connection is at.
+    fn listed_of(&self, handle: Handle) -> Vec<Listed> {
+        let mut clients = self.clients.iter();
+        let client = clients.find(|(_, known)| **known == handle);
+        let groups = client.and_then(|(client, _)| self.listed.get(client));
+        let ranks = groups.into_iter().flatten().zip(1..);
+        ranks
+            .map(|(group, rank)| Listed {
+                group: *group,
+                rank: Some(Rank(rank)),
+            })
+            .collect()
     }
 
     fn list(&mut self, client: ClientNo, group: GroupNo) {

@@ -2,7 +2,23 @@
 
 use super::groups::*;
 use super::*;
+use crate::session::context::Waits;
 use cluster::frame::Receiver;
+
+impl Wire {
+    /// The link to a group, which was full, takes more.
+    pub(super) fn go_on(&mut self, group: GroupNo) {
+        self.frames.lane(group).full = false;
+        let waits = std::mem::take(&mut self.frames.lane(group).waits);
+        for handle in waits.joins.into_iter().chain(waits.packets) {
+            assert_eq!(handle, HANDLE);
+            self.with(|session, cx| {
+                session.join_late(group, cx);
+                session.go_on(group, cx);
+            });
+        }
+    }
+}
 
 pub(super) fn wait(wire: &mut Wire, seconds: u32) {
     wire.rules.now_s += seconds;
@@ -87,8 +103,7 @@ fn a_full_group_stops_what_is_for_it() {
     wire.published(1, QoS::AtLeastOnce, ReasonCode::Success);
     assert_eq!(wire.sent().len(), 1, "answers of other groups leave");
     assert!(wire.frames_to(SECOND).is_empty());
-    wire.frames.lane(SECOND).full = false;
-    wire.with(Session::go_on);
+    wire.go_on(SECOND);
     assert_eq!(publishes(&wire.frames_to(SECOND), SECOND), [2]);
     assert!(wire.session.reads(&wire.rules));
 }
@@ -117,8 +132,7 @@ fn requests_wait_for_room_and_a_subscribe_not_for_ever() {
 
     wire.ack(Packet::PubRel, 1);
     assert_eq!(wire.session.delayed_for(), Some(SECOND));
-    wire.frames.lane(SECOND).full = false;
-    wire.with(Session::go_on);
+    wire.go_on(SECOND);
     assert!(matches!(
         wire.frames_to(SECOND)[..],
         [ToGroup::Release { .. }]
@@ -133,8 +147,7 @@ fn a_connect_waits_for_room_at_its_home() {
     wire.send_connect(Connect::new(Version::V5, &client_id()));
     assert!(wire.frames().is_empty());
     assert_eq!(wire.session.delayed_for(), Some(HOME));
-    wire.frames.lane(HOME).full = false;
-    wire.with(Session::go_on);
+    wire.go_on(HOME);
     assert!(matches!(wire.frames()[..], [ToGroup::Claim(_)]));
     wire.claimed_at([]);
     assert!(wire.session.is_connected());
@@ -368,8 +381,7 @@ fn acknowledgements_for_a_full_group_stop_the_reading() {
             assert!(wire.frames_to(group).is_empty());
             assert!(!wire.session.reads(&wire.rules));
             assert_eq!(wire.session.delayed_for(), Some(group));
-            wire.frames.lane(group).full = false;
-            wire.with(Session::go_on);
+            wire.go_on(group);
             assert!(matches!(wire.frames_to(group)[..], [ToGroup::Ack(_)]));
             assert!(wire.session.reads(&wire.rules));
         }
@@ -430,4 +442,69 @@ fn every_filter_of_a_large_subscribe_is_asked_for() {
         }
     }
     assert_eq!(asked, filters.len());
+}
+
+/// Promise P8: clients that come and go while one of their groups is away add nothing to a link that takes no more.
+#[test]
+fn a_session_joins_a_full_group_when_that_has_room() {
+    let connect = Connect::new(Version::V5, &client_id());
+    let mut wire = Wire::with_routing(ProxyLimits::default(), Arc::new(AcceptAll), three_groups());
+    wire.frames.lane(SECOND).full = true;
+    for _ in 0..10_000 {
+        wire.session = Session::new(HANDLE);
+        wire.send_connect(connect.clone());
+        wire.claimed_at([(SECOND, Some(1)), (THIRD, Some(2))]);
+        wire.with(|session, cx| session.end(End::SocketClosed, cx));
+        wire.sent();
+    }
+    assert!(wire.frames_to(SECOND).is_empty());
+    wire.frames_to(THIRD);
+    wire.frames();
+    wire.frames.lane(SECOND).waits = Waits::default();
+
+    wire.session = Session::new(HANDLE);
+    wire.send_connect(connect);
+    wire.claimed_at([(SECOND, Some(1)), (THIRD, Some(2))]);
+    wire.joined(THIRD);
+    assert!(!wire.session.is_connected(), "CONNACK waits for the group");
+    wait(&mut wire, 3);
+    assert!(wire.session.is_connected(), "but not for ever");
+    assert!(wire.session.reattach(SECOND).is_none());
+    wire.go_on(SECOND);
+    assert_eq!(wire.join_to(SECOND), Some(1));
+    wire.go_on(SECOND);
+    assert!(wire.frames_to(SECOND).is_empty(), "it joins once");
+    wire.joined(SECOND);
+    assert!(wire.session.reattach(SECOND).is_some());
+}
+
+/// What waits in sessions leaves behind a join only, so a join does not wait for that.
+#[test]
+fn joins_do_not_wait_for_what_waits_for_them() {
+    let mut wire = Wire::at_groups(Version::V5);
+    wire.frames
+        .hold(SECOND, crate::limits::WAITING_BYTES_MAX - 1);
+    wire.publish(&topic_of(SECOND), QoS::AtLeastOnce, 1);
+    assert!(wire.frames.is_full(SECOND));
+    assert_eq!(wire.join_to(SECOND), None);
+    wire.frames
+        .release(SECOND, crate::limits::WAITING_BYTES_MAX - 1);
+}
+
+/// A claim that was never sent has no answer; nothing is remembered of it.
+#[test]
+fn connects_that_find_their_home_full_leave_nothing() {
+    let connect = Connect::new(Version::V5, &client_id());
+    let mut wire = Wire::with_routing(ProxyLimits::default(), Arc::new(AcceptAll), three_groups());
+    wire.frames.lane(HOME).full = true;
+    for index in 0..100 {
+        let handle = Handle { index, ..HANDLE };
+        wire.session = Session::new(handle);
+        wire.send_connect(connect.clone());
+        wait(&mut wire, 6);
+        assert_eq!(wire.session.ended(), Some(End::ClaimTimeout));
+        wire.sent();
+    }
+    assert!(wire.frames().is_empty());
+    assert!(wire.frames.void_claims(HOME).is_empty());
 }

@@ -287,8 +287,8 @@ fn run(wire: &mut Wire, step: &Step, from: GroupNo) {
         }
         &Step::Full(full) if !wire.rules.routing.is_one_group() => {
             wire.frames.lane(from).full = full;
-            if !full && wire.session.delayed_for() == Some(from) {
-                wire.with(Session::go_on);
+            if !full {
+                wire.go_on(from);
             }
         }
         Step::Rest => wire.session.rest(),
