@@ -133,6 +133,8 @@ counters! {
     ended_kicked,
     /// Connections ended: a group had forgotten them, and with them what it was to answer.
     ended_forgotten,
+    /// Connections ended: a publish of theirs had no answer for five minutes. It was not acknowledged.
+    ended_publish_unanswered,
     /// Connections ended by a drain.
     ended_drained,
     /// Times a connection's reading was paused because its requests wait for answers.

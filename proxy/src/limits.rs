@@ -85,8 +85,17 @@ pub const CLAIM_WAIT_S: u32 = 5;
 pub const ATTACH_WAIT_S: u32 = 2;
 
 /// A group that has not answered a SUBSCRIBE for so long is away: its filters have failed (0x80). With one group there is
-/// no limit, as there is nothing else to serve the client with.
+/// no limit, as there is nothing else to serve the client with. The time runs from when the packet was read.
 pub const SUBSCRIBE_WAIT_S: u32 = 10;
+
+/// Of that time a SUBSCRIBE waits so long for room on the way to its groups; then it goes to those that have some, and
+/// its filters at the others have failed.
+pub const SUBSCRIBE_ROOM_WAIT_S: u32 = 5;
+
+/// A QoS 1 or 2 publish that has had no answer for so long is given up, counted, and its connection closed with 0x89:
+/// the client sends it again on the next one, with DUP, by a proxy or to a group that may be better off. What is on its
+/// way already stays there: whether the group has stored it nobody can know.
+pub const PUBLISH_WAIT_S: u32 = 300;
 
 /// Bytes of packets that wait in the sessions of a shard until those have joined a group. At the limit it counts as
 /// full: QoS 0 publishes for it are dropped, and of clients with others no more is read.
@@ -212,5 +221,7 @@ const _: () = assert!(3 * TICKET_KEYS_ASK_MS <= 1000 * TICKET_KEY_SPREAD_S);
 const _: () = assert!(5 + 16 * 1024 + 256 <= TLS_READ_BYTES_MIN);
 const _: () = assert!(2 * TLS_READ_BYTES_MIN <= TLS_BLOCK_BYTES);
 const _: () = assert!(2 * TLS_SEAL_BYTES <= POOL_BUFFER_BYTES_MAX);
+// Who waits for room has the time to be answered.
+const _: () = assert!(SUBSCRIBE_ROOM_WAIT_S < SUBSCRIBE_WAIT_S);
 // A peer has the time to read the reason within one round of the wheel.
 const _: () = assert!(LINGER_S < WHEEL_SECONDS);

@@ -11,7 +11,8 @@ impl Session {
     /// PUBACK: QoS 1 is complete.
     pub(super) fn puback(&mut self, ack: Ack, len: u32, cx: &mut Context<'_>) {
         if let Some(group) = self.is_full_for(ack.packet_id, cx) {
-            return self.delay(group, What::Packet(Packet::PubAck(ack), len, u32::MAX), cx);
+            let what = What::Packet(Packet::PubAck(ack), len);
+            return self.delay(group, what, cx.rules.now_s, cx);
         }
         if self.outstanding == 0 {
             return cx.counters().acks_unknown.increment();
@@ -24,7 +25,8 @@ impl Session {
     /// PUBREC: the client has it, or refuses it (MQTT5 4.3.3).
     pub(super) fn pubrec(&mut self, ack: Ack, len: u32, cx: &mut Context<'_>) {
         if let Some(group) = self.is_full_for(ack.packet_id, cx) {
-            return self.delay(group, What::Packet(Packet::PubRec(ack), len, u32::MAX), cx);
+            let what = What::Packet(Packet::PubRec(ack), len);
+            return self.delay(group, what, cx.rules.now_s, cx);
         }
         if self.outstanding == 0 {
             cx.counters().acks_unknown.increment();
@@ -49,7 +51,8 @@ impl Session {
     /// owed an answer is never taken for an unknown one.
     pub(super) fn pubcomp(&mut self, ack: Ack, len: u32, cx: &mut Context<'_>) {
         if let Some(group) = self.is_full_for(ack.packet_id, cx) {
-            return self.delay(group, What::Packet(Packet::PubComp(ack), len, u32::MAX), cx);
+            let what = What::Packet(Packet::PubComp(ack), len);
+            return self.delay(group, what, cx.rules.now_s, cx);
         }
         if self.releases_resumed > 0 {
             self.releases_resumed -= 1;

@@ -10,6 +10,8 @@ struct Owed {
     qos: QoS,
     answer: Option<ReasonCode>,
     bytes: u32,
+    /// The second in which it was read.
+    since_s: u32,
 }
 
 /// An answer whose turn it is. It has left the list, so it must be written.
@@ -30,13 +32,14 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    /// A PUBLISH of `bytes` bytes went to the group.
-    pub(crate) fn owe(&mut self, packet_id: PacketId, qos: QoS, bytes: u32) {
+    /// A PUBLISH of `bytes` bytes, read in second `since_s`, went to the group.
+    pub(crate) fn owe(&mut self, packet_id: PacketId, qos: QoS, bytes: u32, since_s: u32) {
         self.queue.push_back(Owed {
             packet_id,
             qos,
             answer: None,
             bytes,
+            since_s,
         });
         self.open_bytes += bytes;
     }
@@ -48,7 +51,14 @@ impl Answers {
             qos,
             answer: Some(reason),
             bytes: 0,
+            since_s: u32::MAX,
         });
+    }
+
+    /// The second in which the oldest PUBLISH was read whose answer has not left. (The one in front has none from its
+    /// group: otherwise it would have left.)
+    pub(crate) fn oldest_s(&self) -> Option<u32> {
+        self.queue.front().map(|owed| owed.since_s)
     }
 
     /// The group answered. `false`: no such PUBLISH is open.
@@ -103,8 +113,8 @@ mod tests {
     #[test]
     fn answers_leave_in_the_order_of_the_publishes() {
         let mut answers = Answers::default();
-        answers.owe(id(1), QoS::AtLeastOnce, 10);
-        answers.owe(id(2), QoS::ExactlyOnce, 20);
+        answers.owe(id(1), QoS::AtLeastOnce, 10, 0);
+        answers.owe(id(2), QoS::ExactlyOnce, 20, 0);
         answers.owe_settled(id(3), QoS::AtLeastOnce, ReasonCode::TopicNameInvalid);
         assert_eq!(answers.open_bytes(), 30);
         assert!(answers.settle(id(2), QoS::ExactlyOnce, ReasonCode::Success));
@@ -120,7 +130,7 @@ mod tests {
     #[test]
     fn an_answer_for_nothing_is_told_apart() {
         let mut answers = Answers::default();
-        answers.owe(id(1), QoS::AtLeastOnce, 10);
+        answers.owe(id(1), QoS::AtLeastOnce, 10, 0);
         assert!(!answers.settle(id(1), QoS::ExactlyOnce, ReasonCode::Success));
         assert!(answers.settle(id(1), QoS::AtLeastOnce, ReasonCode::Success));
         assert!(!answers.settle(id(1), QoS::AtLeastOnce, ReasonCode::Success));

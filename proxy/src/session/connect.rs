@@ -38,7 +38,7 @@ impl Session {
                 self.state = State::Claiming;
                 self.wait_until(cx.rules.now_s + CLAIM_WAIT_S + 1);
                 if cx.frames.is_full(self.home) {
-                    return self.delay(self.home, What::Claim(Box::new(claim)), cx);
+                    return self.delay(self.home, What::Claim(Box::new(claim)), cx.rules.now_s, cx);
                 }
                 self.send_claim(claim, cx);
             }

@@ -97,6 +97,8 @@ pub enum End {
     Kicked(ReasonCode),
     /// A group has forgotten the connection after a time without a link, and with it what it was to answer.
     Forgotten,
+    /// A publish has had no answer for too long.
+    PublishUnanswered,
     /// The server shuts down.
     Drained,
 }
@@ -114,7 +116,9 @@ impl End {
             | Self::ConnectTimeout => None,
             Self::KeepAlive => Some(ReasonCode::KeepAliveTimeout),
             Self::AnswerTooLarge => Some(ReasonCode::PacketTooLarge),
-            Self::ClaimTimeout | Self::Forgotten => Some(ReasonCode::ServerUnavailable),
+            Self::ClaimTimeout | Self::Forgotten | Self::PublishUnanswered => {
+                Some(ReasonCode::ServerUnavailable)
+            }
             Self::Refused(reason) | Self::PublishRefused(reason) | Self::Kicked(reason) => {
                 Some(reason)
             }
@@ -155,6 +159,7 @@ impl End {
             }
             Self::Kicked(_) => &counters.ended_kicked,
             Self::Forgotten => &counters.ended_forgotten,
+            Self::PublishUnanswered => &counters.ended_publish_unanswered,
             Self::Drained => &counters.ended_drained,
         }
     }
@@ -180,6 +185,7 @@ impl fmt::Display for End {
             }
             Self::Kicked(reason) => write!(f, "ended by a group: {reason}"),
             Self::Forgotten => f.write_str("a group has forgotten what it was to answer"),
+            Self::PublishUnanswered => f.write_str("a publish had no answer for five minutes"),
             Self::Drained => f.write_str("the server shuts down"),
         }
     }

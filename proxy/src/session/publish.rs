@@ -3,7 +3,7 @@
 use super::requests::{Kind, Request};
 use super::waits::What;
 use super::{Context, End, Rule, Session};
-use crate::limits::ProxyLimits;
+use crate::limits::{PUBLISH_WAIT_S, ProxyLimits};
 use cluster::frame::{Publish, ToGroup};
 use cluster::ids::Actor;
 use cluster::slots::GroupNo;
@@ -47,22 +47,24 @@ impl Session {
         if cx.frames.is_full(group) {
             return self.forward_later(group, frame, len, cx);
         }
-        self.forward(group, frame, len, cx);
+        self.forward(group, frame, len, cx.rules.now_s, cx);
     }
 
-    /// Sends a publish to its group.
+    /// Sends a publish, read in second `since_s`, to its group.
     #[inline]
     pub(super) fn forward(
         &mut self,
         group: GroupNo,
         mut frame: Publish,
         len: u32,
+        since_s: u32,
         cx: &mut Context<'_>,
     ) {
         if let Some(packet_id) = frame.packet_id {
             self.publishes_in = self.publishes_in.saturating_add(1);
+            self.wait_until(since_s + PUBLISH_WAIT_S + 1);
             let busy = self.busy();
-            busy.answers.owe(packet_id, frame.qos, len);
+            busy.answers.owe(packet_id, frame.qos, len, since_s);
             if frame.qos == QoS::ExactlyOnce && !cx.rules.routing.is_one_group() {
                 busy.receipts.insert(packet_id, group);
             }
@@ -97,7 +99,8 @@ impl Session {
         }
         // A copy, so that it pins no read block.
         frame.message = frame.message.to_compact();
-        self.delay(group, What::Publish(frame, len), cx);
+        let since_s = cx.rules.now_s;
+        self.delay(group, What::Publish(frame, len), since_s, cx);
     }
 
     /// Whether the group does not know the connection and holds nothing of its session.
@@ -207,7 +210,8 @@ impl Session {
         let groups = self.groups_of_receipt(packet_id, &cx.rules.routing);
         let full = |group: &&GroupNo| cx.frames.is_full(**group);
         if let Some(group) = groups.iter().find(full) {
-            return self.delay(*group, What::Packet(Packet::PubRel(ack), len, u32::MAX), cx);
+            let what = What::Packet(Packet::PubRel(ack), len);
+            return self.delay(*group, what, cx.rules.now_s, cx);
         }
         let mut request = Request::new(Kind::Release, packet_id, Vec::new());
         for group in &groups {

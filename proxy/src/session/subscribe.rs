@@ -31,7 +31,7 @@ impl Session {
             );
         }
         if !cx.rules.routing.is_one_group() {
-            return self.subscribe_at_groups(subscribe, len, cx);
+            return self.subscribe_at_groups(subscribe, len, cx.rules.now_s, cx);
         }
         self.requests += 1;
         let frame = Subscribe {
@@ -45,24 +45,21 @@ impl Session {
             .push(self.home, ToGroup::Subscribe(Box::new(frame)), len as usize);
     }
 
-    /// Each group gets the filters that are its own.
-    fn subscribe_at_groups(
+    /// Each group gets the filters that are its own. The packet was read in second `since_s`.
+    pub(super) fn subscribe_at_groups(
         &mut self,
         subscribe: protocol::Subscribe,
         len: u32,
+        since_s: u32,
         cx: &mut Context<'_>,
     ) {
         let request = request_of(&subscribe, &cx.rules.routing);
         let full = |group: &GroupNo| cx.frames.is_full(*group);
         if let Some(group) = request.parts.iter().map(|part| part.group).find(full) {
-            let due_s = cx.rules.now_s + SUBSCRIBE_WAIT_S + 1;
-            return self.delay(
-                group,
-                What::Packet(Packet::Subscribe(subscribe), len, due_s),
-                cx,
-            );
+            let what = What::Packet(Packet::Subscribe(subscribe), len);
+            return self.delay(group, what, since_s, cx);
         }
-        self.ask_subscribe(request, subscribe, len, cx);
+        self.ask_subscribe(request, subscribe, len, since_s, cx);
     }
 
     /// A SUBSCRIBE has waited long enough for groups to have room: it fails where there is none.
@@ -70,6 +67,7 @@ impl Session {
         &mut self,
         subscribe: protocol::Subscribe,
         len: u32,
+        since_s: u32,
         cx: &mut Context<'_>,
     ) {
         cx.counters().subscribes_given_up.increment();
@@ -80,7 +78,7 @@ impl Session {
         for filter in full.iter().flat_map(|part| &part.filters) {
             request.combine(*filter, ReasonCode::UnspecifiedError);
         }
-        self.ask_subscribe(request, subscribe, len, cx);
+        self.ask_subscribe(request, subscribe, len, since_s, cx);
     }
 
     fn ask_subscribe(
@@ -88,9 +86,10 @@ impl Session {
         mut request: Request,
         subscribe: protocol::Subscribe,
         len: u32,
+        since_s: u32,
         cx: &mut Context<'_>,
     ) {
-        request.due_s = cx.rules.now_s + SUBSCRIBE_WAIT_S + 1;
+        request.due_s = since_s + SUBSCRIBE_WAIT_S + 1;
         self.wait_until(request.due_s);
         let mut whole = Subscribe {
             actor: self.actor(),
@@ -169,8 +168,8 @@ impl Session {
         request.parts.retain(|part| self.may_hold(part.group));
         let full = |group: &GroupNo| cx.frames.is_full(*group);
         if let Some(group) = request.parts.iter().map(|part| part.group).find(full) {
-            let packet = Packet::Unsubscribe(unsubscribe);
-            return self.delay(group, What::Packet(packet, len, u32::MAX), cx);
+            let what = What::Packet(Packet::Unsubscribe(unsubscribe), len);
+            return self.delay(group, what, cx.rules.now_s, cx);
         }
         let whole = Unsubscribe {
             actor: self.actor(),

@@ -2,7 +2,8 @@
 //! does not answer, groups that are away.
 
 use super::requests::Kind;
-use super::{Context, End, Session, State};
+use super::{Busy, Context, End, Session, State};
+use crate::limits::{PUBLISH_WAIT_S, SUBSCRIBE_ROOM_WAIT_S};
 use cluster::frame::{Claim, Publish, ToGroup};
 use cluster::slots::GroupNo;
 use protocol::Packet;
@@ -12,6 +13,8 @@ use protocol::Packet;
 pub(super) struct Delayed {
     group: GroupNo,
     what: What,
+    /// The second in which it was read.
+    since_s: u32,
 }
 
 #[derive(Debug)]
@@ -20,8 +23,19 @@ pub(super) enum What {
     Claim(Box<Claim>),
     /// PUBLISH, checked, and its length.
     Publish(Publish, u32),
-    /// Another packet, its length, and when it waits no longer.
-    Packet(Packet, u32, u32),
+    /// Another packet, and its length.
+    Packet(Packet, u32),
+}
+
+impl Delayed {
+    /// When it waits no longer; `u32::MAX`: CONNECT has a time of its own, the others have none.
+    fn due_s(&self) -> u32 {
+        match self.what {
+            What::Publish(..) => self.since_s + PUBLISH_WAIT_S + 1,
+            What::Packet(Packet::Subscribe(_), _) => self.since_s + SUBSCRIBE_ROOM_WAIT_S + 1,
+            What::Claim(_) | What::Packet(..) => u32::MAX,
+        }
+    }
 }
 
 impl Session {
@@ -42,12 +56,15 @@ impl Session {
         delayed.is_some_and(|delayed| matches!(delayed.what, What::Claim(_)))
     }
 
-    /// Keeps a packet until its group takes more. Nothing is read behind it.
-    pub(super) fn delay(&mut self, group: GroupNo, what: What, cx: &mut Context<'_>) {
-        if let What::Packet(_, _, due_s) = what {
-            self.wait_until(due_s);
-        }
-        self.busy().delayed = Some(Box::new(Delayed { group, what }));
+    /// Keeps a packet, read in second `since_s`, until its group takes more. Nothing is read behind it.
+    pub(super) fn delay(&mut self, group: GroupNo, what: What, since_s: u32, cx: &mut Context<'_>) {
+        let delayed = Delayed {
+            group,
+            what,
+            since_s,
+        };
+        self.wait_until(delayed.due_s());
+        self.busy().delayed = Some(Box::new(delayed));
         cx.frames.lane(group).waits.packets.push(self.handle);
     }
 
@@ -58,11 +75,14 @@ impl Session {
         let Some(delayed) = busy.and_then(|busy| busy.delayed.take_if(is_its)) else {
             return;
         };
-        let Delayed { group, what } = *delayed;
+        let Delayed { what, since_s, .. } = *delayed;
         match what {
             What::Claim(claim) => self.send_claim(*claim, cx),
-            What::Publish(frame, len) => self.forward(group, frame, len, cx),
-            What::Packet(packet, len, _) => self.connected_packet(packet, len, cx),
+            What::Publish(frame, len) => self.forward(group, frame, len, since_s, cx),
+            What::Packet(Packet::Subscribe(subscribe), len) => {
+                self.subscribe_at_groups(subscribe, len, since_s, cx);
+            }
+            What::Packet(packet, len) => self.connected_packet(packet, len, cx),
         }
     }
 
@@ -76,6 +96,9 @@ impl Session {
         match self.state {
             State::Claiming => self.end(End::ClaimTimeout, cx),
             State::Attaching => self.open(cx),
+            State::Connected if self.publish_is_overdue(cx.rules.now_s) => {
+                self.end(End::PublishUnanswered, cx);
+            }
             State::Connected => {
                 self.give_up_delayed(cx);
                 self.give_up_requests(cx);
@@ -83,16 +106,24 @@ impl Session {
             State::AwaitConnect | State::Over(_) => {}
         }
         if let Some(busy) = &self.busy {
-            let delayed_s = match &busy.delayed {
-                Some(delayed) => match delayed.what {
-                    What::Packet(_, _, due_s) => due_s,
-                    What::Claim(_) | What::Publish(..) => u32::MAX,
-                },
-                None => u32::MAX,
-            };
-            let due_s = delayed_s.min(busy.requests.due_s());
+            let delayed_s = busy.delayed.as_ref().map(|delayed| delayed.due_s());
+            let publish_s = busy.publish_due_s();
+            let others_s = delayed_s.into_iter().chain(publish_s);
+            let due_s = others_s.fold(busy.requests.due_s(), u32::min);
             self.wait_until(due_s);
         }
+    }
+
+    /// Whether a publish of the client has waited too long, for room or for its answer.
+    fn publish_is_overdue(&self, now_s: u32) -> bool {
+        let Some(busy) = &self.busy else {
+            return false;
+        };
+        let is_publish = |delayed: &&Box<Delayed>| matches!(delayed.what, What::Publish(..));
+        let delayed = busy.delayed.as_ref().filter(is_publish);
+        let due_s = delayed.map(|delayed| delayed.due_s());
+        let mut due = due_s.into_iter().chain(busy.publish_due_s());
+        due.any(|due_s| due_s <= now_s)
     }
 
     /// A SUBSCRIBE that has waited too long for room goes to the groups that have some.
@@ -100,12 +131,16 @@ impl Session {
         let Some(busy) = &mut self.busy else {
             return;
         };
-        let due = |delayed: &mut Box<Delayed>| matches!(delayed.what, What::Packet(_, _, due_s) if due_s <= cx.rules.now_s);
-        if let Some(delayed) = busy.delayed.take_if(due)
-            && let What::Packet(Packet::Subscribe(subscribe), len, _) = delayed.what
-        {
-            self.subscribe_where_room(subscribe, len, cx);
-        }
+        let now_s = cx.rules.now_s;
+        let due = |delayed: &mut Box<Delayed>| delayed.due_s() <= now_s;
+        let Some(delayed) = busy.delayed.take_if(due) else {
+            return;
+        };
+        let Delayed { what, since_s, .. } = *delayed;
+        let What::Packet(Packet::Subscribe(subscribe), len) = what else {
+            unreachable!("a publish that is due ends the session, and nothing else is due");
+        };
+        self.subscribe_where_room(subscribe, len, since_s, cx);
     }
 
     /// Answers each SUBSCRIBE that a group has not answered for too long: the filters there have failed.
@@ -142,5 +177,13 @@ impl Session {
         }
         self.take_back(packet_id, refused, cx);
         self.conclude(Kind::Subscribe, packet_id, &reasons, cx);
+    }
+}
+
+impl Busy {
+    /// When the oldest publish has been without an answer for too long.
+    fn publish_due_s(&self) -> Option<u32> {
+        let oldest_s = self.answers.oldest_s()?;
+        Some(oldest_s.saturating_add(PUBLISH_WAIT_S + 1))
     }
 }

@@ -115,7 +115,7 @@ fn requests_wait_for_room_and_a_subscribe_not_for_ever() {
     wire.frames.lane(SECOND).full = true;
     wire.send(&subscribe_packet(7, &["#"]));
     assert!(!wire.session.reads(&wire.rules));
-    wait(&mut wire, 11);
+    wait(&mut wire, 6);
     // The others are asked, and the third needs a rank first.
     assert!(matches!(
         wire.frames()[..],
@@ -137,6 +137,57 @@ fn requests_wait_for_room_and_a_subscribe_not_for_ever() {
         wire.frames_to(SECOND)[..],
         [ToGroup::Release { .. }]
     ));
+}
+
+/// The time of a SUBSCRIBE runs from when it was read, also while it waits for room.
+#[test]
+fn a_subscribe_that_waited_for_room_is_answered_in_ten_seconds() {
+    let failed = ReasonCode::UnspecifiedError;
+    for room_comes in [true, false] {
+        let mut wire = Wire::at_groups(Version::V5);
+        wire.settle_at(SECOND, 1);
+        wire.settle_at(THIRD, 2);
+        wire.frames.lane(SECOND).full = true;
+        wire.send(&subscribe_packet(7, &["#"]));
+        wait(&mut wire, 5);
+        assert!(wire.frames_to(THIRD).is_empty());
+        if room_comes {
+            wire.go_on(SECOND);
+        }
+        wait(&mut wire, 5);
+        assert!(matches!(wire.frames_to(THIRD)[..], [ToGroup::Subscribe(_)]));
+        assert_eq!(wire.sent(), []);
+        wait(&mut wire, 1);
+        assert!(matches!(&wire.sent()[..], [Packet::SubAck(ack)] if ack.reasons == [failed]));
+    }
+}
+
+/// A publish that waits for room grows old like one that has left.
+#[test]
+fn a_publish_that_waited_for_room_for_five_minutes_ends_the_connection() {
+    let mut wire = Wire::at_groups(Version::V5);
+    wire.settle_at(SECOND, 1);
+    for room_after_s in [0, 200] {
+        let mut wire = Wire::at_groups(Version::V5);
+        wire.settle_at(SECOND, 1);
+        wire.frames.lane(SECOND).full = true;
+        wire.publish(&topic_of(SECOND), QoS::AtLeastOnce, 1);
+        assert!(!wire.session.reads(&wire.rules));
+        wait(&mut wire, room_after_s);
+        if room_after_s > 0 {
+            wire.go_on(SECOND);
+        }
+        wait(&mut wire, 300 - room_after_s);
+        assert_eq!(wire.session.ended(), None);
+        wait(&mut wire, 1);
+        assert_eq!(wire.session.ended(), Some(End::PublishUnanswered));
+    }
+    // So does one that waits until the connection has joined; and then nothing of it waits any more.
+    wire.publish(&topic_of(THIRD), QoS::AtLeastOnce, 1);
+    assert!(wire.frames.waiting_bytes(THIRD) > 0);
+    wait(&mut wire, 301);
+    assert_eq!(wire.session.ended(), Some(End::PublishUnanswered));
+    assert_eq!(wire.frames.waiting_bytes(THIRD), 0);
 }
 
 #[test]

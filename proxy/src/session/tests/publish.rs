@@ -1,5 +1,6 @@
 //! PUBLISH from the client, and its answers.
 
+use super::groups_away::wait;
 use super::*;
 use std::num::NonZeroU16;
 
@@ -266,4 +267,39 @@ fn a_refused_publish_ends_a_v3_connection_and_is_told_in_v5() {
         ack_of(&wire.sent()[0]),
         ("PUBREC", 1, ReasonCode::QuotaExceeded)
     );
+}
+
+/// The client must not wait for ever: it sends the publish again on its next connection.
+#[test]
+fn a_publish_without_an_answer_for_five_minutes_ends_the_connection() {
+    for version in [Version::V5, Version::V311] {
+        for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            let mut wire = Wire::connected(version);
+            wire.publish("a", qos, 1);
+            wait(&mut wire, 200);
+            wire.publish("a", qos, 2);
+            wire.published(1, qos, ReasonCode::Success);
+            assert_eq!(wire.sent().len(), 1);
+            wait(&mut wire, 300);
+            assert_eq!(wire.session.ended(), None);
+            wait(&mut wire, 1);
+            assert_eq!(wire.session.ended(), Some(End::PublishUnanswered));
+            assert_eq!(wire.rules.counters.ended_publish_unanswered.get(), 1);
+            match version {
+                Version::V5 => assert_eq!(wire.disconnect_reason(), ReasonCode::ServerBusy),
+                _ => assert_eq!(wire.sent(), [], "3.1.1 has no word for it"),
+            }
+        }
+    }
+}
+
+/// Nothing waits for a client that takes its time with PUBREL.
+#[test]
+fn a_publish_that_was_answered_grows_no_older() {
+    let mut wire = Wire::connected(Version::V5);
+    wire.publish("a", QoS::ExactlyOnce, 1);
+    wire.published(1, QoS::ExactlyOnce, ReasonCode::Success);
+    wait(&mut wire, 301);
+    assert!(wire.session.is_connected());
+    assert_eq!(wire.session.due_s(), u32::MAX);
 }
