@@ -146,6 +146,8 @@ pub struct GroupStatus {
     pub qos0_dropped_link_lost: u64,
     /// Frames dropped because they came before their link session's `Resume`.
     pub frames_out_of_turn: u64,
+    /// Claims not taken: their connections were over when the link came back.
+    pub claims_void: u64,
     /// A large step of the wall clock waits for proof.
     pub proving_clock_step: bool,
 }
@@ -494,6 +496,7 @@ impl Group {
         status.qos0_dropped_link_full = self.dropped;
         status.qos0_dropped_link_lost = self.dropped_unlinked;
         status.frames_out_of_turn = self.leader.frames_out_of_turn();
+        status.claims_void = self.leader.void_claims();
         status.applied = self.leader.applied();
         status.proving_clock_step = self.leader.is_proving_clock_step();
         status.serving = self.leader.is_serving();

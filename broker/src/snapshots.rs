@@ -152,7 +152,7 @@ impl Snapshots {
 
     /// Looks after a snapshot under way, starts one if it is time, and releases what is not needed.
     pub(crate) fn turn(&mut self, leader: &mut Leader, log: &LogHandle) -> Result<(), LogError> {
-        self.review |= !leader.take_freed().is_empty();
+        self.review |= leader.take_freed();
         if self.files.is_none() {
             self.covered = Covered {
                 group: leader.applied(),

@@ -54,6 +54,21 @@ impl Figures {
             status.qos0_dropped_link_full,
         ));
         figures.push((
+            "qos0_dropped_link_lost",
+            "QoS 0 deliveries dropped: a link had no session",
+            status.qos0_dropped_link_lost,
+        ));
+        figures.push((
+            "frames_out_of_turn",
+            "Frames dropped: they came before their link session's Resume, or to the wrong group",
+            status.frames_out_of_turn,
+        ));
+        figures.push((
+            "claims_void",
+            "Claims not taken: their connections were over when the link came back",
+            status.claims_void,
+        ));
+        figures.push((
             "proving_clock_step",
             "1 while a large step of the wall clock is not believed yet",
             u64::from(status.proving_clock_step),

@@ -8,15 +8,12 @@ use crate::command::Command;
 use crate::limits::{ERRANDS_AGAIN_MS, ERRANDS_NEW, ERRANDS_PER_TURN, ERRANDS_UNDER_WAY};
 use crate::machine::{ErrandKey, OtherGroups};
 use cluster::frame::{Errand, ErrandDone, ErrandKind, FromGroup, Publish, ToGroup};
-use cluster::ids::{Actor, ClientNo, LinkNo};
+use cluster::ids::{Actor, LinkNo};
 use cluster::slots::GroupNo;
 use cluster::topology::Routing;
 use protocol::Will;
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// Stands for the client of a will that came from another home.
-const NOBODY: ClientNo = ClientNo(u32::MAX);
 
 /// Which group this one is among all, and what is whose.
 #[derive(Clone, Debug)]
@@ -260,9 +257,10 @@ fn to_command(errand: Errand) -> Command {
             start_epoch,
         },
         ErrandKind::Will { epoch, will } => {
+            // Its client is unknown here.
             let actor = Actor {
-                client: NOBODY,
                 epoch,
+                ..Actor::NOBODY
             };
             let publish = Publish {
                 actor,

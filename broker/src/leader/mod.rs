@@ -55,7 +55,8 @@ pub struct Leader {
     tick_in_log: bool,
     first: u64,
     out: Effects,
-    freed: Vec<u32>,
+    /// A segment lost its last living message since that was last asked.
+    has_freed: bool,
 }
 
 impl Leader {
@@ -84,7 +85,7 @@ impl Leader {
             tick_in_log: false,
             first: applied + 1,
             out: Effects::default(),
-            freed: Vec::new(),
+            has_freed: false,
         }
     }
 
@@ -111,9 +112,9 @@ impl Leader {
         &mut self.out
     }
 
-    /// Segments in which the last living message has gone since this was last asked.
-    pub fn take_freed(&mut self) -> Vec<u32> {
-        std::mem::take(&mut self.freed)
+    /// Whether the last living message of some segment has gone since this was last asked.
+    pub fn take_freed(&mut self) -> bool {
+        std::mem::take(&mut self.has_freed)
     }
 
     /// Whether anything is in the batch, or in the log and not applied.
@@ -195,7 +196,7 @@ impl Leader {
             }
             LeaderEffect::PagesLeft { actor } => self.batch.push(Command::Page { actor }),
             LeaderEffect::ErrandDue(key) => self.errand_due(key),
-            LeaderEffect::SegmentFree(segment) => self.freed.push(segment),
+            LeaderEffect::SegmentFree(_) => self.has_freed = true,
         }
     }
 

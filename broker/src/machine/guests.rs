@@ -185,6 +185,10 @@ impl State {
         if let Some(client) = self.clients.find(&client_id) {
             let session = self.clients.get(client).expect("found by its id");
             if session.guest().is_some() && session.start_epoch <= start_epoch {
+                if let Some((link, handle)) = session.attached() {
+                    // Its proxy may not know yet that the session is over, as when its link to the home is cut.
+                    kick(link, handle, ReasonCode::SessionTakenOver, out);
+                }
                 self.remove_guest(client, out);
             }
         }

@@ -1,6 +1,6 @@
 //! CONNECT, the claim at the session's home, CONNACK; and the end of a session.
 
-use super::joining::push_disconnect;
+use super::joining::{leave_late, push_disconnect};
 use super::places::Places;
 use super::waits::What;
 use super::{Context, End, Rule, Rules, Session, State};
@@ -136,7 +136,7 @@ impl Session {
         }
         if self.state != State::Claiming {
             let will = self.ended().map_or(WillFate::Published, End::will);
-            return leave_late(self.home, claimed, will, cx);
+            return leave_late(self.home, actor, will, cx);
         }
         self.client = claimed.client;
         self.epoch = claimed.epoch;
@@ -325,15 +325,6 @@ impl Session {
     }
 }
 
-/// A claim was stored at `home` whose connection is gone: its ownership ends at once.
-pub fn leave_late(home: GroupNo, claimed: &Claimed, will: WillFate, cx: &mut Context<'_>) {
-    let actor = Actor {
-        client: claimed.client,
-        epoch: claimed.epoch,
-    };
-    push_disconnect(home, actor, None, will, cx);
-}
-
 /// The client's own id, or an assigned one where the version allows to leave it out (MQTT-3.1.3-6,
 /// 3.1.1 MQTT-3.1.3-7 and -8).
 fn choose_client_id(connect: &Connect, rules: &Rules) -> Result<Box<str>, ReasonCode> {
@@ -372,7 +363,7 @@ fn check_will(connect: &Connect, limits: &ProxyLimits) -> Result<(), ReasonCode>
 fn has_return_code(end: End) -> bool {
     match end {
         End::Violation(violation) => violation.answer_version().is_some(),
-        End::Refused(_) | End::ClaimTimeout | End::Drained => true,
+        End::Refused(_) | End::ClaimTimeout | End::Kicked(_) | End::Drained => true,
         _ => false,
     }
 }
@@ -381,7 +372,9 @@ fn has_return_code(end: End) -> bool {
 fn connack_reason(reason: ReasonCode) -> ReasonCode {
     match reason {
         ReasonCode::ServerShuttingDown => ReasonCode::ServerUnavailable,
-        ReasonCode::SessionTakenOver | ReasonCode::KeepAliveTimeout => ReasonCode::UnspecifiedError,
+        // Another connection of the client was quicker; trying again at once would start a fight.
+        ReasonCode::SessionTakenOver => ReasonCode::ServerBusy,
+        ReasonCode::KeepAliveTimeout => ReasonCode::UnspecifiedError,
         other => other,
     }
 }

@@ -105,7 +105,11 @@ impl Session {
         let lives = matches!(self.state, State::Attaching | State::Connected);
         let Some(place) = self.place(from).filter(|_| lives) else {
             let will = self.ended().map_or(WillFate::Published, End::will);
-            return leave_late_join(from, joined, will, cx);
+            let actor = Actor {
+                client: joined.client,
+                epoch: joined.epoch,
+            };
+            return leave_late(from, actor, will, cx);
         };
         if !place.joined(joined.client, joined.epoch) {
             // The client waits for answers that nobody will give.
@@ -199,13 +203,9 @@ impl Session {
     }
 }
 
-/// A join was stored whose connection is gone: it is undone at once.
-pub fn leave_late_join(from: GroupNo, joined: &Joined, will: WillFate, cx: &mut Context<'_>) {
-    let actor = Actor {
-        client: joined.client,
-        epoch: joined.epoch,
-    };
-    push_disconnect(from, actor, None, will, cx);
+/// A claim or a join was stored whose connection is gone: it acts there no more.
+pub fn leave_late(group: GroupNo, actor: Actor, will: WillFate, cx: &mut Context<'_>) {
+    push_disconnect(group, actor, None, will, cx);
 }
 
 pub(super) fn push_disconnect(

@@ -27,11 +27,10 @@ mod subscribe;
 mod tests;
 mod waits;
 
-pub use connect::leave_late;
 pub use context::{AssignedIds, Context, Frames, Rules};
 pub use deliver::{Fanout, Outgoing};
 pub use end::{End, Rule};
-pub use joining::leave_late_join;
+pub use joining::leave_late;
 
 use crate::limits::OTHER_REQUESTS_MAX;
 use aliases::{AliasesIn, AliasesOut};

@@ -119,9 +119,9 @@ impl Session {
         let Some(busy) = &self.busy else {
             return false;
         };
-        let is_publish = |delayed: &&Box<Delayed>| matches!(delayed.what, What::Publish(..));
-        let delayed = busy.delayed.as_ref().filter(is_publish);
-        let due_s = delayed.map(|delayed| delayed.due_s());
+        let is_publish = |delayed: &&Delayed| matches!(delayed.what, What::Publish(..));
+        let delayed = busy.delayed.as_deref().filter(is_publish);
+        let due_s = delayed.map(Delayed::due_s);
         let mut due = due_s.into_iter().chain(busy.publish_due_s());
         due.any(|due_s| due_s <= now_s)
     }

@@ -3,10 +3,10 @@
 use super::connection::Written;
 use super::reading::Unread;
 use super::{Shard, mark};
-use crate::session::{Context, End, Outgoing, Received, leave_late, leave_late_join};
+use crate::session::{Context, End, Outgoing, Received, leave_late};
 use bytes::Bytes;
 use cluster::frame::{Body, Delivery, FromGroup, Receiver, ToGroup, WillFate};
-use cluster::ids::Handle;
+use cluster::ids::{Actor, Handle};
 use cluster::slots::GroupNo;
 use std::io;
 
@@ -252,8 +252,14 @@ impl Shard {
         };
         let will = WillFate::Published;
         match frame {
-            FromGroup::Claimed(claimed) => leave_late(from, &claimed, will, &mut context),
-            FromGroup::Joined(joined) => leave_late_join(from, &joined, will, &mut context),
+            FromGroup::Claimed(claimed) => {
+                let (client, epoch) = (claimed.client, claimed.epoch);
+                leave_late(from, Actor { client, epoch }, will, &mut context);
+            }
+            FromGroup::Joined(joined) => {
+                let (client, epoch) = (joined.client, joined.epoch);
+                leave_late(from, Actor { client, epoch }, will, &mut context);
+            }
             FromGroup::Kick { handle, .. } => {
                 context.frames.push(from, ToGroup::Kicked { handle }, 0);
             }

@@ -293,9 +293,18 @@ fn an_ended_session_is_not_joined_any_more() {
     assert!(world.end("g", 3));
     assert_eq!(world.done.len(), 1);
     assert_eq!(world.state.counters().subscriptions, 0);
+    // Its proxy may have lost the home, and know nothing of the end.
+    let kicks = world.take(&guest, |frame| matches!(frame, FromGroup::Kick { .. }));
+    assert_eq!(kicks.len(), 1, "the connection is closed");
     assert!(world.join(LINK, "g", (3, 3), Some(1)).is_none());
     assert!(world.join(LINK, "g", (5, 3), Some(1)).is_none());
     assert!(world.join(LINK, "g", (6, 4), Some(1)).is_some());
+    let gone = world.join(LINK, "i", (3, 3), Some(1)).expect("taken");
+    world.subscribe(&gone, "t", Q1);
+    world.disconnect(&gone);
+    assert!(world.end("i", 3));
+    let kicks = world.take(&gone, |frame| matches!(frame, FromGroup::Kick { .. }));
+    assert!(kicks.is_empty(), "there is nobody to close");
     // One that has never come is remembered too, for ten minutes.
     world.end("h", 3);
     world.pass_s(599);

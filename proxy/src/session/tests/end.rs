@@ -104,23 +104,30 @@ fn a_session_that_is_taken_over_confirms_and_is_silent() {
     }
 }
 
+/// CONNACK has no 0x8E (MQTT5 3.2.2.2): who was overtaken by another connection of its client is told to come later.
 #[test]
 fn a_kick_while_the_claim_is_open_is_confirmed_too() {
-    let mut wire = Wire::new(ProxyLimits::default());
-    wire.send_connect(Connect::new(Version::V5, "client"));
-    wire.frames();
-    wire.frame(FromGroup::Kick {
-        handle: HANDLE,
-        reason: ReasonCode::SessionTakenOver,
-    });
-    assert!(matches!(
-        wire.frames()[..],
-        [ToGroup::Kicked { handle: HANDLE }]
-    ));
-    assert!(
-        matches!(wire.sent()[..], [Packet::ConnAck(_)]),
-        "DISCONNECT may not come before CONNACK"
-    );
+    for (version, reason) in [
+        (Version::V5, ReasonCode::ServerBusy),
+        (Version::V311, ReasonCode::ServerUnavailable),
+    ] {
+        let mut wire = Wire::new(ProxyLimits::default());
+        wire.send_connect(Connect::new(version, "client"));
+        wire.frames();
+        wire.frame(FromGroup::Kick {
+            handle: HANDLE,
+            reason: ReasonCode::SessionTakenOver,
+        });
+        assert!(matches!(
+            wire.frames()[..],
+            [ToGroup::Kicked { handle: HANDLE }]
+        ));
+        let sent = wire.sent();
+        assert!(
+            matches!(&sent[..], [Packet::ConnAck(ack)] if ack.reason == reason),
+            "DISCONNECT may not come before CONNACK: {sent:?}"
+        );
+    }
 }
 
 /// MQTT-3.1.2-22: one and a half times the keep alive.
