@@ -7,11 +7,14 @@ use std::path::Path;
 
 use broker::log::Durability;
 
+use crate::listen::DevicePorts;
+
 /// The facts of the banner.
 #[derive(Debug)]
 pub(crate) struct Banner<'a> {
     pub(crate) mqtt: SocketAddr,
-    pub(crate) tls: Option<SocketAddr>,
+    /// As [`further_ports`] gives them.
+    pub(crate) further_ports: String,
     pub(crate) admin: SocketAddr,
     pub(crate) data: &'a Path,
     pub(crate) durability: Durability,
@@ -23,6 +26,20 @@ impl Banner<'_> {
     pub(crate) fn show(&self) {
         show_text(&self.to_string());
     }
+}
+
+/// A line for each port beside the first one.
+pub(crate) fn further_ports(ports: &DevicePorts) -> String {
+    let lines = ports.further().map(|(port, address)| {
+        let tls = if port.tls { "with TLS" } else { "MQTT" };
+        let whose = if port.proxy_protocol {
+            " (behind a load balancer: PROXY protocol)"
+        } else {
+            ""
+        };
+        format!("  {tls:<13} {address}{whose}\n")
+    });
+    lines.collect()
 }
 
 /// Prints a start-up text to standard output.
@@ -46,9 +63,7 @@ impl fmt::Display for Banner<'_> {
             "  listening on  {} (MQTT 3.1, 3.1.1, 5; {} {threads})",
             self.mqtt, self.shards
         )?;
-        if let Some(tls) = self.tls {
-            writeln!(f, "  with TLS      {tls}")?;
-        }
+        f.write_str(&self.further_ports)?;
         match self.durability {
             Durability::Fsync => {
                 writeln!(f, "  data          {}", self.data.display())?;
@@ -117,7 +132,7 @@ mod tests {
         let address = |text: &str| text.parse().expect("an address");
         Banner {
             mqtt: address(mqtt),
-            tls: None,
+            further_ports: String::new(),
             admin: address("0.0.0.0:9883"),
             data: Path::new("./data"),
             durability,

@@ -3,11 +3,13 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 
 use proxy::shard::ListenerConfig;
+use proxy::tls::TlsAcceptor;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::{Settings, TlsPort};
+use crate::config::{DevicePort, Settings};
 
 /// Connections that the kernel keeps for one listener until it is accepted; the kernel lowers it
 /// to `net.core.somaxconn`. Large, because a whole fleet comes back at once after a network fault.
@@ -136,64 +138,56 @@ impl Reserved {
     }
 }
 
-/// The ports that devices connect to: plain, and TLS where it is configured.
+/// The ports that devices connect to.
 #[derive(Debug)]
 pub(crate) struct DevicePorts {
-    mqtt: Reserved,
-    proxy_protocol: bool,
-    tls: Option<(Reserved, TlsPort)>,
+    /// That of `listen.mqtt` first.
+    ports: Vec<(DevicePort, Reserved)>,
+    tls: Option<Arc<TlsAcceptor>>,
 }
 
 impl DevicePorts {
     /// Binds a socket for each shard to each port.
     pub(crate) fn reserve(settings: &Settings) -> Result<Self, ListenError> {
-        let mqtt = Place {
-            address: settings.mqtt,
-            key: "listen.mqtt",
-            flag: "--listen",
-        };
-        let mqtt = mqtt.reserve(settings.shards)?;
-        let reserve_tls = |port: &TlsPort| {
+        let reserve = |port: &DevicePort| {
             let place = Place {
                 address: port.address,
-                key: "tls.listen",
-                flag: "MQTT_FLEET_TLS__LISTEN",
+                key: port.key,
+                flag: port.flag,
             };
-            Ok((place.reserve(settings.shards)?, port.clone()))
+            Ok((*port, place.reserve(settings.shards)?))
         };
         Ok(Self {
-            mqtt,
-            proxy_protocol: settings.proxy_protocol,
-            tls: settings.tls.as_ref().map(reserve_tls).transpose()?,
+            ports: settings
+                .ports
+                .iter()
+                .map(reserve)
+                .collect::<Result<_, _>>()?,
+            tls: settings.tls.clone(),
         })
     }
 
     /// The address of the plain port.
     pub(crate) fn mqtt(&self) -> SocketAddr {
-        self.mqtt.address()
+        self.ports[0].1.address()
     }
 
-    /// The address of the TLS port.
-    pub(crate) fn tls(&self) -> Option<SocketAddr> {
-        self.tls.as_ref().map(|(reserved, _)| reserved.address())
+    /// The ports beside the plain one, and their addresses.
+    pub(crate) fn further(&self) -> impl Iterator<Item = (&DevicePort, SocketAddr)> {
+        let further = self.ports.iter().skip(1);
+        further.map(|(port, reserved)| (port, reserved.address()))
     }
 
     /// Starts listening. One list for each shard.
     pub(crate) fn open(self) -> Result<Vec<Vec<ListenerConfig>>, ListenError> {
-        let proxy_protocol = self.proxy_protocol;
-        let plain = self.mqtt.open()?.into_iter().map(|socket| {
-            vec![ListenerConfig {
-                socket,
-                tls: None,
-                proxy_protocol,
-            }]
-        });
-        let mut shards: Vec<_> = plain.collect();
-        if let Some((reserved, port)) = self.tls {
-            for (listeners, socket) in shards.iter_mut().zip(reserved.open()?) {
+        let mut shards: Vec<Vec<_>> = Vec::new();
+        for (port, reserved) in self.ports {
+            let sockets = reserved.open()?;
+            shards.resize_with(sockets.len(), Vec::new);
+            for (listeners, socket) in shards.iter_mut().zip(sockets) {
                 listeners.push(ListenerConfig {
                     socket,
-                    tls: Some(port.acceptor.clone()),
+                    tls: self.tls.clone().filter(|_| port.tls),
                     proxy_protocol: port.proxy_protocol,
                 });
             }

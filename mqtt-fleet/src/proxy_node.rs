@@ -100,18 +100,16 @@ impl Serving {
 }
 
 fn banner(settings: &Settings, node: &Node, ports: &DevicePorts, admin: SocketAddr) -> String {
-    let tls = ports
-        .tls()
-        .map_or_else(String::new, |tls| format!("  with TLS      {tls}\n"));
     let store = settings.redis.as_ref();
     let store = store.map_or_else(|| "none".to_owned(), RedisConfig::addresses);
     format!(
-        "mqtt-fleet {} proxy {} of fleet {}\n  listening on  {} (MQTT 3.1, 3.1.1, 5)\n{tls}  session store \
+        "mqtt-fleet {} proxy {} of fleet {}\n  listening on  {} (MQTT 3.1, 3.1.1, 5)\n{}  session store \
          {store}\n  admin         http://{admin}/\n",
         env!("CARGO_PKG_VERSION"),
         node.name,
         node.file.fixed.cluster_id,
         ports.mqtt(),
+        banner::further_ports(ports),
     )
 }
 
@@ -130,8 +128,8 @@ fn open_store(settings: &Settings) -> Result<Option<RedisStore>, RunError> {
         return Ok(None);
     };
     let store = RedisStore::start(config.clone())?;
-    if let Some(port) = &settings.tls {
-        port.acceptor.share_ticket_keys(&store);
+    if let Some(acceptor) = &settings.tls {
+        acceptor.share_ticket_keys(&store);
     }
     Ok(Some(store))
 }

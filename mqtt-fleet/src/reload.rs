@@ -2,7 +2,6 @@
 
 use std::fmt::Display;
 use std::io;
-use std::sync::Arc;
 
 use signal_hook::consts::SIGHUP;
 use signal_hook::iterator::Signals;
@@ -12,7 +11,7 @@ use crate::config::Settings;
 /// Reads the files of the TLS port and of the links again at each SIGHUP. Without TLS the signal does nothing, and says
 /// so: a process that ends by it would surprise whoever sends it to all of a fleet.
 pub(crate) fn watch(settings: &Settings) -> io::Result<()> {
-    let acceptor = settings.tls.as_ref().map(|port| Arc::clone(&port.acceptor));
+    let acceptor = settings.tls.clone();
     let links = settings.link_tls.clone();
     let mut signals = Signals::new([SIGHUP])?;
     let body = move || {

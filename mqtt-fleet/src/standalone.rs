@@ -11,7 +11,7 @@ use proxy::counters::ProxyCounters;
 use session_store::RedisStartError;
 
 use crate::admin::{Admin, Health, Phase};
-use crate::banner::Banner;
+use crate::banner::{self, Banner};
 use crate::config::Settings;
 use crate::engine::Engine;
 use crate::exit::Exit;
@@ -92,7 +92,7 @@ pub(crate) fn run(settings: &Settings) -> Result<(), RunError> {
     reload::watch(settings)?;
     let banner = Banner {
         mqtt: ports.mqtt(),
-        tls: ports.tls(),
+        further_ports: banner::further_ports(&ports),
         admin: admin.address(),
         data: &settings.data,
         durability: settings.log.durability,

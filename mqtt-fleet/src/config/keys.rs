@@ -93,6 +93,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("listen", "admin", Kind::Address, "127.0.0.1:9883", "address of the admin port (metrics, health)"),
     key("listen", "allow_anonymous", Kind::Switch, "false", "accept clients without authentication from beyond this machine").of(DEVICE_SIDE),
     key("listen", "proxy_protocol", Kind::Switch, "false", "connections to the MQTT port come from a load balancer and begin with a PROXY protocol header (version 2); others are refused").of(DEVICE_SIDE),
+    key("listen", "balancer", Kind::AddressOrNone, "", "address of a further MQTT port, for a load balancer: its connections begin with a PROXY protocol header (version 2), others are refused; \"\" = none").of(DEVICE_SIDE),
     key("listen", "link", Kind::AddressOrNone, "", "address where this broker takes links; \"\" = the one the cluster file gives it").of(&[Role::Broker]),
 
     key("tls", "listen", Kind::AddressOrNone, "", "address of the MQTT port with TLS; \"\" = none").of(DEVICE_SIDE),
@@ -102,6 +103,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("tls", "client_certificates", Kind::Choice(&["none", "optional", "required"]), "none", "whether clients must have a certificate; optional = a wrong one is refused, none at all is fine").of(DEVICE_SIDE),
     key("tls", "ticket_key_file", Kind::PathOrNone, "", "keys of session tickets, one of 64 hexadecimal digits a line, the newest first; the same on every proxy lets devices resume on any; \"\" = those that a proxy finds in Redis, or random ones of this process").of(DEVICE_SIDE),
     key("tls", "proxy_protocol", Kind::Switch, "false", "the same as listen.proxy_protocol for the TLS port").of(DEVICE_SIDE),
+    key("tls", "balancer", Kind::AddressOrNone, "", "the same as listen.balancer with TLS; \"\" = none").of(DEVICE_SIDE),
 
     key("node", "name", Kind::Text, "", "name of this node; a broker's stands in the cluster file").of(BOTH_OF_THE_FLEET),
 

@@ -10,6 +10,7 @@ mod error;
 mod file;
 pub(crate) mod keys;
 mod link_tls;
+mod ports;
 mod redis;
 mod role;
 mod settings;
@@ -20,9 +21,9 @@ mod value;
 use std::path::Path;
 
 pub(crate) use error::ConfigError;
+pub(crate) use ports::DevicePort;
 pub(crate) use role::Role;
 pub(crate) use settings::{LogFormat, Settings};
-pub(crate) use tls::TlsPort;
 pub(crate) use typed::{Origin, Typed};
 pub(crate) use value::Value;
 

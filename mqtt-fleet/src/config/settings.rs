@@ -3,29 +3,29 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use broker::limits::{MachineLimits, QueueFull, ShareStrategy};
 use broker::log::{Durability, LogOptions};
 use proxy::limits::ProxyLimits;
+use proxy::tls::TlsAcceptor;
 use session_store::RedisConfig;
 
 use super::error::ConfigError;
 use super::link_tls::LinkCertificates;
-use super::redis;
+use super::ports::{self, DevicePort};
 use super::role::Role;
-use super::tls::TlsPort;
 use super::typed::Typed;
+use super::{redis, tls};
 
 /// A configuration that makes sense.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// The MQTT port. Beyond loopback only with leave: checked here.
-    pub(crate) mqtt: SocketAddr,
-    /// Connections to the MQTT port come from a load balancer that says whose they are.
-    pub(crate) proxy_protocol: bool,
-    /// The TLS port, if there is one.
-    pub(crate) tls: Option<TlsPort>,
+    /// The ports for devices, that of `listen.mqtt` first; a broker of a fleet has none.
+    pub(crate) ports: Vec<DevicePort>,
+    /// What connections with TLS are accepted with: the files, loaded. `None`: no port has TLS.
+    pub(crate) tls: Option<Arc<TlsAcceptor>>,
     /// What links of the fleet are made with; `None`: they are without TLS.
     pub(crate) link_tls: Option<LinkCertificates>,
     /// Where a proxy keeps session records, if anywhere.
@@ -64,22 +64,22 @@ const MIB: usize = 1 << 20;
 impl Settings {
     /// Gives what was typed its meaning; refuses values that are wrong together.
     pub(super) fn from_typed(role: Role, typed: &Typed) -> Result<Self, Vec<ConfigError>> {
-        let errors = conflicts(role, typed);
-        if !errors.is_empty() {
-            return Err(errors);
+        let conflict = queue_conflict(typed).filter(|_| role == Role::Standalone);
+        if let Some(conflict) = conflict {
+            return Err(vec![conflict]);
         }
+        let ports = match role {
+            Role::Broker => Vec::new(),
+            Role::Standalone | Role::Proxy => ports::from_typed(typed)?,
+        };
         let shards = match typed.whole("shards", "count") {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             count => count,
         };
         let drain = Duration::from_secs(typed.whole("drain", "deadline_s"));
         Ok(Self {
-            mqtt: typed.address("listen", "mqtt"),
-            proxy_protocol: typed.switch("listen", "proxy_protocol"),
-            tls: match role {
-                Role::Broker => None,
-                Role::Standalone | Role::Proxy => TlsPort::from_typed(typed)?,
-            },
+            tls: tls::acceptor(typed, &ports)?,
+            ports,
             link_tls: match role {
                 Role::Standalone => None,
                 Role::Broker | Role::Proxy => LinkCertificates::from_typed(typed)?,
@@ -163,46 +163,6 @@ fn machine(typed: &Typed) -> MachineLimits {
         },
         ..MachineLimits::default()
     }
-}
-
-/// Values that are fine alone and wrong together.
-fn conflicts(role: Role, typed: &Typed) -> Vec<ConfigError> {
-    let mut errors = Vec::new();
-    if role != Role::Broker {
-        errors.extend(device_side_conflicts(typed));
-    }
-    if role == Role::Standalone {
-        errors.extend(queue_conflict(typed));
-    }
-    errors
-}
-
-fn device_side_conflicts(typed: &Typed) -> Vec<ConfigError> {
-    let mut errors = Vec::new();
-    let mut conflict = |section, name, problem| {
-        let origin = typed.origin(section, name).clone();
-        errors.push(ConfigError::Conflict { origin, problem });
-    };
-    let mqtt = typed.address("listen", "mqtt");
-    if !mqtt.ip().is_loopback() && !typed.switch("listen", "allow_anonymous") {
-        conflict(
-            "listen",
-            "mqtt",
-            format!(
-                "listen.mqtt = \"{mqtt}\" can be reached from other machines, and clients are not \
-             authenticated; if that is meant, say --allow-anonymous (or listen.allow_anonymous = \
-             true), else listen on 127.0.0.1"
-            ),
-        );
-    }
-    if mqtt.port() != 0 && mqtt == typed.address("listen", "admin") {
-        conflict(
-            "listen",
-            "admin",
-            format!("listen.admin and listen.mqtt are both \"{mqtt}\"; they need different ports"),
-        );
-    }
-    errors
 }
 
 /// In a fleet the two limits are those of different processes.

@@ -45,7 +45,7 @@ fn complaint(file: &str) -> String {
 #[test]
 fn the_defaults_are_valid_and_mean_what_the_table_says() {
     let (settings, typed) = from("", &[]).expect("defaults are valid");
-    assert_eq!(settings.mqtt.to_string(), "127.0.0.1:1883");
+    assert_eq!(settings.ports[0].address.to_string(), "127.0.0.1:1883");
     assert_eq!(settings.admin.to_string(), "127.0.0.1:9883");
     assert_eq!(settings.log.durability, Durability::Fsync);
     assert_eq!(settings.log.segment_bytes, 32 << 20);
@@ -230,8 +230,39 @@ fn beyond_loopback_must_be_asked_for() {
 fn values_that_cannot_work_together_are_refused() {
     let sentence = complaint("[limits]\nqueue_bytes = 2048");
     assert!(sentence.starts_with("fleet.toml:2: limits.queue_bytes must be at least"));
-    let sentence = complaint("[listen]\nadmin = \"127.0.0.1:1883\"");
-    assert!(sentence.contains("different ports"), "{sentence}");
+    let places = [
+        "[listen]\nadmin = \"127.0.0.1:1883\"",
+        "[listen]\nmqtt = \"127.0.0.1:9883\"",
+        "[listen]\nbalancer = \"127.0.0.1:1883\"",
+        "[tls]\nbalancer = \"127.0.0.1:9883\"\ncertificate = \"c\"\nkey = \"k\"",
+    ];
+    for place in places {
+        let sentence = complaint(place);
+        assert!(sentence.contains("different ports"), "{sentence}");
+        assert!(sentence.starts_with("fleet.toml:2: "), "{sentence}");
+    }
+}
+
+#[test]
+fn a_port_for_a_load_balancer_is_as_guarded_as_that_for_devices() {
+    let sentence = complaint("[listen]\nbalancer = \"0.0.0.0:1884\"");
+    assert!(
+        sentence.starts_with("fleet.toml:2: listen.balancer = \"0.0.0.0:1884\"")
+            && sentence.contains("--allow-anonymous"),
+        "{sentence}"
+    );
+    let errors = from("[tls]\nbalancer = \"0.0.0.0:8884\"", &[]).expect_err("exposed");
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].contains("tls.client_certificates"), "{errors:?}");
+    let errors = from("[tls]\nbalancer = \"127.0.0.1:8884\"", &[]).expect_err("no files");
+    let needed = |name: &str| {
+        let wanted = format!("tls.balancer = \"127.0.0.1:8884\" needs tls.{name}");
+        errors.iter().any(|error| error.contains(&wanted))
+    };
+    assert!(needed("certificate") && needed("key"), "{errors:?}");
+    let (settings, _) = from("[listen]\nbalancer = \"127.0.0.1:1884\"", &[]).expect("valid");
+    let says_whose: Vec<_> = settings.ports.iter().map(|p| p.proxy_protocol).collect();
+    assert_eq!(says_whose, [false, true]);
 }
 
 #[test]
