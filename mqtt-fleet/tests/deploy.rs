@@ -1,5 +1,7 @@
 //! The files in `deploy/` go together, as far as can be told without a container engine. (HAProxy's configuration runs
-//! in the tests of TLS.)
+//! in the tests of TLS, and so does the fleet of the compose file, without containers.)
+
+mod common;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -272,14 +274,21 @@ fn haproxy_finds_the_proxies() {
     assert_eq!(inner, port(&haproxy.environment["MQTTS_BIND"]));
     assert!(haproxy.environment["STATS_BIND"].starts_with("127.0.0.1:"));
 
+    let mut check = Command::new(common::tools::haproxy());
+    check.args(["-c", "-f"]).arg(deploy("haproxy/haproxy.cfg"));
+    let output = check.envs(&haproxy.environment).output();
+    let output = output.expect("haproxy is installed (apt-get install haproxy)");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(!said.to_lowercase().contains("warning"), "{said}");
+
     let proxy = toml_of("compose/fleet/proxy.toml");
-    assert_eq!(proxy["tls"]["proxy_protocol"].as_bool(), Some(true));
     let proxies = compose.of_role("proxy");
     assert_eq!(proxies.len(), 2);
     for (number, name) in (1..).zip(proxies) {
         let at_inside = &compose.services[name].networks["inside"];
         let ip = at_inside.ipv4_address.as_ref().expect("a fixed address");
-        let server = format!("{ip}:{}", port(at(&proxy, "tls", "listen")));
+        let server = format!("{ip}:{}", port(at(&proxy, "tls", "balancer")));
         assert_eq!(haproxy.environment[&format!("PROXY_{number}")], server);
         let admin = &haproxy.environment[&format!("PROXY_{number}_ADMIN_PORT")];
         assert_eq!(admin, port(at(&proxy, "listen", "admin")));
@@ -311,6 +320,7 @@ fn the_nodes_find_each_other() {
         }
     }
     members.sort_unstable();
+    assert_eq!(members, ["broker-0", "broker-1"]);
     assert_eq!(members, compose.of_role("broker"));
     for name in compose.of_role("proxy") {
         assert_eq!(
@@ -372,6 +382,8 @@ fn the_dockerfile_gets_what_it_builds_from() {
     for path in &let_in {
         assert!(root.join(path).exists(), "{path}");
     }
+    // What the launcher includes.
+    assert!(let_in.contains(&"deploy/haproxy/haproxy.cfg"));
     let_in.retain(|path| root.join(path).join("Cargo.toml").is_file());
     let mut members: Vec<_> = members
         .iter()
@@ -392,7 +404,7 @@ fn the_dockerfile_gets_what_it_builds_from() {
     );
     for (table, section, key) in [
         (&proxy, "listen", "mqtt"),
-        (&proxy, "tls", "listen"),
+        (&proxy, "tls", "balancer"),
         (&proxy, "listen", "admin"),
         (&broker, "listen", "link"),
     ] {

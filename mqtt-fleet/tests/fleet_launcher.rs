@@ -3,6 +3,8 @@
 mod common;
 
 use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
 
 use common::Connect;
 use common::fleet::{Fleet, FleetNode, Process, Watched, free_ports};
@@ -102,27 +104,93 @@ fn nothing_outlives_a_killed_launcher_and_the_data_do() {
     assert_eq!(keeper.take().text(), "over a kill of everything");
 }
 
+/// Exit code and sentence of a launcher that must refuse; `base` is its first port.
+fn refusal(folder: &Path, base: u16, more: &[&str]) -> (Option<i32>, String) {
+    let base = base.to_string();
+    let args = ["cluster", "--proxies", "1", "--groups", "1", "--base-port"];
+    let words = [&args[..], &[&base, "--data", "fleet"], more].concat();
+    let mut launcher = Process::start("the launcher", folder, &words);
+    let code = launcher.await_exit().code();
+    (code, launcher.output())
+}
+
 #[test]
 fn a_taken_port_is_named_with_its_node() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let port = free_ports();
-    let _taken = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
-    let port = port.to_string();
-    let args = [
-        "cluster",
-        "--proxies",
-        "1",
-        "--base-port",
-        &port,
-        "--data",
-        "fleet",
-    ];
-    let mut launcher = Process::start("the launcher", folder.path(), &args);
-    assert_eq!(launcher.await_exit().code(), Some(3));
+    let base = free_ports();
+    let options = ["--haproxy", "--tls"];
+    for (offset, whose) in [
+        (0, "the MQTT port of proxy-0"),
+        (100, "the Redis port of redis"),
+        (101, "the link port of broker-0"),
+        (402, "the MQTT/TLS port of haproxy"),
+        (701, "the HAProxy-side MQTT/TLS port of proxy-0"),
+    ] {
+        let port = base + offset;
+        let _taken = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
+        let (code, sentence) = refusal(folder.path(), base, &options);
+        assert_eq!(code, Some(3));
+        let named = format!("127.0.0.1:{port}, {whose}");
+        assert!(
+            sentence.contains(&named) && sentence.contains("--base-port"),
+            "{sentence}"
+        );
+    }
+}
+
+#[test]
+fn a_program_that_is_not_there_is_named_with_what_to_install() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for words in [
+        &["--redis-server", "/no/redis"][..],
+        &["--haproxy", "--haproxy-program", "/no/haproxy"],
+    ] {
+        let (code, sentence) = refusal(folder.path(), 10_000, words);
+        assert_eq!(code, Some(2));
+        let path = words.last().expect("one");
+        assert!(sentence.contains(&format!("{path}: there is no such program")));
+    }
+    if !Path::new("/usr/sbin/redis-server").exists() {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt-fleet"));
+        command.arg("cluster").env("PATH", "/no/programs");
+        let mut launcher = Process::run("the launcher", folder.path(), command);
+        assert_eq!(launcher.await_exit().code(), Some(1));
+        let sentence = launcher.output();
+        assert!(
+            sentence.contains("apt-get install redis-server")
+                && sentence.contains("--redis-server FILE"),
+            "{sentence}"
+        );
+    }
+}
+
+#[test]
+fn a_folder_belongs_to_one_fleet_of_its_number_of_groups() {
+    let mut fleet = Fleet::start(1);
+    let parent = fleet
+        .folder
+        .parent()
+        .expect("a folder around it")
+        .to_owned();
+    let (code, sentence) = refusal(&parent, free_ports(), &[]);
+    assert_eq!(code, Some(4));
+    assert!(
+        sentence.contains("another mqtt-fleet cluster runs a fleet in this folder")
+            && sentence.contains("--data"),
+        "{sentence}"
+    );
+    assert!(fleet.launcher.terminate().success());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt-fleet"));
+    command
+        .args(["cluster", "--groups", "2", "--data"])
+        .arg(&fleet.folder);
+    command.args(["--base-port", &free_ports().to_string()]);
+    let mut launcher = Process::run("the launcher", &parent, command);
+    assert_eq!(launcher.await_exit().code(), Some(2));
+    let file = fleet.folder.join("cluster.toml");
     let sentence = launcher.output();
     assert!(
-        sentence.contains(&format!("127.0.0.1:{port}, the MQTT port of proxy-0"))
-            && sentence.contains("--base-port"),
+        sentence.contains(&file.display().to_string()) && sentence.contains("--groups 1"),
         "{sentence}"
     );
 }

@@ -8,7 +8,7 @@ use common::fleet::{ByHand, Fleet, Process, signal};
 
 #[test]
 fn a_fleet_with_tls_between_its_nodes_keeps_what_it_acknowledged() {
-    let args = ["--respawn", "--proxies", "2", "--link-tls"];
+    let args = ["--respawn", "--proxies", "2", "--groups", "1", "--link-tls"];
     let fleet = Fleet::start_with(&args);
     let mut keeper = Connect::v5("keeper").persistent().open_at(fleet.mqtt(0));
     keeper.subscribe("kept", 1);

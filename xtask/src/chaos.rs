@@ -33,6 +33,15 @@ pub(crate) struct ChaosArgs {
     /// Proxies
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=30))]
     proxies: u16,
+    /// Devices speak TLS
+    #[arg(long)]
+    tls: bool,
+    /// Devices also know the proxies' own addresses, not only that of `HAProxy`
+    #[arg(
+        long,
+        help = "Devices also know the proxies' own addresses, not only that of HAProxy"
+    )]
+    direct: bool,
     /// What an acknowledged message outlives; with `memory` the run has to fail
     #[arg(long, help = "What an acknowledged message outlives; with memory the run has to fail", default_value = "fsync", value_parser = ["fsync", "os", "memory"])]
     durability: String,
@@ -88,6 +97,8 @@ fn settings(root: &Path, args: &ChaosArgs) -> Result<String, String> {
         "rounds": args.rounds,
         "groups": args.groups,
         "proxies": args.proxies,
+        "tls": args.tls,
+        "direct": args.direct,
         "durability": args.durability,
         "kill": kill,
         "secs_between": args.secs_between,

@@ -2,24 +2,26 @@
 //! for each node. They are like those one writes by hand, so the nodes can also be started by hand.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::Read as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::LaunchError;
-use super::plan::{NodePlan, NodeRole, Plan, config_file};
+use super::haproxy::{self, Front, Server};
+use super::plan::{NodePlan, NodeRole, Plan, config_file, haproxy_file};
 use crate::{dev_certs, node};
 
-/// Folder of the certificates for the links, in the fleet's.
+/// Folder of the certificates, in the fleet's.
 const CERTIFICATES: &str = "certs";
 
 /// Writes everything. A folder of an earlier fleet keeps its data and its secret; the addresses are written anew.
 pub(super) fn write(plan: &Plan) -> Result<(), LaunchError> {
-    create(&plan.folder)?;
     for node in &plan.nodes {
         create(&plan.folder.join(&node.name))?;
     }
     write_secret(&plan.folder.join("secret"))?;
-    if plan.link_tls {
+    if plan.tls || plan.link_tls {
         dev_certs::for_fleet(&plan.folder.join(CERTIFICATES)).map_err(LaunchError::Certificates)?;
     }
     let path = plan.folder.join("cluster.toml");
@@ -30,7 +32,24 @@ pub(super) fn write(plan: &Plan) -> Result<(), LaunchError> {
             put(&config_file(&plan.folder, &node.name), &text)?;
         }
     }
+    for node in plan.of(NodeRole::Haproxy) {
+        put(&haproxy_file(&plan.folder), &haproxy_text(plan, node))?;
+    }
     Ok(())
+}
+
+/// Makes the folder, and keeps other launchers out of it for as long as the value lives.
+pub(super) fn lock(folder: &PathBuf) -> Result<File, LaunchError> {
+    create(folder)?;
+    let path = folder.join("lock");
+    let file = File::create(&path).map_err(|source| unwritable(&path, source))?;
+    let locked = fs4::fs_std::FileExt::try_lock_exclusive(&file);
+    if locked.map_err(|source| unwritable(&path, source))? {
+        Ok(file)
+    } else {
+        let folder = folder.clone();
+        Err(LaunchError::Locked { folder })
+    }
 }
 
 /// The groups of a fleet cannot be changed by its launcher: their messages are where their topics were.
@@ -42,12 +61,15 @@ fn check_groups(plan: &Plan, path: &Path) -> Result<(), LaunchError> {
         let sentences: Vec<_> = errors.iter().map(ToString::to_string).collect();
         LaunchError::ClusterFile(sentences.join("; "))
     })?;
-    if file.groups.len() == plan.of(NodeRole::Broker).count() {
+    let (groups, asked) = (file.groups.len(), plan.of(NodeRole::Broker).count());
+    if groups == asked {
         return Ok(());
     }
+    let file = path.to_owned();
     Err(LaunchError::OtherFleet {
-        folder: plan.folder.clone(),
-        groups: file.groups.len(),
+        file,
+        groups,
+        asked,
     })
 }
 
@@ -84,17 +106,78 @@ fn node_file(plan: &Plan, node: &NodePlan) -> Option<String> {
             plan.durability
         ),
         NodeRole::Proxy => format!(
-            "[cluster]\nfile = {cluster}\ncache = {own}\n\n[listen]\nmqtt = \"{}\"\nadmin = \"{admin}\"\n\n\
-             [shards]\ncount = {}\n\n[redis]\nurls = [\"redis://{}\"]\n",
-            node.addresses.mqtt?, plan.shards, plan.redis
+            "[cluster]\nfile = {cluster}\ncache = {own}\n\n[listen]\nadmin = \"{admin}\"\n{}\n{}[shards]\ncount = \
+             {}\n\n[redis]\nurls = [\"redis://{}\"]\n",
+            addresses([
+                ("mqtt", node.addresses.mqtt),
+                ("balancer", node.addresses.behind)
+            ]),
+            tls(plan, node),
+            plan.shards,
+            plan.redis
         ),
-        NodeRole::Redis => return None,
+        NodeRole::Redis | NodeRole::Haproxy => return None,
     };
     text += &rest;
     if plan.link_tls {
         text += &link_tls(&plan.folder.join(CERTIFICATES));
     }
     Some(text)
+}
+
+/// A line for each address there is.
+fn addresses(named: [(&str, Option<SocketAddr>); 2]) -> String {
+    let line = |(name, address)| Some(format!("{name} = \"{}\"\n", address?));
+    named.into_iter().filter_map(line).collect()
+}
+
+/// What a proxy needs for devices with TLS.
+fn tls(plan: &Plan, node: &NodePlan) -> String {
+    if !plan.tls {
+        return String::new();
+    }
+    let certificates = plan.folder.join(CERTIFICATES);
+    let [certificate, key] =
+        ["server.pem", "server.key"].map(|name| quoted(&certificates.join(name)));
+    let [listen, balancer] = [node.addresses.mqtts, node.addresses.behind_tls];
+    format!(
+        "[tls]\n{}certificate = {certificate}\nkey = {key}\n\n",
+        addresses([("listen", listen), ("balancer", balancer)])
+    )
+}
+
+/// `HAProxy`'s configuration: all proxies behind each of its ports.
+fn haproxy_text(plan: &Plan, node: &NodePlan) -> String {
+    type Behind = fn(&NodePlan) -> Option<SocketAddr>;
+    let ports: [(_, _, Behind); 2] = [
+        (false, node.addresses.mqtt, |proxy| proxy.addresses.behind),
+        (true, node.addresses.mqtts, |proxy| {
+            proxy.addresses.behind_tls
+        }),
+    ];
+    let fronts = ports.into_iter().filter_map(|(tls, bind, behind)| {
+        let server = |proxy: &NodePlan| {
+            Some(Server {
+                name: proxy.name.clone(),
+                address: behind(proxy)?,
+                admin_port: proxy.addresses.admin?.port(),
+            })
+        };
+        let servers = plan.of(NodeRole::Proxy).filter_map(server).collect();
+        Some(Front {
+            bind: bind?,
+            tls,
+            servers,
+        })
+    });
+    let fronts: Vec<_> = fronts.collect();
+    let Some(figures) = node.addresses.admin else {
+        unreachable!("HAProxy has a port for its figures");
+    };
+    format!(
+        "# Written by mqtt-fleet cluster, at each start; deploy/haproxy has the same with other addresses.\n{}",
+        haproxy::configuration(&fronts, figures)
+    )
 }
 
 fn link_tls(certificates: &Path) -> String {
@@ -117,7 +200,7 @@ fn write_secret(path: &Path) -> Result<(), LaunchError> {
         return Ok(());
     }
     let mut bytes = [0; 32];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     let mut digits = String::new();
     for byte in bytes {
         write!(digits, "{byte:02x}").expect("writing to a String cannot fail");

@@ -4,6 +4,7 @@
 //! |-------------|----------------------------------------------------------------------|
 //! | `plan`      | which nodes there are, their ports, files and commands               |
 //! | `files`     | what is written into the folder before the start                     |
+//! | `haproxy`   | the text of HAProxy's configuration                                  |
 //! | `guard`     | the first thing a child does: it sees to it that it ends with us     |
 //! | `child`     | a running process and its output                                     |
 //! | `probe`     | whether a node is ready                                              |
@@ -14,6 +15,7 @@
 mod child;
 mod files;
 pub(crate) mod guard;
+mod haproxy;
 mod manifest;
 mod plan;
 mod probe;
@@ -35,10 +37,10 @@ pub(crate) struct ClusterArgs {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     proxies: u16,
     /// Broker groups: each has a part of the topics
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
     groups: u16,
     /// MQTT port of the first proxy; the others have the next ones, everything else ports from this + 100 on
-    #[arg(long, value_name = "PORT", default_value_t = 18_830, value_parser = clap::value_parser!(u16).range(1024..=65_000))]
+    #[arg(long, value_name = "PORT", default_value_t = 18_830, value_parser = clap::value_parser!(u16).range(1024..=plan::BASE_PORT_MAX))]
     base_port: u16,
     /// Folder of the fleet: its files, its data, and cluster.json
     #[arg(long, value_name = "DIR", default_value = "./fleet")]
@@ -52,12 +54,24 @@ pub(crate) struct ClusterArgs {
     /// Threads of each proxy
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     shards: u16,
+    /// `HAProxy` in front of all proxies, as in deploy/haproxy
+    #[arg(long, help = "HAProxy in front of all proxies, as in deploy/haproxy")]
+    haproxy: bool,
+    /// MQTT with TLS as well, at each proxy and through `HAProxy`, with certificates made in DIR/certs
+    #[arg(
+        long,
+        help = "MQTT with TLS as well, at each proxy and through HAProxy, with certificates made in DIR/certs"
+    )]
+    tls: bool,
     /// TLS between proxies and brokers, with certificates made in DIR/certs
     #[arg(long)]
     link_tls: bool,
     /// The Redis server [default: redis-server of the search path]
     #[arg(long, value_name = "FILE")]
     redis_server: Option<PathBuf>,
+    /// The load balancer [default: haproxy of the search path]
+    #[arg(long, value_name = "FILE", requires = "haproxy")]
+    haproxy_program: Option<PathBuf>,
 }
 
 /// Why a fleet cannot be started, or ended by itself.
@@ -69,6 +83,26 @@ pub(crate) enum LaunchError {
          install redis (macOS); or say where it is with --redis-server FILE"
     )]
     NoRedis,
+    /// There is no load balancer.
+    #[error(
+        "haproxy is not installed: apt-get install haproxy (Debian), dnf install haproxy (Fedora), brew install haproxy \
+         (macOS); or say where it is with --haproxy-program FILE"
+    )]
+    NoHaproxy,
+    /// A program is not where it was said to be.
+    #[error("{}: there is no such program", path.display())]
+    NoProgram {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// Another launcher has the folder.
+    #[error(
+        "{}: another mqtt-fleet cluster runs a fleet in this folder; stop it, or take another folder with --data", folder.display()
+    )]
+    Locked {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// A port is taken.
     #[error(
         "{address}, the {what} port of {node}, cannot be used: {source}; choose others with --base-port"
@@ -85,20 +119,22 @@ pub(crate) enum LaunchError {
     },
     /// The folder belongs to another fleet.
     #[error(
-        "{}: this folder holds the messages of a fleet of {groups} group(s); take another with --data, or say \
-         --groups {groups}", folder.display()
+        "{}: the fleet of this folder has {groups} group(s), not {asked}, and their number cannot change yet; say \
+         --groups {groups}, or take another folder with --data", file.display()
     )]
     OtherFleet {
-        /// The folder.
-        folder: PathBuf,
+        /// The cluster file that says so.
+        file: PathBuf,
         /// Groups it was made with.
         groups: usize,
+        /// Groups that are asked for.
+        asked: usize,
     },
     /// The cluster file in the folder is wrong.
     #[error("{0}")]
     ClusterFile(String),
-    /// There are no certificates for the links.
-    #[error("certificates for the links: {0}")]
+    /// There are no certificates.
+    #[error("certificates for --tls and --link-tls: {0}")]
     Certificates(String),
     /// A file cannot be written.
     #[error("cannot write {}: {source}", path.display())]
@@ -125,7 +161,12 @@ pub(crate) enum LaunchError {
 pub(crate) fn run(args: &ClusterArgs) -> Exit {
     match plan::Plan::new(args).and_then(supervise::run) {
         Ok(()) => Exit::Fine,
-        Err(error @ LaunchError::OtherFleet { .. }) => complain(Exit::Usage, error),
+        Err(error @ (LaunchError::OtherFleet { .. } | LaunchError::NoProgram { .. })) => {
+            complain(Exit::Usage, error)
+        }
+        Err(error @ (LaunchError::Locked { .. } | LaunchError::Unwritable { .. })) => {
+            complain(Exit::Data, error)
+        }
         Err(error @ LaunchError::Port { .. }) => complain(Exit::Address, error),
         Err(error) => complain(Exit::Failed, error),
     }

@@ -8,12 +8,20 @@ use serde::Serialize;
 
 use super::{ClusterArgs, LaunchError};
 
-/// Ports that are not for devices begin so far above the base port.
+/// Ports beside the proxies' MQTT ports begin so far above the base port, with that of Redis. There are at most 64
+/// brokers and 100 proxies.
 const OTHER_PORTS: u16 = 100;
-/// Among those: links of brokers, their admin ports, the proxies' admin ports; Redis is before them.
 const LINKS: u16 = OTHER_PORTS + 1;
 const BROKER_ADMINS: u16 = OTHER_PORTS + 101;
 const PROXY_ADMINS: u16 = OTHER_PORTS + 201;
+/// `HAProxy`'s: MQTT, MQTT with TLS, its figures.
+const HAPROXY: u16 = OTHER_PORTS + 301;
+/// The proxies' ports with TLS, those where they take connections of `HAProxy`, and of those the ones with TLS.
+const PROXY_TLS: u16 = OTHER_PORTS + 401;
+const BEHIND_HAPROXY: u16 = OTHER_PORTS + 501;
+const BEHIND_HAPROXY_TLS: u16 = OTHER_PORTS + 601;
+/// The largest base port that leaves room for all of them.
+pub(super) const BASE_PORT_MAX: i64 = (u16::MAX - BEHIND_HAPROXY_TLS - 100) as i64;
 
 /// A fleet to be started.
 #[derive(Debug)]
@@ -24,6 +32,8 @@ pub(super) struct Plan {
     pub(super) respawn: bool,
     pub(super) durability: &'static str,
     pub(super) shards: u16,
+    /// Proxies have a port with TLS.
+    pub(super) tls: bool,
     /// Links are with TLS.
     pub(super) link_tls: bool,
     /// Where the proxies find Redis.
@@ -37,6 +47,18 @@ pub(super) enum NodeRole {
     Redis,
     Broker,
     Proxy,
+    Haproxy,
+}
+
+impl NodeRole {
+    /// Nodes need those of lower stages.
+    pub(super) fn stage(self) -> u8 {
+        match self {
+            Self::Redis | Self::Broker => 0,
+            Self::Proxy => 1,
+            Self::Haproxy => 2,
+        }
+    }
 }
 
 /// One node to be started.
@@ -56,12 +78,20 @@ pub(super) struct NodePlan {
 pub(super) struct Addresses {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) mqtt: Option<SocketAddr>,
+    /// MQTT with TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) mqtts: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) link: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) admin: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) redis: Option<SocketAddr>,
+    /// Where a proxy takes connections of `HAProxy`: of no use to anybody else.
+    #[serde(skip)]
+    pub(super) behind: Option<SocketAddr>,
+    #[serde(skip)]
+    pub(super) behind_tls: Option<SocketAddr>,
 }
 
 impl Plan {
@@ -72,18 +102,24 @@ impl Plan {
             source,
         };
         let folder = std::path::absolute(&args.data).map_err(unwritable)?;
-        let redis = args.redis_server.clone().or_else(find_redis);
+        let redis = program(args.redis_server.as_deref(), "redis-server")?;
         let redis = redis.ok_or(LaunchError::NoRedis)?;
         let own = std::env::current_exe()?;
         let mut nodes = vec![redis_node(&redis, &folder, args.base_port)];
         nodes.extend((0..args.groups).map(|n| broker_node(&own, &folder, args.base_port, n)));
-        nodes.extend((0..args.proxies).map(|n| proxy_node(&own, &folder, args.base_port, n)));
+        nodes.extend((0..args.proxies).map(|n| proxy_node(&own, &folder, args, n)));
+        if args.haproxy {
+            let haproxy = program(args.haproxy_program.as_deref(), "haproxy")?;
+            let haproxy = haproxy.ok_or(LaunchError::NoHaproxy)?;
+            nodes.push(haproxy_node(&haproxy, &folder, args));
+        }
         Ok(Self {
             folder,
             nodes,
             respawn: args.respawn,
             durability: args.durability.word(),
             shards: args.shards,
+            tls: args.tls,
             link_tls: args.link_tls,
             redis: loopback(args.base_port + OTHER_PORTS),
         })
@@ -115,9 +151,12 @@ impl Addresses {
     fn each(self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
         let named = [
             ("MQTT", self.mqtt),
+            ("MQTT/TLS", self.mqtts),
             ("link", self.link),
             ("admin", self.admin),
             ("Redis", self.redis),
+            ("HAProxy-side MQTT", self.behind),
+            ("HAProxy-side MQTT/TLS", self.behind_tls),
         ];
         named
             .into_iter()
@@ -172,18 +211,41 @@ fn broker_node(own: &Path, folder: &Path, base: u16, number: u16) -> NodePlan {
     }
 }
 
-fn proxy_node(own: &Path, folder: &Path, base: u16, number: u16) -> NodePlan {
+fn proxy_node(own: &Path, folder: &Path, args: &ClusterArgs, number: u16) -> NodePlan {
     let name = format!("proxy-{number}");
+    let at = |first: u16| loopback(args.base_port + first + number);
     NodePlan {
         role: NodeRole::Proxy,
         group: None,
         addresses: Addresses {
-            mqtt: Some(loopback(base + number)),
-            admin: Some(loopback(base + PROXY_ADMINS + number)),
+            mqtt: Some(at(0)),
+            mqtts: args.tls.then(|| at(PROXY_TLS)),
+            admin: Some(at(PROXY_ADMINS)),
+            behind: args.haproxy.then(|| at(BEHIND_HAPROXY)),
+            behind_tls: (args.haproxy && args.tls).then(|| at(BEHIND_HAPROXY_TLS)),
             ..Addresses::default()
         },
         command: own_command(own, folder, "proxy", &name),
         name,
+    }
+}
+
+fn haproxy_node(program: &Path, folder: &Path, args: &ClusterArgs) -> NodePlan {
+    let at = |n: u16| loopback(args.base_port + HAPROXY + n);
+    // -db: one process in the foreground, so that its id is that of whoever has the connections.
+    let mut command: Vec<OsString> = vec![program.into(), "-db".into(), "-f".into()];
+    command.push(haproxy_file(folder).into());
+    NodePlan {
+        name: "haproxy".to_owned(),
+        role: NodeRole::Haproxy,
+        group: None,
+        addresses: Addresses {
+            mqtt: Some(at(0)),
+            mqtts: args.tls.then(|| at(1)),
+            admin: Some(at(2)),
+            ..Addresses::default()
+        },
+        command,
     }
 }
 
@@ -201,12 +263,25 @@ pub(super) fn config_file(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}.toml"))
 }
 
-fn find_redis() -> Option<PathBuf> {
+/// `HAProxy`'s configuration.
+pub(super) fn haproxy_file(folder: &Path) -> PathBuf {
+    folder.join("haproxy.cfg")
+}
+
+/// The program that was asked for, else the one of this name that is installed, if it is.
+fn program(asked: Option<&Path>, name: &str) -> Result<Option<PathBuf>, LaunchError> {
+    if let Some(path) = asked {
+        let is_there = path.is_file().then(|| path.to_owned());
+        let missing = || LaunchError::NoProgram {
+            path: path.to_owned(),
+        };
+        return is_there.ok_or_else(missing).map(Some);
+    }
     let path = std::env::var_os("PATH").unwrap_or_default();
     // The search path of ordinary users lacks the folder where some systems have servers.
     let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
-    let mut programs = folders.map(|folder| folder.join("redis-server"));
-    programs.find(|program| program.is_file())
+    let mut programs = folders.map(|folder| folder.join(name));
+    Ok(programs.find(|program| program.is_file()))
 }
 
 #[cfg(test)]
@@ -222,16 +297,22 @@ mod tests {
     }
 
     fn plan(words: &[&str]) -> Result<Plan, LaunchError> {
-        let all = ["cluster", "--redis-server", "redis-server"]
-            .iter()
-            .chain(words);
+        let some_program = std::env::current_exe().expect("a program");
+        let program = some_program.to_str().expect("UTF-8");
+        let programs = ["--redis-server", program, "--haproxy-program", program];
+        let all = ["cluster", "--haproxy", "--tls"];
+        let all = all.iter().chain(&programs).chain(words);
         Plan::new(&Line::parse_from(all).args)
     }
 
     #[test]
     fn the_largest_fleet_has_no_port_twice() {
-        let plan =
-            plan(&["--proxies", "100", "--groups", "64", "--base-port", "2000"]).expect("planned");
+        let largest = |base: &str| {
+            let words = ["--proxies", "100", "--groups", "64", "--base-port", base];
+            plan(&words).expect("planned")
+        };
+        largest(&BASE_PORT_MAX.to_string());
+        let plan = largest("2000");
         let ports: Vec<_> = plan
             .nodes
             .iter()

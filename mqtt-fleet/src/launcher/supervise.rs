@@ -66,6 +66,7 @@ enum State {
 
 /// Runs the fleet until a signal stops it, or until it cannot be started.
 pub(super) fn run(plan: Plan) -> Result<(), LaunchError> {
+    let _lock = files::lock(&plan.folder)?;
     plan.check_ports()?;
     files::write(&plan)?;
     let (sender, events) = sync_channel(EVENTS_MAX);
@@ -135,11 +136,12 @@ impl Fleet {
     }
 
     fn start_due(&mut self, now: Instant) -> io::Result<()> {
-        // The first time proxies wait for those they need: it saves a new user from reading of links that fail.
-        let is_served = |node: &Node| node.plan.role == NodeRole::Proxy || node.is_ready();
-        let proxies_wait = !self.complete && !self.nodes.iter().all(is_served);
+        // The first time nodes wait for those they need: it saves a new user from reading of links that fail.
+        let unready = self.nodes.iter().filter(|node| !node.is_ready());
+        let first = unready.map(|node| node.plan.role.stage()).min();
+        let stage = first.filter(|_| !self.complete).unwrap_or(u8::MAX);
         for (number, node) in self.nodes.iter_mut().enumerate() {
-            let too_early = proxies_wait && node.plan.role == NodeRole::Proxy;
+            let too_early = node.plan.role.stage() > stage;
             if matches!(node.state, State::Waiting(due) if due <= now) && !too_early {
                 let running = Running::start(number, &node.plan, &self.events)?;
                 node.state = State::Starting(running, now);
@@ -224,17 +226,22 @@ impl Fleet {
         Ok(())
     }
 
-    /// What a new user does next.
+    /// What a new user does next: one end at the first proxy, the other at the last one or HAProxy.
     fn invitation(&self) -> String {
-        let proxies = self
-            .nodes
-            .iter()
-            .filter_map(|node| node.plan.addresses.mqtt);
-        let ports: Vec<_> = proxies.map(|address| address.port()).collect();
-        let (first, last) = (ports.first().unwrap_or(&0), ports.last().unwrap_or(&0));
+        let addresses = || self.nodes.iter().map(|node| node.plan.addresses);
+        let mut plain = addresses().filter_map(|address| Some(address.mqtt?.port()));
+        let first = plain.next().unwrap_or_default();
+        let last = plain.next_back().unwrap_or(first);
+        let publish = "-t test/hello -m world -q 1";
+        let tls = addresses().filter_map(|address| address.mqtts).next_back();
+        let tls = tls.map_or_else(String::new, |tls| {
+            let ca = self.manifest.with_file_name("certs").join("ca.pem");
+            let (port, ca) = (tls.port(), ca.display());
+            format!("  mosquitto_pub -p {port} --cafile '{ca}' {publish}    # with TLS\n")
+        });
         format!(
             "Ready; {} describes it for programs. Try it:\n  mosquitto_sub -p {first} -t 'test/#' -v\n  \
-             mosquitto_pub -p {last} -t test/hello -m world -q 1\nCtrl-C stops all of it.",
+             mosquitto_pub -p {last} {publish}\n{tls}Ctrl-C stops all of it.",
             self.manifest.display()
         )
     }
@@ -277,9 +284,15 @@ impl Fleet {
         waits.min().unwrap_or(DRAW_EVERY)
     }
 
-    /// Ends the nodes: proxies take leave of their devices first, then the brokers store what they have.
+    /// Ends the nodes: proxies take leave of their devices first, partly through HAProxy, so it is the next; then the
+    /// brokers store what they have.
     fn stop(&mut self, events: &Receiver<Event>) -> Result<(), LaunchError> {
-        for role in [NodeRole::Proxy, NodeRole::Broker, NodeRole::Redis] {
+        for role in [
+            NodeRole::Proxy,
+            NodeRole::Haproxy,
+            NodeRole::Broker,
+            NodeRole::Redis,
+        ] {
             let waiting = |node: &&mut Node| matches!(node.state, State::Waiting(_));
             for node in self.nodes.iter_mut().filter(waiting) {
                 node.state = State::Ended("stopped".to_owned());

@@ -179,7 +179,8 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// Starts a fleet with so many proxies and one group, which brings its nodes back, and waits until all are ready.
     pub(crate) fn start(proxies: u16) -> Self {
-        Self::start_with(&["--respawn", "--proxies", &proxies.to_string()])
+        let proxies = proxies.to_string();
+        Self::start_with(&["--respawn", "--proxies", &proxies, "--groups", "1"])
     }
 
     /// Starts a fleet with these arguments.
@@ -244,14 +245,13 @@ impl Fleet {
         manifest.nodes
     }
 
-    /// The names of all nodes, also of those that are not there.
+    /// The names of all nodes, also of those that are not there: each has a folder.
     pub(crate) fn names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(&self.folder).expect("the fleet has a folder");
         let entries = entries.map(|entry| entry.expect("a readable folder"));
         let folders = entries.filter(|entry| entry.path().is_dir());
-        folders
-            .map(|folder| folder.file_name().to_string_lossy().into_owned())
-            .collect()
+        let names = folders.map(|folder| folder.file_name().to_string_lossy().into_owned());
+        names.filter(|name| name != "certs").collect()
     }
 
     pub(crate) fn node(&self, name: &str) -> FleetNode {
@@ -322,7 +322,7 @@ pub(crate) fn free_ports() -> u16 {
     let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     loop {
         let base = 10_000 + dice.below(700) as u16 * 30;
-        let mut ports = [0, 100, 101, 201, 301].into_iter();
+        let mut ports = [0, 100, 101, 201, 301, 401, 501, 601, 701].into_iter();
         if ports.all(|from| (0..4).all(|n| is_free(base + from + n))) {
             return base;
         }

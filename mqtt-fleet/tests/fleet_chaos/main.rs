@@ -1,4 +1,4 @@
-//! A fleet keeps its promises while its proxies, its brokers, Redis and the load balancer in front of it are killed
+//! A fleet keeps its promises while its proxies, its brokers, Redis and the HAProxy in front of it are killed
 //! with -9 in turn and come back: no acknowledged message is lost (P2, P7), at `QoS` 2 none arrives twice (P3), order is kept
 //! (P4), and a session is found wherever its client comes back (P6).
 //!
@@ -7,11 +7,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-mod balancer;
 mod census;
 mod scene;
 mod settings;
 mod table;
+mod travels;
 
 use scene::Scene;
 use settings::Settings;

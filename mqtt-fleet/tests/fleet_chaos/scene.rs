@@ -1,17 +1,17 @@
-//! The fleet, the balancer in front of it, the load on them, and who is killed.
+//! The fleet with HAProxy in front of it, the load on it, and who is killed.
 
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::balancer::Balancer;
 use crate::census::Census;
 use crate::common::Dice;
 use crate::common::fleet::{Fleet, FleetNode};
 use crate::common::load::Load;
 use crate::settings::{Kind, Settings};
 use crate::table::{Kill, Table};
+use crate::travels::Travels;
 
 /// After a kill all connections are served again within this time, or the run fails: the longest wait of a device
 /// between two tries, a lease of a proxy, and a slow machine's part.
@@ -27,11 +27,11 @@ const LOAD_SECS: u32 = 900_000;
 pub(crate) struct Scene {
     settings: Settings,
     fleet: Fleet,
-    balancer: Balancer,
     /// At `QoS` 1, and at `QoS` 2.
     loads: [Load; 2],
     dice: Dice,
     kills: Vec<Kill>,
+    travels: Travels,
 }
 
 impl Scene {
@@ -39,24 +39,26 @@ impl Scene {
     pub(crate) fn start(settings: Settings) -> Self {
         let (groups, proxies) = (settings.groups.to_string(), settings.proxies.to_string());
         let size = ["--proxies", &proxies, "--groups", &groups];
-        let rest = ["--respawn", "--durability", &settings.durability];
-        let fleet = Fleet::start_with(&[&size[..], &rest].concat());
-        let nodes = fleet.nodes();
-        let is_proxy = |node: &&FleetNode| node.role == "proxy";
-        let proxies: Vec<_> = nodes.iter().filter(is_proxy).cloned().collect();
-        let balancer = Balancer::start(&proxies);
+        let rest = [
+            "--respawn",
+            "--haproxy",
+            "--durability",
+            &settings.durability,
+        ];
+        let tls: &[&str] = if settings.tls { &["--tls"] } else { &[] };
+        let fleet = Fleet::start_with(&[&size[..], &rest, tls].concat());
         let mut dice = Dice::seeded(settings.seed);
         let loads = [1, 2].map(|qos| {
-            let addresses = addresses(&proxies, &balancer, &mut dice);
-            Load::start(&load(&settings, &addresses, qos))
+            let addresses = addresses(&settings, &fleet.nodes(), &mut dice);
+            Load::start(&load(&settings, &fleet, &addresses, qos))
         });
         let mut scene = Self {
             dice,
             settings,
             fleet,
-            balancer,
             loads,
             kills: Vec::new(),
+            travels: Travels::default(),
         };
         for load in &mut scene.loads {
             load.await_measuring();
@@ -83,23 +85,17 @@ impl Scene {
             load.catch_up();
         }
         let wiped = kind == Kind::Redis && wipe;
+        let name = self.pick(kind);
         let from = Instant::now();
-        let name = if kind == Kind::Haproxy {
-            self.balancer.kill9();
-            self.balancer.start_again();
-            "haproxy".to_owned()
-        } else {
-            let name = self.pick(kind);
-            let killed = self.fleet.kill9(&name);
-            self.fleet.await_back(&killed);
-            name
-        };
+        let killed = self.fleet.kill9(&name);
+        self.fleet.await_back(&killed);
         let back = from.elapsed();
         if wiped {
             assert_eq!(self.fleet.redis(&["FLUSHALL"]).trim(), "OK");
         }
         let gaps = self.loads.each_mut();
         let gaps = gaps.map(|load| load.await_served(SERVED_MAX));
+        self.travels.look(&self.fleet);
         Kill {
             kind,
             name,
@@ -131,8 +127,12 @@ impl Scene {
         }
         let ends = self.loads.each_mut().map(Load::finish_quietly);
         println!("{}", Table(&self.kills));
+        println!("{}", self.travels);
         for end in &ends {
             end.assert_clean();
+        }
+        if self.settings.proxies > 1 {
+            self.travels.assert_some();
         }
         // Their clients have ended all sessions.
         self.await_census("after the end", |census| *census == Census::EMPTY);
@@ -166,7 +166,6 @@ impl Scene {
             let lines: Vec<_> = output.lines().filter(of_node).collect();
             fs::write(folder.join(format!("{node}.log")), lines.join("\n") + "\n")?;
         }
-        fs::write(folder.join("haproxy.log"), self.balancer.output())?;
         for (load, name) in self.loads.iter().zip(["qos1.log", "qos2.log"]) {
             fs::write(folder.join(name), load.log())?;
         }
@@ -190,14 +189,17 @@ impl Drop for Scene {
     }
 }
 
-/// Where devices connect, in the order in which each of them goes from one address to the next: all proxies and the
-/// balancer, several times in different orders. In one order all devices would meet at one place after some kills.
-fn addresses(proxies: &[FleetNode], balancer: &Balancer, dice: &mut Dice) -> Vec<SocketAddr> {
-    let mut each: Vec<_> = proxies
-        .iter()
-        .map(|proxy| proxy.addresses["mqtt"])
-        .collect();
-    each.push(balancer.address);
+/// Where devices connect, in the order in which each of them goes from one address to the next: `HAProxy`; or all proxies
+/// and `HAProxy`, several times in different orders. In one order all devices would meet at one place after some kills.
+fn addresses(settings: &Settings, nodes: &[FleetNode], dice: &mut Dice) -> Vec<SocketAddr> {
+    let what = if settings.tls { "mqtts" } else { "mqtt" };
+    let is_known =
+        |node: &&FleetNode| node.role == "haproxy" || (settings.direct && node.role == "proxy");
+    let known = nodes.iter().filter(is_known);
+    let mut each: Vec<_> = known.map(|node| node.addresses[what]).collect();
+    if each.len() == 1 {
+        return each;
+    }
     let mut all = Vec::new();
     for _ in 0..ORDERS {
         for n in (1..each.len()).rev() {
@@ -212,13 +214,19 @@ fn addresses(proxies: &[FleetNode], balancer: &Balancer, dice: &mut Dice) -> Vec
 }
 
 /// The words of a load.
-fn load(settings: &Settings, addresses: &[SocketAddr], qos: u8) -> String {
+fn load(settings: &Settings, fleet: &Fleet, addresses: &[SocketAddr], qos: u8) -> String {
     let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
     let Settings { pairs, rate, .. } = settings;
     let churn = f64::from(*pairs) / 10.0;
+    let ca = fleet.folder.join("certs/ca.pem");
+    let tls = if settings.tls {
+        format!(" --tls-ca {}", ca.display())
+    } else {
+        String::new()
+    };
     format!(
         "endure --addr {} --qos {qos} --pairs {pairs} --rate {rate} --secs {LOAD_SECS} --wildcard --filters 3 --churn \
-         {churn} --away 0.5",
+         {churn} --away 0.5{tls}",
         addresses.join(",")
     )
 }

@@ -25,6 +25,10 @@ pub(crate) struct Settings {
     pub(crate) rounds: u32,
     pub(crate) groups: u16,
     pub(crate) proxies: u16,
+    /// Devices speak TLS.
+    pub(crate) tls: bool,
+    /// Devices also know the proxies' own addresses, not only that of `HAProxy`.
+    pub(crate) direct: bool,
     /// What an acknowledged message outlives, as the launcher takes it.
     pub(crate) durability: String,
     /// In this order.
@@ -56,6 +60,8 @@ impl Settings {
             rounds: 1,
             groups: 3,
             proxies: 3,
+            tls: true,
+            direct: true,
             durability: "fsync".to_owned(),
             kill: vec![Kind::Proxy, Kind::Broker, Kind::Redis, Kind::Haproxy],
             secs_between: 0.5,
@@ -83,9 +89,16 @@ impl fmt::Display for Settings {
         let kinds: Vec<_> = self.kill.iter().map(|kind| kind.name()).collect();
         write!(
             f,
-            "chaos: {} proxies, {} groups; {} rounds of kill -9 of {}; {} pairs and {} msg/s at each of QoS 1 and 2; seed {}",
+            "chaos: {} proxies, {} groups, devices with {} at {}; {} rounds of kill -9 of {}; {} pairs and {} msg/s at each \
+             of QoS 1 and 2; seed {}",
             self.proxies,
             self.groups,
+            if self.tls { "TLS" } else { "plain MQTT" },
+            if self.direct {
+                "HAProxy and the proxies"
+            } else {
+                "HAProxy"
+            },
             self.rounds,
             kinds.join(", "),
             self.pairs,

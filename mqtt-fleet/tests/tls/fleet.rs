@@ -1,16 +1,18 @@
-//! The fleet of `deploy/compose`, with its own configuration files, as processes on loopback: HAProxy, two proxies, a
-//! broker, Redis. A device resumes its TLS session wherever it comes back.
+//! The fleet of `deploy/compose`, with its own configuration files, as processes on loopback: HAProxy, two proxies, two
+//! groups, Redis. A device resumes its TLS session wherever it comes back.
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustls::{ClientConfig, HandshakeKind};
 
-use crate::common::broker::free_address;
-use crate::common::fleet::Process;
+use crate::common::PATIENCE;
+use crate::common::broker::{free_address, metric};
+use crate::common::fleet::{Process, without_settings};
 use crate::common::tools::Tool;
 use crate::haproxy::InFront;
 use crate::proxy_protocol::header;
@@ -18,6 +20,11 @@ use crate::support::{Certs, TlsClient, both, mosquitto};
 
 const HOW_REDIS: &str =
     "`cargo xtask test` installs the package redis-server; by hand: apt-get install redis-server";
+
+/// Publishes that a group has stored.
+const LOGGED: &str = "mqtt_fleet_group_published_logged_total";
+/// The brokers, each of the group of its number.
+const BROKERS: [&str; 2] = ["broker-0", "broker-1"];
 
 /// A proxy of the fleet.
 struct Proxy {
@@ -32,23 +39,26 @@ struct Fleet {
     redis: Option<Tool>,
     proxies: [Proxy; 2],
     haproxy: InFront,
-    _broker: Process,
+    /// Each with the address of its admin port.
+    brokers: [(Process, SocketAddr); 2],
 }
 
 impl Fleet {
     fn start() -> Self {
         let certs = Certs::make_in("certs");
         let folder = certs.folder();
-        let (redis_at, link) = (free_address(), free_address());
-        copy_configuration(folder, redis_at, link);
+        let redis_at = free_address();
+        let brokers = BROKERS.map(|name| (name, free_address()));
+        copy_configuration(folder, redis_at, &brokers);
         let redis = start_redis(folder, redis_at);
-        let broker = start(
-            folder,
-            "broker",
-            "broker-0",
-            &[("LISTEN__LINK", link), ("LISTEN__ADMIN", free_address())],
-        );
-        broker.await_line("links on");
+        let brokers = brokers.map(|(name, link)| {
+            let admin = free_address();
+            let places = [("LISTEN__LINK", link), ("LISTEN__ADMIN", admin)];
+            (start(folder, "broker", name, &places), admin)
+        });
+        for (broker, _) in &brokers {
+            broker.await_line("links on");
+        }
         let proxies = ["proxy-1", "proxy-2"].map(|name| Proxy::start(folder, name));
         for proxy in &proxies {
             proxy.process.await_line("with TLS");
@@ -63,8 +73,26 @@ impl Fleet {
             haproxy,
             proxies,
             certs,
-            _broker: broker,
+            brokers,
         }
+    }
+}
+
+impl Fleet {
+    /// A topic of a group, as `ctl where` tells people.
+    fn topic_of(&self, group: usize) -> String {
+        let is_of_group = |topic: &String| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt-fleet"));
+            without_settings(&mut command);
+            command.args(["ctl", "where", topic, "--cluster", "cluster.toml"]);
+            let output = command.current_dir(self.certs.folder()).output();
+            let answer = String::from_utf8(output.expect("it runs").stdout).expect("text");
+            answer
+                .lines()
+                .any(|line| line == format!("group    {group}"))
+        };
+        let mut topics = (0..64).map(|n| format!("t/{n}"));
+        topics.find(is_of_group).expect("each group has topics")
     }
 }
 
@@ -76,7 +104,7 @@ impl Proxy {
             "proxy",
             name,
             &[
-                ("TLS__LISTEN", tls),
+                ("TLS__BALANCER", tls),
                 ("LISTEN__ADMIN", admin),
                 ("LISTEN__MQTT", free_address()),
             ],
@@ -91,12 +119,14 @@ impl Proxy {
 }
 
 /// The configuration of `deploy/compose/fleet`, but for where things are.
-fn copy_configuration(folder: &Path, redis: SocketAddr, link: SocketAddr) {
+fn copy_configuration(folder: &Path, redis: SocketAddr, brokers: &[(&str, SocketAddr)]) {
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/compose/fleet");
     for name in ["cluster.toml", "broker.toml", "proxy.toml"] {
         let text = std::fs::read_to_string(deploy.join(name)).expect("it is there");
-        let text = text.replace("redis:6379", &redis.to_string());
-        let text = text.replace("broker-0:18930", &link.to_string());
+        let mut text = text.replace("redis:6379", &redis.to_string());
+        for (name, link) in brokers {
+            text = text.replace(&format!("{name}:18930"), &link.to_string());
+        }
         std::fs::write(folder.join(name), text).expect("a writable folder");
     }
     std::fs::write(folder.join("secret"), "ab".repeat(32)).expect("a writable folder");
@@ -166,6 +196,17 @@ fn a_device_resumes_its_tls_session_on_another_proxy_also_without_redis() {
     }
 }
 
+/// Waits until a broker says that it has stored more publishes. It says so a moment later than it acknowledges.
+fn await_more(admin: SocketAddr, before: f64) {
+    let deadline = Instant::now() + PATIENCE;
+    let (_never, tick) = std::sync::mpsc::sync_channel::<()>(0);
+    while metric(admin, &[LOGGED]) <= before {
+        assert!(Instant::now() < deadline, "{admin} stored it");
+        // A figure gives no notice.
+        let _ = tick.recv_timeout(Duration::from_millis(5));
+    }
+}
+
 /// What people would try; and then the proxy that their connections go through is killed.
 #[test]
 fn through_haproxy_messages_flow_and_another_proxy_takes_over() {
@@ -178,12 +219,18 @@ fn through_haproxy_messages_flow_and_another_proxy_takes_over() {
         "--key",
         &certs.text("client.key"),
     ];
+    // Every group has the filter, and each has one of the topics.
     let args = [&own[..], &["-d", "-t", "t/+", "-q", "1", "-F", ">%t %p"]].concat();
     let mut sub = mosquitto("mosquitto_sub", port, certs, &args);
     sub.await_line("Subscribed (mid");
-    let args = [&own[..], &["-t", "t/a", "-m", "hello", "-q", "1"]].concat();
-    mosquitto("mosquitto_pub", port, certs, &args).finish();
-    assert_eq!(sub.await_line(">"), ">t/a hello");
+    for (group, (_, admin)) in fleet.brokers.iter().enumerate() {
+        let topic = fleet.topic_of(group);
+        let before = metric(*admin, &[LOGGED]);
+        let args = [&own[..], &["-t", &topic, "-m", "hello", "-q", "1"]].concat();
+        mosquitto("mosquitto_pub", port, certs, &args).finish();
+        assert_eq!(sub.await_line(">"), format!(">{topic} hello"));
+        await_more(*admin, before);
+    }
     drop(sub);
 
     let config = Arc::new(certs.client_with(&both(), Some(certs)));

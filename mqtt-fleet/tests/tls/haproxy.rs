@@ -1,12 +1,12 @@
 //! HAProxy, with the configuration in deploy/, in front of a broker: TLS passes through, addresses arrive.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::common::broker::free_address;
+use crate::common::broker::{free_address, get};
 use crate::common::tools::{self, Tool};
 use crate::common::{PATIENCE, Packet, Version, wire};
 use crate::support::{Certs, TlsBroker, TlsClient, both, mosquitto};
@@ -45,7 +45,9 @@ impl InFront {
         let nobody = free_address();
         let mut haproxy = Self::of_proxies((broker.tls, broker.broker.admin), (nobody, nobody));
         // Its notices are the event: the server that is not there has been found out.
-        haproxy.process.await_line("Server proxies/proxy-2 is DOWN");
+        haproxy
+            .process
+            .await_line("Server mqtts-proxies/proxy-2 is DOWN");
         haproxy
     }
 
@@ -68,15 +70,21 @@ impl InFront {
         }
     }
 
-    /// Waits until it listens.
+    /// Waits until it listens, and has a proxy behind it.
     pub(crate) fn await_ready(&self) {
         let deadline = Instant::now() + PATIENCE;
         let (_never, tick) = std::sync::mpsc::sync_channel::<()>(0);
-        while std::net::TcpStream::connect(self.stats).is_err() {
+        while self.health() != Some(200) {
             assert!(Instant::now() < deadline, "HAProxy does not listen");
             // It says nothing when it does.
             let _ = tick.recv_timeout(Duration::from_millis(5));
         }
+    }
+
+    /// The status of its own health; `None` while it does not listen.
+    fn health(&self) -> Option<u16> {
+        TcpStream::connect(self.stats).ok()?;
+        Some(get(self.stats, "/health/ready").0)
     }
 }
 
@@ -152,9 +160,9 @@ fn large_messages_pass() {
 #[test]
 fn its_figures_are_on_loopback_and_show_the_health() {
     let certs = Certs::make();
-    let (_broker, haproxy) = behind_haproxy(&certs);
+    let (broker, mut haproxy) = behind_haproxy(&certs);
     assert!(haproxy.stats.ip().is_loopback());
-    let mut stream = std::net::TcpStream::connect(haproxy.stats).expect("it listens");
+    let mut stream = TcpStream::connect(haproxy.stats).expect("it listens");
     let request = "GET /;csv HTTP/1.0\r\n\r\n";
     std::io::Write::write_all(&mut stream, request.as_bytes()).expect("read");
     let mut text = String::new();
@@ -164,6 +172,11 @@ fn its_figures_are_on_loopback_and_show_the_health() {
         let row = row.unwrap_or_else(|| panic!("no {server} in\n{text}"));
         row.split(',').nth(17).expect("a status").to_owned()
     };
-    assert!(status("proxies,proxy-1,").starts_with("UP"));
-    assert_eq!(status("proxies,proxy-2,"), "DOWN");
+    assert!(status("mqtts-proxies,proxy-1,").starts_with("UP"));
+    assert_eq!(status("mqtts-proxies,proxy-2,"), "DOWN");
+    assert_eq!(haproxy.health(), Some(200));
+    drop(broker);
+    let nobody = "backend mqtts-proxies has no server available";
+    haproxy.process.await_line(nobody);
+    assert_eq!(haproxy.health(), Some(503));
 }
