@@ -8,6 +8,7 @@ use cluster::frame::{
 };
 use cluster::ids::{Actor, ClientNo, Epoch, LinkNo};
 use cluster::slots::GroupNo;
+use cluster::topology::{Member, Topology};
 use protocol::{Message, PacketId, QoS};
 
 /// One entry of a group's log.
@@ -60,7 +61,7 @@ pub enum Command {
         link: LinkNo,
     },
     /// The following numbered commands (all but this, `LeaderStart`, `LinkUp`, `LinkDown`, `Attach`, `Page`, `Tick`, `WillPublish`,
-    /// `Relocate` and publishes of QoS 0)
+    /// `Relocate`, `Topology`, `MoveMember` and publishes of QoS 0)
     /// come from this link, with consecutive numbers from `first`. Numbers at or below the producer's high-water are skipped.
     From {
         /// The link.
@@ -154,6 +155,10 @@ pub enum Command {
     },
     /// Another group has done what this one asked.
     ErrandDone(Box<ErrandDone>),
+    /// A topology of the fleet: the first, or one that another node has. Only group 0 has any in its log.
+    Topology(Box<Topology>),
+    /// A member of some group has another address, as the log has it: the next version of the topology.
+    MoveMember(Box<Member>),
 }
 
 impl Command {
@@ -180,7 +185,9 @@ impl Command {
             | Self::Page { .. }
             | Self::Tick
             | Self::WillPublish { .. }
-            | Self::Relocate { .. } => false,
+            | Self::Relocate { .. }
+            | Self::Topology(_)
+            | Self::MoveMember(_) => false,
         }
     }
 }

@@ -11,6 +11,7 @@
 
 mod groups;
 mod read;
+mod topology;
 mod write;
 
 pub use read::decode_entry;
@@ -80,4 +81,6 @@ mod tag {
     pub(super) const FOREIGN_WILL: u8 = 20;
     pub(super) const END_DONE: u8 = 21;
     pub(super) const WILL_DONE: u8 = 22;
+    pub(super) const TOPOLOGY: u8 = 23;
+    pub(super) const MOVE_MEMBER: u8 = 24;
 }

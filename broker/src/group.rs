@@ -10,6 +10,7 @@ mod bodies;
 mod links;
 #[cfg(test)]
 mod tests;
+mod topology;
 
 use crate::leader::Leader;
 pub use crate::leader::LinkRefused;
@@ -26,6 +27,8 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread::Thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use topology::Waiting;
+pub use topology::{ChangeError, ChangeResult, GroupTopology};
 
 /// Between two slices of what the connections of a new link session have missed: time for others, and for the link.
 const RESUME_WAIT: Duration = Duration::from_millis(2);
@@ -226,6 +229,11 @@ impl RunningGroup {
         GroupLinks(GroupWaker(Arc::clone(&self.seat)))
     }
 
+    /// Reads and changes the topology in the group's log.
+    pub fn topology(&self) -> GroupTopology {
+        GroupTopology(GroupWaker(Arc::clone(&self.seat)))
+    }
+
     /// Waits until the group serves: its log is replayed and an entry of its own reign is stored.
     /// `false` if it failed, or did not within `limit`.
     pub fn wait_until_serving(&self, limit: Duration) -> bool {
@@ -297,6 +305,8 @@ pub(crate) struct Group {
     unplaced: bool,
     /// When the group's thread wakes by itself.
     alarm: Instant,
+    /// Who waits for changes of the topology.
+    waiting: Waiting,
     /// What a turn on another thread met; the group's thread ends with it.
     failure: Option<LogError>,
 }
@@ -326,6 +336,7 @@ impl Group {
             serving: false,
             unplaced: false,
             alarm: started,
+            waiting: Waiting::default(),
             failure: None,
         };
         for end in links {
@@ -388,6 +399,7 @@ impl Group {
         self.take_frames();
         self.take_controls(controls);
         self.commit()?;
+        self.answer_changes();
         if !self.send_frames(reads)? {
             return Ok(true);
         }

@@ -86,6 +86,12 @@ impl SlotTable {
         &self.groups
     }
 
+    /// Hash of which group has which slot, whatever the version: the 64-bit XXH3 of a byte for each slot.
+    pub fn hash(&self) -> u64 {
+        let bytes: Vec<u8> = self.groups.iter().map(|group| group.0).collect();
+        xxh3_64(&bytes)
+    }
+
     /// How many slots each group has, by group number.
     pub fn slot_counts(&self) -> [u16; GroupNo::MAX as usize] {
         let mut counts = [0; GroupNo::MAX as usize];

@@ -6,10 +6,11 @@
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 
+use broker::group::RunningGroup;
 use broker::link_server::LinkServer;
 use cluster::link::GroupIdentity;
 use cluster::slots::GroupNo;
-use cluster::topology::{HostPort, Member, Routing};
+use cluster::topology::{HostPort, Member, Routing, Topology};
 
 use crate::admin::{Admin, Health, Phase};
 use crate::banner;
@@ -23,10 +24,14 @@ use crate::reload;
 use crate::standalone::{RunError, admin_place, begin, end, first_fault};
 use crate::store::Store;
 
+/// The group whose log has the topology of the fleet.
+const TOPOLOGY_GROUP: GroupNo = GroupNo(0);
+
 /// Runs the broker until a signal stops it (`Ok`) or it cannot go on.
 pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
     let (stopper, reasons) = begin(settings)?;
-    let (group_no, member) = node.seat.as_ref().expect("a broker has a seat");
+    let known = node.topology()?;
+    let (group_no, member) = node.place(&known)?;
     let admin = admin_place(settings).reserve(1)?;
     let links = link_place(settings, member)?.reserve(1)?;
     let (address, admin_address) = (links.address(), admin.address());
@@ -52,18 +57,18 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
     let (store, journal) = Store::new();
     let mut open = open_group(settings, store.live())?;
     journal.open(&open);
-    let topology = node.topology()?;
-    let routing = Routing::new(&node.file.fixed, &topology.table);
-    open.route(*group_no, Arc::new(routing));
-    skew.set(topology);
+    let routing = Routing::new(&node.file.fixed, &known.table);
+    open.route(group_no, Arc::new(routing));
     let waker = open.waker();
     let group = open.start(Vec::new(), on_failure(&stopper))?;
     wait_until_serving(&group).map_err(|error| first_fault(&reasons).unwrap_or(error))?;
     figures.read_from(&group);
+    let topology = agreed(node, &group, known.clone())?;
+    skew.set(topology);
     let listener = links.open()?.swap_remove(0);
     let server = LinkServer::start(
         listener,
-        identity(node, *group_no),
+        identity(node, group_no),
         settings.link_tls.as_ref().map(|it| Arc::clone(&it.tls)),
         group.links(),
         waker,
@@ -83,6 +88,22 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
         server.stop()?;
         Ok(group.stop()?)
     })
+}
+
+/// The topology to begin with, kept on disk: that of group 0's log, which gets its first from what this node knows.
+/// Brokers of other groups hear of it later.
+fn agreed(node: &Node, group: &RunningGroup, known: Topology) -> Result<Topology, RunError> {
+    let (group_no, _) = node.place(&known)?;
+    let topology = if group_no == TOPOLOGY_GROUP {
+        let in_log = group.topology().learn(known).map_err(NodeError::from)?;
+        Topology::clone(&in_log)
+    } else {
+        known
+    };
+    node.place(&topology)?;
+    node.keep(&topology)?;
+    node.say(&topology);
+    Ok(topology)
 }
 
 fn identity(node: &Node, group: GroupNo) -> GroupIdentity {

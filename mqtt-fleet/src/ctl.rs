@@ -80,8 +80,8 @@ fn fleet(cluster: &Path, kept: Option<&Path>) -> Result<(ClusterFile, Topology),
         Some(path) => Some(node::read_kept(path).map_err(|error| vec![error.to_string()])?),
         None => None,
     };
-    let resumed = Topology::resume(&file, kept).map_err(|error| vec![error.to_string()])?;
-    Ok((file, resumed.topology))
+    let topology = Topology::resume(&file, kept).map_err(|error| vec![error.to_string()])?;
+    Ok((file, topology))
 }
 
 /// The answer to `where`.

@@ -1,13 +1,14 @@
 //! One node of a fleet: its name, its cluster file, the secret, and what it keeps of the fleet on disk.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use broker::group::ChangeError;
 use cluster::slots::GroupNo;
 use cluster::topology::{
-    ClusterFile, FileError, HostPort, KeptError, Member, NodeName, Resumed, Secret, SecretError,
-    SecretSource, SlotSkew, Topology, TopologyError,
+    ClusterFile, FileError, HostPort, KeptError, Member, NodeName, Secret, SecretError,
+    SecretSource, SlotSkew, Topology, TopologyError, TopologyVersion,
 };
 
 use crate::config::{ConfigError, Origin, Role, Typed};
@@ -54,6 +55,25 @@ pub(crate) enum NodeError {
         path: PathBuf,
         /// Why.
         source: TopologyError,
+    },
+    /// What the node knows does not go with group 0's log.
+    #[error("the topology in the log of group 0: {0}")]
+    Log(#[from] ChangeError),
+    /// By the topology this broker is not where the cluster file has it.
+    #[error(
+        "by the fleet's topology (version {version}) there is no \"{name}\" in group {}; there are: {members}; the names \
+         of members cannot change",
+        group.0
+    )]
+    NoMember {
+        /// Which topology.
+        version: TopologyVersion,
+        /// The broker's name.
+        name: NodeName,
+        /// Its group, by the cluster file.
+        group: GroupNo,
+        /// Who is in it.
+        members: String,
     },
     /// What the node knows cannot be kept.
     #[error("cannot write {}: {source}", path.display())]
@@ -143,7 +163,7 @@ impl Node {
         })
     }
 
-    /// The fleet as this node last knew it, kept on disk again if the cluster file says something new.
+    /// The fleet as this node last knew it, or as the cluster file begins it. Nothing is written.
     pub(crate) fn topology(&self) -> Result<Topology, NodeError> {
         let path = &self.kept;
         let kept = if path.exists() {
@@ -151,18 +171,42 @@ impl Node {
         } else {
             None
         };
-        let Resumed { topology, changed } =
-            Topology::resume(&self.file, kept).map_err(|source| NodeError::Topology {
-                path: path.clone(),
-                source,
-            })?;
-        match changed.then(|| keep(path, &topology)) {
-            Some(Err(error)) if self.must_keep => return Err(error),
-            Some(Err(error)) => {
-                tracing::warn!(%error, "the next start goes by the cluster file alone");
+        Topology::resume(&self.file, kept).map_err(|source| NodeError::Topology {
+            path: path.clone(),
+            source,
+        })
+    }
+
+    /// A broker's group and where the others expect the broker.
+    pub(crate) fn place<'t>(
+        &self,
+        topology: &'t Topology,
+    ) -> Result<(GroupNo, &'t Member), NodeError> {
+        let (group, _) = self.seat.as_ref().expect("a broker has a seat");
+        let found = topology.member(&self.name);
+        found
+            .filter(|(at, _)| at == group)
+            .ok_or_else(|| NodeError::NoMember {
+                version: topology.version(),
+                name: self.name.clone(),
+                group: *group,
+                members: names(topology.members(*group)),
+            })
+    }
+
+    /// Keeps what the node knows on disk. A proxy may run where it can write nothing; a broker may not.
+    pub(crate) fn keep(&self, topology: &Topology) -> Result<(), NodeError> {
+        match keep(&self.kept, topology) {
+            Err(error) if !self.must_keep => {
+                tracing::warn!(%error, "the next start goes by what was known before");
+                Ok(())
             }
-            Some(Ok(())) | None => {}
+            result => result,
         }
+    }
+
+    /// Says in the log of the process what the node starts with, and where the cluster file says otherwise.
+    pub(crate) fn say(&self, topology: &Topology) {
         tracing::info!(
             fleet = %self.file.fixed.cluster_id,
             node = %self.name,
@@ -171,8 +215,15 @@ impl Node {
             members = topology.members_version,
             "the fleet"
         );
-        warn_of_skew(&topology);
-        Ok(topology)
+        warn_of_skew(topology);
+        let differences = differences(&self.file, topology);
+        if !topology.is_from_file() && !differences.is_empty() {
+            tracing::info!(
+                differences,
+                "the cluster file only began the fleet, its groups do not count any more; addresses are changed with \
+                 mqtt-fleet ctl move-member"
+            );
+        }
     }
 }
 
@@ -285,9 +336,13 @@ fn read_secret(source: &SecretSource) -> Result<Secret, NodeError> {
     })
 }
 
-/// Replaces the file in one step: after a crash it is the old or the new one.
+/// Replaces the file in one step, if it is another: after a crash it is the old or the new one.
 fn keep(path: &Path, topology: &Topology) -> Result<(), NodeError> {
-    write_whole(path, topology.write().as_bytes()).map_err(|source| NodeError::Unwritable {
+    let text = topology.write();
+    if std::fs::read(path).is_ok_and(|kept| kept == text.as_bytes()) {
+        return Ok(());
+    }
+    write_whole(path, text.as_bytes()).map_err(|source| NodeError::Unwritable {
         path: path.to_owned(),
         source,
     })
@@ -308,6 +363,29 @@ pub(crate) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     std::fs::rename(&new, path)?;
     std::fs::File::open(folder)?.sync_all()
+}
+
+/// Members that are elsewhere than the cluster file has them, for a sentence.
+fn differences(file: &ClusterFile, topology: &Topology) -> String {
+    let mut text = String::new();
+    for Member { name, link } in file.groups.iter().flat_map(|group| &group.members) {
+        let gap = if text.is_empty() { "" } else { ", " };
+        let said = match topology.member(name) {
+            Some((_, member)) if member.link == *link => continue,
+            Some((_, member)) => {
+                write!(text, "{gap}{name} is at {} and not at {link}", member.link)
+            }
+            None => write!(text, "{gap}there is no {name}"),
+        };
+        said.expect("writing to a String cannot fail");
+    }
+    text
+}
+
+/// For a sentence.
+fn names(members: &[Member]) -> String {
+    let names: Vec<_> = members.iter().map(|member| member.name.as_str()).collect();
+    names.join(", ")
 }
 
 fn warn_of_skew(topology: &Topology) {

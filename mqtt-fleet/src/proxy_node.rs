@@ -30,6 +30,8 @@ use crate::standalone::{RunError, admin_place, begin, end};
 pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
     let (stopper, reasons) = begin(settings)?;
     let topology = node.topology()?;
+    node.keep(&topology)?;
+    node.say(&topology);
     let routing = Arc::new(Routing::new(&node.file.fixed, &topology.table));
     let admin = admin_place(settings).reserve(1)?;
     let ports = DevicePorts::reserve(settings)?;

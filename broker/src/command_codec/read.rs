@@ -1,6 +1,7 @@
 //! Bytes to commands. Never panics and reserves no more than there are bytes, whatever the bytes are.
 
 use super::groups::read_of_groups;
+use super::topology::{read_move_member, read_topology};
 use super::{CodecError, NO_RANK, OLDEST_VERSION, VERSION, tag};
 use crate::command::{Command, Entry, MessageRef, Producer};
 use crate::log::Location;
@@ -104,6 +105,8 @@ fn read_command(reader: &mut Reader<'_>, at: Location) -> Result<Command, CodecE
             Command::Relocate { message, copy, at }
         }
         tag @ tag::LIST..=tag::WILL_DONE => read_of_groups(tag, reader, at)?,
+        tag::TOPOLOGY => Command::Topology(Box::new(read_topology(reader)?)),
+        tag::MOVE_MEMBER => Command::MoveMember(Box::new(read_move_member(reader)?)),
         _ => return Err(CodecError::Invalid("command")),
     })
 }
@@ -258,7 +261,7 @@ pub(crate) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn take(&mut self, len: usize) -> Result<&[u8], CodecError> {
+    pub(super) fn take(&mut self, len: usize) -> Result<&[u8], CodecError> {
         let end = self.next.checked_add(len).ok_or(CodecError::Truncated)?;
         let field = self.body.get(self.next..end).ok_or(CodecError::Truncated)?;
         self.next = end;

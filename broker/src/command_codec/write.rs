@@ -1,6 +1,7 @@
 //! Commands to bytes.
 
 use super::groups::write_of_groups;
+use super::topology::{write_move_member, write_topology};
 use super::{PlacedMessage, VERSION, tag};
 use crate::command::{Command, Producer};
 use cluster::frame::{Ack, Claim, Disconnect, Publish, Subscribe, Unsubscribe};
@@ -66,10 +67,7 @@ fn write_command(command: &Command, out: &mut Vec<u8>) -> Option<usize> {
         Command::Tick => out.push(tag::TICK),
         Command::LeaderStart => out.push(tag::LEADER_START),
         Command::LinkUp { link, producer } => write_link_up(*link, *producer, out),
-        Command::LinkDown { link } => {
-            out.push(tag::LINK_DOWN);
-            out.extend_from_slice(&link.0.to_le_bytes());
-        }
+        Command::LinkDown { link } => write_link_down(*link, out),
         Command::WillPublish {
             client,
             epoch,
@@ -99,6 +97,8 @@ fn write_command(command: &Command, out: &mut Vec<u8>) -> Option<usize> {
         | Command::End { .. }
         | Command::ForeignWill { .. }
         | Command::ErrandDone(_) => return write_of_groups(command, out),
+        Command::Topology(topology) => write_topology(topology, out),
+        Command::MoveMember(moved) => write_move_member(moved, out),
     }
     None
 }
@@ -109,6 +109,11 @@ fn write_link_up(link: LinkNo, producer: Producer, out: &mut Vec<u8>) {
     out.extend_from_slice(&producer.node.to_le_bytes());
     out.extend_from_slice(&producer.shard.to_le_bytes());
     out.extend_from_slice(&producer.incarnation.to_le_bytes());
+}
+
+fn write_link_down(link: LinkNo, out: &mut Vec<u8>) {
+    out.push(tag::LINK_DOWN);
+    out.extend_from_slice(&link.0.to_le_bytes());
 }
 
 /// Tag and fields in one piece, then the message: a few copies on the hot path.
@@ -185,9 +190,9 @@ fn write_actor(actor: Actor, out: &mut Vec<u8>) {
     out.extend_from_slice(&actor.epoch.0.to_le_bytes());
 }
 
-/// Filters and client ids have at most 65,535 bytes: they came in an MQTT string.
+/// Filters and client ids have at most 65,535 bytes, since they came in an MQTT string; names and addresses have fewer.
 pub(super) fn write_text(text: &str, out: &mut Vec<u8>) {
-    let len = u16::try_from(text.len()).expect("an MQTT string has at most 65,535 bytes");
+    let len = u16::try_from(text.len()).expect("at most 65,535 bytes");
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(text.as_bytes());
 }

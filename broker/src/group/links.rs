@@ -4,6 +4,7 @@
 //! machine belongs to that turn.
 
 use super::bodies::{Reads, drop_unwindowed, frame_bytes, resolve};
+use super::topology::Change;
 use super::{Group, GroupWaker};
 use crate::command::Producer;
 use crate::leader::LinkRefused;
@@ -75,8 +76,8 @@ impl GroupLinks {
     }
 }
 
-/// News of links, for the next turn. Holds at most one `Up` for each thread that waits for its answer, and one `Lost`
-/// for each session that was up, so it needs no limit of its own.
+/// News for the next turn, of links and of the topology. Holds at most one `Up` or `Topology` for each thread that
+/// waits for its answer, and one `Lost` for each session that was up, so it needs no limit of its own.
 #[derive(Default)]
 pub(super) struct Controls {
     queue: Mutex<Option<Vec<Control>>>,
@@ -89,6 +90,7 @@ pub(super) enum Control {
         reply: SyncSender<Result<LinkTicket, LinkRefused>>,
     },
     Lost(LinkTicket),
+    Topology(Change),
 }
 
 impl Controls {
@@ -102,7 +104,7 @@ impl Controls {
         *self.lock() = None;
     }
 
-    fn push(&self, control: Control) {
+    pub(super) fn push(&self, control: Control) {
         if let Some(queue) = &mut *self.lock() {
             queue.push(control);
             self.any.store(true, Ordering::Release);
@@ -162,6 +164,7 @@ impl Group {
                     let _gone = reply.send(result);
                 }
                 Control::Lost(ticket) => self.session_lost(&ticket),
+                Control::Topology(change) => self.change_topology(change),
             }
         }
     }

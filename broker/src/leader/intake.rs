@@ -314,6 +314,7 @@ fn variable_bytes(command: &Command) -> usize {
         Command::Join(join) => join.client_id.len(),
         Command::End { client_id, .. } => client_id.len(),
         Command::Relocate { copy, .. } => copy.byte_len(),
+        Command::Topology(_) => ENTRY_BYTES_MAX / 2,
         Command::Claim(claim) => {
             let will = claim.will.as_ref();
             claim.client_id.len() + will.map_or(0, |will| will.message.byte_len())

@@ -14,6 +14,7 @@ mod links;
 mod order;
 #[cfg(test)]
 mod tests;
+mod topology;
 
 use crate::command::{Command, MessageRef};
 use crate::machine::{Effects, LeaderEffect, State};
@@ -31,6 +32,7 @@ pub use links::{LEASE_MS, LinkRefused};
 use order::PublishOrder;
 use protocol::{Message, ReasonCode};
 use std::collections::VecDeque;
+pub use topology::TopologyResult;
 
 /// A message that is not in the log yet.
 const NOWHERE: StoredAt = StoredAt {
@@ -57,6 +59,7 @@ pub struct Leader {
     out: Effects,
     /// A segment lost its last living message since that was last asked.
     has_freed: bool,
+    topology_results: Vec<TopologyResult>,
 }
 
 impl Leader {
@@ -86,6 +89,7 @@ impl Leader {
             first: applied + 1,
             out: Effects::default(),
             has_freed: false,
+            topology_results: Vec::new(),
         }
     }
 
@@ -197,6 +201,7 @@ impl Leader {
             LeaderEffect::PagesLeft { actor } => self.batch.push(Command::Page { actor }),
             LeaderEffect::ErrandDue(key) => self.errand_due(key),
             LeaderEffect::SegmentFree(_) => self.has_freed = true,
+            LeaderEffect::Topology(result) => self.topology_results.push(result),
         }
     }
 

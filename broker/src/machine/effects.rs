@@ -1,9 +1,12 @@
 //! What applying a command asks others to do.
 
 use super::errands::ErrandKey;
+use super::topology::TopologyRefused;
 use cluster::frame::FromGroup;
 use cluster::ids::{Actor, ClientNo, Epoch, Handle, LinkNo};
+use cluster::topology::Topology;
 use protocol::Will;
+use std::sync::Arc;
 
 /// Effects of some commands, in order, for the leader to carry out. A replica that does not lead drops them.
 #[derive(Debug, Default)]
@@ -77,4 +80,6 @@ pub enum LeaderEffect {
     ErrandDue(ErrandKey),
     /// The last living message of this segment is gone, and no further one will be put there.
     SegmentFree(u32),
+    /// What a `Topology` or `MoveMember` has come to: the topology as the log has it now, or why it stays as it is.
+    Topology(Result<Arc<Topology>, TopologyRefused>),
 }

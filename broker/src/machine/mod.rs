@@ -34,6 +34,7 @@ pub mod subscriptions;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod topology;
 mod trie;
 mod wills;
 
@@ -43,3 +44,4 @@ pub use errands::ErrandKey;
 pub use resume::OtherGroups;
 pub use snapshot::SnapshotError;
 pub use state::State;
+pub use topology::TopologyRefused;

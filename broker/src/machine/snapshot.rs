@@ -16,7 +16,7 @@ use crate::limits::MachineLimits;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 
 const MAGIC: [u8; 4] = *b"MFGM";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// The oldest version that is still read.
 const OLDEST_VERSION: u32 = 1;
 /// Stands where there is no rank.

@@ -22,8 +22,10 @@ use crate::limits::MachineLimits;
 use cluster::frame::{Ack, AckKind, StoredAt};
 use cluster::ids::{Actor, ClientNo, Epoch, Handle, LinkNo};
 use cluster::slots::GroupNo;
+use cluster::topology::Topology;
 use protocol::PacketId;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// The state of one group.
 #[derive(Debug)]
@@ -51,6 +53,8 @@ pub struct State {
     pub(super) ended: Memory<Box<str>, Epoch>,
     /// Wills of other homes that were published, by home and epoch.
     pub(super) wills_done: Memory<(GroupNo, Epoch), ()>,
+    /// The topology of the fleet; in group 0 only.
+    pub(super) topology: Option<Arc<Topology>>,
     pub(super) counters: Counters,
     pub(super) context: Context,
     pub(super) volatile: Volatile,
@@ -91,6 +95,7 @@ impl State {
             ends: Ends::default(),
             ended: Memory::default(),
             wills_done: Memory::default(),
+            topology: None,
             counters: Counters::default(),
             context: Context::default(),
             volatile: Volatile::default(),
@@ -152,6 +157,8 @@ impl State {
                 at,
             } => self.publish_foreign_will((from, to), publish, at, out),
             Command::ErrandDone(done) => self.errand_done(*done),
+            Command::Topology(heard) => self.learn_topology(*heard, out),
+            Command::MoveMember(moved) => self.move_member(&moved, out),
         }
     }
 

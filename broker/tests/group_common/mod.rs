@@ -13,7 +13,7 @@ use cluster::frame::{
 use cluster::ids::{Actor, Handle};
 use cluster::mailbag::Mailbag;
 use mqtt_fleet_broker::command::Producer;
-use mqtt_fleet_broker::group::{GroupStatus, LinkEnd, RunningGroup};
+use mqtt_fleet_broker::group::{GroupStatus, GroupTopology, LinkEnd, RunningGroup};
 use mqtt_fleet_broker::limits::MachineLimits;
 use mqtt_fleet_broker::log::{Durability, LogHandle, LogOptions};
 use mqtt_fleet_broker::{GroupOptions, Journalled, OpenGroup};
@@ -120,6 +120,10 @@ impl Node {
 
     pub(crate) fn status(&self) -> GroupStatus {
         self.group.as_ref().expect("it runs").status()
+    }
+
+    pub(crate) fn topology(&self) -> GroupTopology {
+        self.group.as_ref().expect("it runs").topology()
     }
 
     pub(crate) fn send(&self, frames: Vec<ToGroup>) {

@@ -3,14 +3,12 @@
 //! The text is versioned and ends with a check of itself, so a torn or damaged one is seen. A node writes it whole
 //! into a new file and renames that, so a crash leaves the old or the new one.
 
+use super::change::FILE_VERSION;
 use super::{ClusterFile, FixedHash, GroupMembers, HostPort, Member, NodeName};
 use crate::ring::GroupWeight;
 use crate::slots::{GroupNo, SLOT_COUNT, SlotTable};
 use std::fmt::Write as _;
 use xxhash_rust::xxh3::xxh3_64;
-
-/// Version of tables and lists that come from a cluster file; whatever changes at run time counts up from here.
-const SEED_VERSION: u64 = 1;
 
 /// Slots written on one line.
 const SLOTS_A_LINE: usize = 64;
@@ -30,15 +28,6 @@ pub struct Topology {
     pub members_version: u64,
     /// Groups with members and addresses, by ascending number.
     pub groups: Vec<GroupMembers>,
-}
-
-/// A topology with which a node can start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resumed {
-    /// The topology.
-    pub topology: Topology,
-    /// It differs from what was kept, so it has to be kept anew.
-    pub changed: bool,
 }
 
 /// Why a node cannot start with what it kept.
@@ -96,23 +85,20 @@ impl Topology {
         Self {
             cluster_id: file.fixed.cluster_id.clone(),
             fixed: file.fixed.hash(),
-            table: file.first_table(SEED_VERSION),
-            members_version: SEED_VERSION,
+            table: file.first_table(FILE_VERSION),
+            members_version: FILE_VERSION,
             groups: file.groups.clone(),
         }
     }
 
     /// The topology to start with, from the cluster file and what was kept.
     ///
-    /// What changed at run time counts more than the file, which only seeds a new fleet. Addresses that never
-    /// changed at run time are taken from the file, so that they can be edited there; slots never are.
-    pub fn resume(file: &ClusterFile, kept: Option<Self>) -> Result<Resumed, TopologyError> {
+    /// What group 0's log has counts more than the file, which only seeds a new fleet. Until the node has heard of
+    /// that, addresses are taken from the file, so that they can be edited there; slots never are.
+    pub fn resume(file: &ClusterFile, kept: Option<Self>) -> Result<Self, TopologyError> {
         let first = Self::first(file);
         let Some(kept) = kept else {
-            return Ok(Resumed {
-                topology: first,
-                changed: true,
-            });
+            return Ok(first);
         };
         if kept.fixed != first.fixed || kept.cluster_id != first.cluster_id {
             return Err(TopologyError::OtherFleet {
@@ -122,27 +108,22 @@ impl Topology {
                 fixed: first.fixed,
             });
         }
-        if kept.table.version() == SEED_VERSION && kept.table != first.table {
+        if kept.table.version() == FILE_VERSION && kept.table != first.table {
             return Err(TopologyError::OtherSlots {
                 kept_groups: holders(&kept.table),
                 groups: holders(&first.table),
             });
         }
-        let from_file = kept.members_version == SEED_VERSION;
-        let groups = if from_file {
+        let groups = if kept.is_from_file() {
             first.groups
         } else {
             kept.groups.clone()
         };
-        let topology = Self {
-            groups,
-            ..kept.clone()
-        };
+        let topology = Self { groups, ..kept };
         if let Some(empty) = topology.group_without_members() {
             return Err(TopologyError::NoMembers(empty.0));
         }
-        let changed = topology != kept;
-        Ok(Resumed { topology, changed })
+        Ok(topology)
     }
 
     fn group_without_members(&self) -> Option<GroupNo> {

@@ -110,6 +110,7 @@ fn the_topology_is_kept_and_read_again() {
     let place = Place::new();
     let node = place.load(Role::Broker, "broker-0").expect("valid");
     let first = node.topology().expect("new");
+    node.keep(&first).expect("writable");
     let kept = place.path("data").join("topology");
     assert_eq!(read_kept(&kept).expect("kept"), first);
     assert_eq!(node.topology().expect("the same"), first);
@@ -129,7 +130,7 @@ fn the_topology_is_kept_and_read_again() {
 fn an_edited_fixed_part_is_refused() {
     let place = Place::new();
     let node = place.load(Role::Broker, "broker-0").expect("valid");
-    node.topology().expect("new");
+    node.keep(&node.topology().expect("new")).expect("writable");
     place.write(
         "cluster.toml",
         &format!("{CLUSTER}[routing]\nkey_levels = 3\n"),
@@ -149,10 +150,11 @@ fn a_proxy_that_cannot_keep_goes_on_and_a_broker_does_not() {
         place.write(folder, "a file where the folder should be");
     }
     let proxy = place.load(Role::Proxy, "proxy-0").expect("valid");
-    proxy.topology().expect("it goes on");
+    let topology = proxy.topology().expect("new");
+    proxy.keep(&topology).expect("it goes on");
     let broker = place.load(Role::Broker, "broker-0").expect("valid");
     let error = broker
-        .topology()
+        .keep(&topology)
         .expect_err("it needs its data folder anyway");
     assert!(matches!(error, NodeError::Unwritable { .. }), "{error}");
 }

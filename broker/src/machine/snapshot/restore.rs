@@ -19,8 +19,10 @@ use crate::command::Producer;
 use crate::limits::{MachineLimits, PACKET_IDS, REFUSED_NUMBERS};
 use cluster::frame::{Listed, StoredAt};
 use cluster::ids::{ClientNo, Handle, Rank};
+use cluster::topology::Topology;
 use protocol::{QoS, SubscribeOptions, TopicFilter};
 use std::io::Read;
+use std::sync::Arc;
 
 type Part<T> = Result<T, SnapshotError>;
 
@@ -86,6 +88,9 @@ pub(super) fn state(from: &mut dyn Read, limits: MachineLimits) -> Part<State> {
     if version >= 3 {
         others(fields, &mut state)?;
     }
+    if version >= 4 {
+        state.topology = fields.option(topology)?;
+    }
     if fields.0.read(&mut [0])? != 0 {
         return Err(SnapshotError::Damaged("it goes on after its end"));
     }
@@ -104,6 +109,12 @@ fn others(fields: &mut Fields<'_>, state: &mut State) -> Part<()> {
         state.wills_done.put((group, epoch), (), at_ms);
     }
     Ok(())
+}
+
+fn topology(fields: &mut Fields<'_>) -> Part<Arc<Topology>> {
+    let read = Topology::read(&fields.text()?);
+    read.map(Arc::new)
+        .map_err(|_| SnapshotError::Damaged("a topology is none"))
 }
 
 fn elsewhere(fields: &mut Fields<'_>) -> Part<Elsewhere> {

@@ -49,7 +49,10 @@ pub(super) fn state(state: &State, out: Out<'_>) -> io::Result<()> {
         put_u8(u8::from(due.orphan), out)?;
         will(&due.will, out)?;
     }
-    others(state, out)
+    others(state, out)?;
+    put_option(state.topology.as_ref(), out, |topology, out| {
+        put_text(&topology.write(), out)
+    })
 }
 
 /// What there is to do with other groups.

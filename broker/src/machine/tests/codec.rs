@@ -11,6 +11,7 @@ use cluster::frame::{
 };
 use cluster::ids::{Actor, ClientNo, Epoch, LinkNo, Rank};
 use cluster::slots::GroupNo;
+use cluster::topology::Member;
 use proptest::prelude::*;
 use protocol::{QoS, SubscribeOptions, TopicFilter};
 
@@ -163,6 +164,10 @@ fn of_groups() -> Vec<Command> {
             start_epoch,
         }),
         done(DoneKind::Will { epoch: start_epoch }),
+        Command::MoveMember(Box::new(Member {
+            name: "broker-1".parse().expect("a name"),
+            link: "[::1]:1884".parse().expect("an address"),
+        })),
     ]
 }
 

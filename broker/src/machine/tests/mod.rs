@@ -10,5 +10,6 @@ mod retained;
 mod sessions;
 mod shared;
 mod shared_model;
+mod topology;
 mod wills;
 mod world;

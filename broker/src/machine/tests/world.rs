@@ -229,9 +229,8 @@ impl World {
                     epoch,
                     will,
                 } => {
-                    let actor = Actor { client, epoch };
                     let publish = Publish {
-                        actor,
+                        actor: Actor { client, epoch },
                         packet_id: None,
                         qos: will.qos,
                         retain: will.retain,
@@ -250,6 +249,7 @@ impl World {
                 }),
                 LeaderEffect::PagesLeft { actor } => self.asked.push(Command::Page { actor }),
                 LeaderEffect::ErrandDue(key) => self.errands.push(key),
+                LeaderEffect::Topology(_) => {}
                 LeaderEffect::SegmentFree(segment) => {
                     assert!(!self.state.live_segments().contains(&segment));
                     self.freed.push(segment);
