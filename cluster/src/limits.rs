@@ -29,6 +29,9 @@ pub const HANDSHAKE_BYTES_MAX: usize = 1024;
 /// link. A reader's memory grows with what has come, not with what was announced.
 pub const BATCH_BYTES_MAX: usize = 512 << 20;
 
+/// Largest topology that a link tells of: 34 KiB of slots, and some 350 bytes a member. A larger one closes the link.
+pub const TOPOLOGY_BYTES_MAX: usize = 1 << 20;
+
 /// A batch is ended at this size. One frame may go above it.
 pub const BATCH_BYTES_GOAL: usize = 64 << 10;
 

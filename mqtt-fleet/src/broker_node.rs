@@ -10,13 +10,14 @@ use broker::group::RunningGroup;
 use broker::link_server::LinkServer;
 use cluster::link::GroupIdentity;
 use cluster::slots::GroupNo;
-use cluster::topology::{HostPort, Member, Routing, Topology};
+use cluster::topology::{HostPort, Member, Routing, SharedTopology, Topology};
 
 use crate::admin::{Admin, Health, Phase};
 use crate::banner;
 use crate::config::Settings;
 use crate::engine::{on_failure, open_group, wait_until_serving};
 use crate::figures::{self, Figures};
+use crate::keeper::Keeper;
 use crate::listen::Place;
 use crate::metrics::{self, Metrics};
 use crate::node::{Node, NodeError};
@@ -64,11 +65,15 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
     wait_until_serving(&group).map_err(|error| first_fault(&reasons).unwrap_or(error))?;
     figures.read_from(&group);
     let topology = agreed(node, &group, known.clone())?;
+    let shared = SharedTopology::new(topology.clone());
     skew.set(topology);
+    let log = (group_no == TOPOLOGY_GROUP).then(|| group.topology());
+    let keeper = Keeper::start(&shared, node, log)?;
     let listener = links.open()?.swap_remove(0);
     let server = LinkServer::start(
         listener,
         identity(node, group_no),
+        &shared,
         settings.link_tls.as_ref().map(|it| Arc::clone(&it.tls)),
         group.links(),
         waker,
@@ -86,6 +91,7 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
 
     end(&reasons, &health, || {
         server.stop()?;
+        keeper.stop();
         Ok(group.stop()?)
     })
 }
@@ -108,7 +114,6 @@ fn agreed(node: &Node, group: &RunningGroup, known: Topology) -> Result<Topology
 
 fn identity(node: &Node, group: GroupNo) -> GroupIdentity {
     GroupIdentity {
-        fixed: node.file.fixed.hash().0,
         group: u32::from(group.0),
         name: node.name.as_str().into(),
         secret: node.secret.bytes().into(),

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use cluster::slots::GroupNo;
-use cluster::topology::{Routing, Topology};
+use cluster::topology::{Routing, SharedTopology};
 use proxy::link::ShardPoll;
 use proxy::link_client::{LinkClient, LinkClientConfig, LinkCounters, RunningLinkClient};
 
@@ -32,16 +32,14 @@ impl Links {
     pub(crate) fn start(
         settings: &Settings,
         node: &Node,
-        topology: &Topology,
+        topology: &Arc<SharedTopology>,
         routing: &Routing,
     ) -> io::Result<(Vec<Prepared>, Self)> {
         let incarnation = incarnation();
         let client = |group: &GroupNo| {
-            let members = topology.members(*group).iter();
             let client = LinkClient::new(LinkClientConfig {
-                fixed: node.file.fixed.hash().0,
-                group: u32::from(group.0),
-                brokers: members.map(|member| member.link.to_string()).collect(),
+                topology: Arc::clone(topology),
+                group: *group,
                 name: node.name.as_str().into(),
                 node: node.name.number(),
                 incarnation,

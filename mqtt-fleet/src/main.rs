@@ -35,6 +35,7 @@ mod dev_certs;
 mod engine;
 mod exit;
 mod figures;
+mod keeper;
 mod launcher;
 mod links;
 mod listen;

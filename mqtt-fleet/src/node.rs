@@ -107,7 +107,7 @@ pub(crate) enum SecretProblem {
 }
 
 /// What a node knows of itself and its fleet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Node {
     /// Its name.
     pub(crate) name: NodeName,

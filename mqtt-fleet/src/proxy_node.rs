@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster::topology::Routing;
+use cluster::topology::{Routing, SharedTopology};
 use proxy::counters::ProxyCounters;
 use proxy::records::{RecordSink, RemoteRecords};
 use session_store::{RedisConfig, RedisStore};
@@ -18,6 +18,7 @@ use crate::admin::{Admin, Health, Phase};
 use crate::banner;
 use crate::config::Settings;
 use crate::figures;
+use crate::keeper::Keeper;
 use crate::links::Links;
 use crate::listen::DevicePorts;
 use crate::metrics::{self, Metrics};
@@ -39,7 +40,9 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
     let text = banner(settings, node, &ports, admin.address());
     let counters: Vec<Arc<ProxyCounters>> = (0..settings.shards).map(|_| Arc::default()).collect();
 
-    let (prepared, links) = Links::start(settings, node, &topology, &routing)?;
+    let shared = SharedTopology::new(topology.clone());
+    let keeper = Keeper::start(&shared, node, None)?;
+    let (prepared, links) = Links::start(settings, node, &shared, &routing)?;
     let mut metrics = Metrics::default();
     metrics::add_process(&mut metrics);
     figures::add_shards(&mut metrics, &counters);
@@ -69,6 +72,7 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
         shards,
         links,
         store,
+        keeper,
     };
     if !up {
         return serving.stop(Duration::ZERO);
@@ -83,6 +87,7 @@ struct Serving {
     shards: RunningShards,
     links: Links,
     store: Option<RedisStore>,
+    keeper: Keeper,
 }
 
 impl Serving {
@@ -90,6 +95,7 @@ impl Serving {
     fn stop(self, limit: Duration) -> Result<(), RunError> {
         self.shards.drain();
         self.links.stop(limit)?;
+        self.keeper.stop();
         let left = self.store.map_or(0, |store| store.close(limit));
         if left > 0 {
             tracing::warn!(

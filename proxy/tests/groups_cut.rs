@@ -7,10 +7,11 @@ mod support;
 use broker::log::Durability;
 use cluster::link::GroupIdentity;
 use cluster::slots::GroupNo;
+use cluster::topology::SharedTopology;
 use fleet_common::{GROUPS, RunningShard, client_id, connect_to, routing, topic};
 use link_common::node::Node;
 use link_common::wire::Wire;
-use link_common::{FIXED, PATIENCE, SECRET};
+use link_common::{PATIENCE, SECRET, known};
 use mqtt_fleet_proxy::link::ShardPoll;
 use mqtt_fleet_proxy::link_client::{LinkClient, LinkClientConfig, RunningLinkClient};
 use protocol::{
@@ -35,7 +36,6 @@ impl Fleet {
         let routing = Arc::new(routing());
         let node = |group: &GroupNo| {
             let identity = GroupIdentity {
-                fixed: FIXED,
                 group: u32::from(group.0),
                 name: "broker".into(),
                 secret: Arc::from(SECRET),
@@ -49,9 +49,8 @@ impl Fleet {
         let (mut links, mut clients) = (Vec::new(), Vec::new());
         for (group, wire) in GROUPS.into_iter().zip(&wires) {
             let config = LinkClientConfig {
-                fixed: FIXED,
-                group: u32::from(group.0),
-                brokers: vec![wire.address()],
+                topology: SharedTopology::new(known(1, &[(group, wire.address())])),
+                group,
                 name: "proxy".into(),
                 node: 1 << 31,
                 incarnation: 7,

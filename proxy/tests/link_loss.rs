@@ -4,12 +4,14 @@ mod link_common;
 
 use broker::log::Durability;
 use cluster::frame::FromGroup;
+use cluster::slots::GroupNo;
+use cluster::topology::SharedTopology;
 use cluster::transport::LinkTls;
-use link_common::await_true;
 use link_common::certificates::Ca;
 use link_common::node::Node;
 use link_common::shard_end::{Client, ShardEnd, config, number};
 use link_common::wire::Wire;
+use link_common::{await_true, known};
 use mqtt_fleet_proxy::link_client::{LinkClient, LinkClientConfig, RunningLinkClient};
 use protocol::{QoS, ReasonCode};
 use std::collections::VecDeque;
@@ -22,6 +24,8 @@ const WINDOW: usize = 100;
 
 struct Fleet {
     wire: Wire,
+    /// What the proxy knows of the fleet.
+    topology: Arc<SharedTopology>,
     client: RunningLinkClient,
     shard: ShardEnd,
     publisher: Client,
@@ -44,6 +48,7 @@ impl Fleet {
             tls,
             ..config(wire.address())
         };
+        let topology = Arc::clone(&config.topology);
         let mut client = LinkClient::new(config).expect("descriptors are left");
         let mut shard = ShardEnd::new(&mut client);
         let client = client.start().expect("a thread is free");
@@ -52,6 +57,7 @@ impl Fleet {
         let publisher = shard.connect("publisher");
         Self {
             wire,
+            topology,
             client,
             shard,
             publisher,
@@ -116,6 +122,12 @@ impl Fleet {
             self.publish_to(count);
             self.take_one();
         }
+    }
+
+    /// The proxy knows from now on, in this version, that the broker is there.
+    fn broker_is_at(&self, version: u64, address: String) {
+        self.topology
+            .publish(known(version, &[(GroupNo(0), address)]));
     }
 
     fn stop(self) -> u64 {
@@ -255,6 +267,61 @@ fn an_idle_link_stays_up() {
     }
     fleet.run_to(20);
     assert_eq!(fleet.wire.connections(), 1);
+    assert_eq!(fleet.stop(), 1);
+    node.stop();
+}
+
+#[test]
+fn links_follow_a_broker_to_another_address() {
+    let data = tempfile::tempdir().expect("a folder");
+    let mut node = Node::start(data.path(), Durability::Fsync);
+    let mut fleet = Fleet::start(&node);
+    for round in 1..=3 {
+        fleet.run_to(round * 200);
+        // Some are on their way.
+        fleet.publish_to(round * 200 + 50);
+        node.stop();
+        node = Node::start(data.path(), Durability::Fsync);
+        fleet.broker_is_at(u64::from(round) + 1, node.address().to_string());
+        fleet.run_to(round * 200 + 50);
+    }
+    assert!(fleet.stop() >= 4);
+    node.stop();
+}
+
+#[test]
+fn a_link_that_works_is_cut_only_where_the_broker_is_elsewhere() {
+    let node = Node::start(Path::new("unused"), Durability::Memory);
+    let mut fleet = Fleet::start(&node);
+    fleet.run_to(100);
+    fleet.broker_is_at(2, fleet.wire.address());
+    fleet.run_to(200);
+    // The broker was told of it over the link that was there.
+    let heard = node.topology.next_heard().expect("told");
+    assert_eq!(heard.members_version, 2);
+    assert_eq!(fleet.client.counters()[0].sessions.get(), 1);
+    let other = Wire::to(node.address());
+    fleet.publish_to(250);
+    fleet.broker_is_at(3, other.address());
+    fleet.run_to(300);
+    assert_eq!((fleet.wire.connections(), other.connections()), (1, 1));
+    assert_eq!(fleet.stop(), 2);
+    node.stop();
+}
+
+#[test]
+fn each_end_hears_what_the_other_knows_better() {
+    let node = Node::start(Path::new("unused"), Durability::Memory);
+    node.topology.publish(known(5, &[]));
+    let fleet = Fleet::start(&node);
+    let heard = fleet.topology.next_heard().expect("told with the session");
+    assert_eq!(heard, known(5, &[]));
+    node.topology.publish(known(6, &[]));
+    let heard = fleet.topology.next_heard().expect("told at once");
+    assert_eq!(heard.members_version, 6);
+    fleet.broker_is_at(7, fleet.wire.address());
+    let heard = node.topology.next_heard().expect("told at once");
+    assert_eq!(heard.members_version, 7);
     assert_eq!(fleet.stop(), 1);
     node.stop();
 }

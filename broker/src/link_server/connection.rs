@@ -6,6 +6,7 @@ use crate::group::LinkTicket;
 use cluster::frame::{FromGroup, ToGroup};
 use cluster::link::{GroupFigures, GroupSession, LinkError};
 use cluster::mailbag::{Mailbag, Wake};
+use cluster::topology::Topology;
 use cluster::transport::Transport;
 use cluster::wire::Hello;
 use mio::net::TcpStream;
@@ -65,6 +66,8 @@ pub(super) struct Scratch {
     pub(super) block: Box<[u8]>,
     pub(super) to_group: Vec<ToGroup>,
     pub(super) from_group: Vec<FromGroup>,
+    /// What a proxy has told of the fleet.
+    pub(super) heard: Option<Topology>,
 }
 
 impl Connection {
@@ -114,6 +117,9 @@ impl Connection {
             };
             if let Some(link) = &self.link {
                 link.bags.to_group.send(frames, admission.frame_bytes);
+            }
+            if admission.topology.is_some() {
+                scratch.heard = admission.topology;
             }
             debug_assert!(frames.is_empty(), "frames come on links only");
             if admission.admit.is_some() {

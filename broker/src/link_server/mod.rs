@@ -13,6 +13,7 @@ pub use counters::{Counter, LinkServerCounters};
 
 use crate::group::{AbortOnPanic, GroupLinks, GroupWaker};
 use cluster::link::GroupIdentity;
+use cluster::topology::SharedTopology;
 use cluster::transport::LinkTls;
 use mio::{Poll, Waker};
 use server::Server;
@@ -34,10 +35,12 @@ pub struct LinkServer {
 
 impl LinkServer {
     /// Starts the thread. `wake_group` is the waker of the opened group and `links` what it got when it was started.
-    /// With `tls`, links are taken with mutual TLS only. Fails if the process is out of descriptors or threads.
+    /// Proxies are told of the newest topology, and told what they know of a newer one. With `tls`, links are taken with
+    /// mutual TLS only. Fails if the process is out of descriptors or threads.
     pub fn start(
         listener: TcpListener,
         identity: GroupIdentity,
+        topology: &Arc<SharedTopology>,
         tls: Option<Arc<LinkTls>>,
         links: GroupLinks,
         wake_group: GroupWaker,
@@ -48,9 +51,11 @@ impl LinkServer {
         let waker = Arc::new(Waker::new(poll.registry(), server::WAKER)?);
         let counters = Arc::<LinkServerCounters>::default();
         let stop = Arc::new(AtomicBool::new(false));
+        let watch = topology.watch(server::wake(&waker));
         let server = Server::new(
             poll,
             listener,
+            watch,
             server::Shared {
                 identity,
                 tls,

@@ -8,6 +8,7 @@ use crate::group::{GroupLinks, GroupWaker};
 use crate::leader::LinkRefused;
 use cluster::link::{GroupIdentity, GroupSession, LinkError};
 use cluster::mailbag::Wake;
+use cluster::topology::{Announcement, TopologyWatch};
 use cluster::transport::{LinkTls, Transport};
 use cluster::wire::{Hello, Nonce, Refusal};
 use mio::net::{TcpListener, TcpStream};
@@ -39,6 +40,9 @@ pub(super) struct Server {
     poll: Poll,
     listener: TcpListener,
     shared: Shared,
+    watch: TopologyWatch,
+    /// What this node knows of the fleet.
+    newest: Arc<Announcement>,
     connections: Slab<Connection>,
     scratch: Scratch,
     /// When to accept next, if it is time to.
@@ -52,6 +56,7 @@ impl Server {
     pub(super) fn new(
         poll: Poll,
         listener: std::net::TcpListener,
+        (watch, newest): (TopologyWatch, Arc<Announcement>),
         shared: Shared,
     ) -> io::Result<Self> {
         let mut listener = TcpListener::from_std(listener);
@@ -61,11 +66,14 @@ impl Server {
             poll,
             listener,
             shared,
+            watch,
+            newest,
             connections: Slab::new(),
             scratch: Scratch {
                 block: vec![0; READ_BYTES].into_boxed_slice(),
                 to_group: Vec::new(),
                 from_group: Vec::new(),
+                heard: None,
             },
             accept_at: None,
             complaints: Complaints::default(),
@@ -83,6 +91,7 @@ impl Server {
             }
             let now = Instant::now();
             self.take_events(&events, now);
+            self.take_news();
             self.accept(now);
             self.turn(now);
         }
@@ -126,6 +135,17 @@ impl Server {
         }
     }
 
+    /// Every proxy is told what this node has heard of the fleet.
+    fn take_news(&mut self) {
+        let Some(newest) = self.watch.news() else {
+            return;
+        };
+        for (_, connection) in &mut self.connections {
+            connection.session.know(Arc::clone(&newest));
+        }
+        self.newest = newest;
+    }
+
     /// Every connection gets what is its due: what came is read, what waits is written, and time passes.
     fn turn(&mut self, now: Instant) {
         let mut places = std::mem::take(&mut self.places);
@@ -154,7 +174,11 @@ impl Server {
         if !connection.readable {
             return;
         }
-        match connection.read(now, &mut self.scratch) {
+        let read = connection.read(now, &mut self.scratch);
+        if let Some(topology) = self.scratch.heard.take() {
+            self.watch.hear(topology);
+        }
+        match read {
             Ok(None) => {}
             Ok(Some(hello)) => self.admit(place, &hello, now),
             Err(error) => self.close(place, &error),
@@ -223,7 +247,8 @@ impl Server {
         let nonce = nonce().map_err(|error| LinkError::Io(error.kind()));
         match transport.and_then(|transport| Ok((transport, nonce?))) {
             Ok((transport, nonce)) => {
-                let session = GroupSession::new(self.shared.identity.clone(), nonce, now);
+                let (identity, newest) = (self.shared.identity.clone(), Arc::clone(&self.newest));
+                let session = GroupSession::new(identity, newest, nonce, now);
                 entry.insert(Connection::new(transport, peer, session));
                 self.shared.counters.connections_accepted.add(1);
             }
@@ -315,7 +340,7 @@ impl Server {
     }
 }
 
-fn wake(waker: &Arc<Waker>) -> Wake {
+pub(super) fn wake(waker: &Arc<Waker>) -> Wake {
     let waker = Arc::clone(waker);
     Box::new(move || {
         if let Err(error) = waker.wake() {

@@ -1,12 +1,14 @@
 //! The broker's end of one link session.
 
 use super::LinkError;
+use super::exchange::Exchange;
 use super::out::Out;
 use crate::frame::{FromGroup, ToGroup};
 use crate::limits::{
     BATCH_BYTES_GOAL, BATCH_BYTES_MAX, CREDIT_BYTES, CREDIT_STEP_BYTES, HANDSHAKE_BYTES_MAX,
     LINK_DEAD, LINK_HANDSHAKE, LINK_HEARTBEAT,
 };
+use crate::topology::{Announcement, Topology};
 use crate::wire::{
     Batch, BatchKind, BatchStart, Batches, Challenge, FixedHash, Handshake, Hello, LINK_VERSION,
     Nonce, Refusal, Refused, Terms, Transcript, WireError, is_tls, read_heartbeat, read_to_group,
@@ -18,8 +20,6 @@ use std::time::Instant;
 /// What a broker tells and asks of whoever connects.
 #[derive(Clone)]
 pub struct GroupIdentity {
-    /// Hash of the fixed part of the cluster file.
-    pub fixed: FixedHash,
     /// The group that this broker has.
     pub group: u32,
     /// Name of the node: 1 to 64 letters, digits, `.`, `_`, `-`.
@@ -50,12 +50,15 @@ pub struct Admission {
     /// The proxy has proved that it knows the secret: the driver asks the group for a link, and then calls
     /// [`GroupSession::welcome`] or [`GroupSession::refuse`].
     pub admit: Option<Hello>,
+    /// A topology that the proxy told of, and that was news to this end when the proxy heard of it last.
+    pub topology: Option<Topology>,
 }
 
 /// The broker's end of one connection, from its first byte.
 #[derive(Debug)]
 pub struct GroupSession {
     identity: GroupIdentity,
+    exchange: Exchange,
     nonce: Nonce,
     state: State,
     inbox: Batches,
@@ -88,10 +91,16 @@ enum State {
 }
 
 impl GroupSession {
-    /// A connection that was just accepted. `nonce` is random.
-    pub fn new(identity: GroupIdentity, nonce: Nonce, now: Instant) -> Self {
+    /// A connection that was just accepted, by a node that knows this `topology`. `nonce` is random.
+    pub fn new(
+        identity: GroupIdentity,
+        topology: Arc<Announcement>,
+        nonce: Nonce,
+        now: Instant,
+    ) -> Self {
         Self {
             identity,
+            exchange: Exchange::new(topology),
             nonce,
             state: State::Waiting(now + LINK_HANDSHAKE),
             inbox: Batches::default(),
@@ -134,6 +143,8 @@ impl GroupSession {
             };
             if in_handshake {
                 admission.admit = self.handshake(now, &batch)?;
+            } else if batch.kind == BatchKind::Topology {
+                admission.topology = Some(self.exchange.hear(&batch)?);
             } else {
                 admission.frame_bytes += self.batch(&batch, frames)?;
             }
@@ -150,11 +161,21 @@ impl GroupSession {
             reign,
             known,
             credit_bytes: CREDIT_BYTES,
+            topology: self.exchange.own().version(),
         };
         let welcome = transcript.welcome(&self.identity.secret, terms);
         welcome.write(&mut self.out.bytes);
         self.state = State::Welcomed;
         self.said = now;
+        self.exchange.tell(&mut self.out.bytes);
+    }
+
+    /// This node knows another topology from now on: the proxy is told.
+    pub fn know(&mut self, topology: Arc<Announcement>) {
+        self.exchange.know(topology);
+        if self.is_welcome() {
+            self.exchange.tell(&mut self.out.bytes);
+        }
     }
 
     /// The last word on this connection.
@@ -292,6 +313,7 @@ impl GroupSession {
                     );
                     return Err(self.refuse(Refusal::Secret, &text));
                 }
+                self.exchange.begin(hello.topology);
                 self.state = State::Admitting(transcript);
                 Ok(Some(*hello))
             }
@@ -301,13 +323,13 @@ impl GroupSession {
 
     /// Whether both nodes are of one fleet and the proxy came to the right broker.
     fn check(&mut self, hello: &Hello) -> Result<(), LinkError> {
-        let GroupIdentity {
-            fixed, group, name, ..
-        } = &self.identity;
-        if hello.fixed != *fixed {
+        let GroupIdentity { group, name, .. } = &self.identity;
+        let own = self.exchange.own();
+        let fixed = own.topology().fixed.0;
+        if hello.fixed != fixed {
             let text = format!(
                 "the fixed parts of the cluster files of {name} (hash {}) and {} (hash {}) differ",
-                hex(*fixed),
+                hex(fixed),
                 hello.name,
                 hex(hello.fixed)
             );
@@ -319,6 +341,14 @@ impl GroupSession {
                 hello.name, hello.group
             );
             return Err(self.refuse(Refusal::Group, &text));
+        }
+        if hello.slots != own.slots() {
+            let text = format!(
+                "by {name} other groups have some slots than by {}: start all nodes with the groups that the fleet \
+                 began with",
+                hello.name
+            );
+            return Err(self.refuse(Refusal::Slots, &text));
         }
         Ok(())
     }

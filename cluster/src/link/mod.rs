@@ -7,6 +7,7 @@
 //! Invariant: no I/O, no clock, no randomness of its own; time, nonces and a seed are arguments.
 
 mod back_off;
+mod exchange;
 mod group_session;
 mod kept;
 mod out;
@@ -43,6 +44,8 @@ pub enum LinkError {
     Io(std::io::ErrorKind),
     /// The same producer has a newer link session.
     Replaced,
+    /// The broker has another address now.
+    Moved,
 }
 
 impl fmt::Display for LinkError {
@@ -64,6 +67,7 @@ impl fmt::Display for LinkError {
             Self::Replaced => {
                 f.write_str("the same proxy shard has come back on a newer connection")
             }
+            Self::Moved => f.write_str("the broker has another address now"),
         }
     }
 }

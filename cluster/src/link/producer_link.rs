@@ -2,6 +2,7 @@
 
 use super::LinkError;
 use super::back_off::BackOff;
+use super::exchange::Exchange;
 use super::kept::Kept;
 use super::out::Out;
 use crate::frame::{FromGroup, Resume, ToGroup};
@@ -9,9 +10,10 @@ use crate::limits::{
     BATCH_BYTES_GOAL, BATCH_BYTES_MAX, HANDSHAKE_BYTES_MAX, KEPT_BYTES_MAX, LINK_CONNECT,
     LINK_DEAD, LINK_HANDSHAKE, LINK_HEARTBEAT,
 };
+use crate::topology::{Announcement, Topology};
 use crate::wire::{
-    Batch, BatchKind, BatchStart, Batches, FixedHash, Handshake, Hello, Nonce, Terms, Transcript,
-    WireError, read_from_group, read_heartbeat, write_heartbeat, write_to_group,
+    Batch, BatchKind, BatchStart, Batches, Handshake, Hello, Nonce, Terms, Transcript, WireError,
+    read_from_group, read_heartbeat, write_heartbeat, write_to_group,
 };
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,8 +21,6 @@ use std::time::Instant;
 /// Who a producer is and what it wants.
 #[derive(Clone)]
 pub struct ProducerIdentity {
-    /// Hash of the fixed part of the cluster file.
-    pub fixed: FixedHash,
     /// The group.
     pub group: u32,
     /// Number of the node.
@@ -59,12 +59,14 @@ pub struct ProducerFigures {
 }
 
 /// What became of received bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Received {
     /// Bytes of the batches with the frames that were handed over.
     pub frame_bytes: usize,
     /// The handshake is over: the link session has begun.
     pub welcomed: Option<Terms>,
+    /// A topology that the broker told of, and that was news to this end when the broker heard of it last.
+    pub topology: Option<Topology>,
 }
 
 /// The proxy's end of the link between one shard and one group, over all its sessions.
@@ -74,6 +76,7 @@ pub struct Received {
 #[derive(Debug)]
 pub struct ProducerLink {
     identity: ProducerIdentity,
+    exchange: Exchange,
     state: State,
     back_off: BackOff,
     kept: Kept,
@@ -117,10 +120,16 @@ enum State {
 }
 
 impl ProducerLink {
-    /// A link without a connection. `seed` makes its waits random.
-    pub fn new(identity: ProducerIdentity, seed: u64, now: Instant) -> Self {
+    /// A link without a connection, of a node that knows this `topology`. `seed` makes its waits random.
+    pub fn new(
+        identity: ProducerIdentity,
+        topology: Arc<Announcement>,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
         Self {
             identity,
+            exchange: Exchange::new(topology),
             state: State::Down(now),
             back_off: BackOff::new(seed),
             kept: Kept::new(),
@@ -153,9 +162,11 @@ impl ProducerLink {
 
     /// The connection is made. `nonce` is random.
     pub fn connected(&mut self, now: Instant, nonce: Nonce) {
-        let identity = &self.identity;
+        let (identity, known) = (&self.identity, self.exchange.own());
         let hello = Hello {
-            fixed: identity.fixed,
+            fixed: known.topology().fixed.0,
+            slots: known.slots(),
+            topology: known.version(),
             group: identity.group,
             node: identity.node,
             shard: identity.shard,
@@ -180,10 +191,19 @@ impl ProducerLink {
         };
         self.state = State::Down(now + wait);
         self.maybe_sent = self.maybe_sent.max(self.unsent);
+        self.exchange.end();
         self.inbox = Batches::default();
         self.out.clear();
         self.unit.clear();
         self.unit_bytes = 0;
+    }
+
+    /// This node knows another topology from now on: the broker is told.
+    pub fn know(&mut self, topology: Arc<Announcement>) {
+        self.exchange.know(topology);
+        if self.is_welcome() {
+            self.exchange.tell(&mut self.out.bytes);
+        }
     }
 
     /// Whether frames flow.
@@ -253,6 +273,8 @@ impl ProducerLink {
                     received.welcomed = Some(terms);
                     frames.push(FromGroup::Resume);
                 }
+            } else if batch.kind == BatchKind::Topology {
+                received.topology = Some(self.exchange.hear(&batch)?);
             } else {
                 received.frame_bytes += self.batch(&batch, frames)?;
             }
@@ -361,6 +383,8 @@ impl ProducerLink {
                 self.taken = 0;
                 self.assumed = None;
                 self.unsent = self.kept.oldest();
+                self.exchange.begin(welcome.terms.topology);
+                self.exchange.tell(&mut self.out.bytes);
                 Ok(Some(welcome.terms))
             }
             _ => Err(LinkError::Wire(WireError::Kind(batch.kind as u8))),

@@ -29,10 +29,12 @@ pub enum BatchKind {
     FromGroup = 17,
     /// A sign of life, and how many bytes of frames the group has taken in this link session; 0 from a proxy.
     Heartbeat = 18,
+    /// The text of a topology that the other end does not know.
+    Topology = 19,
 }
 
 impl BatchKind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Hello,
         Self::Challenge,
         Self::Proof,
@@ -41,6 +43,7 @@ impl BatchKind {
         Self::ToGroup,
         Self::FromGroup,
         Self::Heartbeat,
+        Self::Topology,
     ];
 
     fn from_u8(byte: u8) -> Result<Self, WireError> {

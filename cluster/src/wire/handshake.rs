@@ -1,17 +1,19 @@
 //! The handshake: both ends prove that they know the fleet's secret, and agree on what the link is for.
 //!
 //! ```text
-//! proxy  -> Hello      magic, version, hash of the fixed part, group, producer, nonce, node name
+//! proxy  -> Hello      magic, version, hash of the fixed part, hash of the slots, version of the topology, group,
+//!                      producer, nonce, node name
 //! broker -> Challenge  nonce, node name                                          or Refused
 //! proxy  -> Proof      HMAC-SHA256(secret, "proxy" Hello Challenge)
 //! broker -> Welcome    HMAC-SHA256(secret, "broker" Hello Challenge terms), terms   or Refused
 //! ```
-//! The broker proves nothing to a proxy that has not. `Hello` and `Challenge` enter the proofs as the bytes of their
+//! The terms say the version of the broker's topology. The broker proves nothing to a proxy that has not. `Hello` and `Challenge` enter the proofs as the bytes of their
 //! batches, so whatever somebody changes on the way spoils both. Magic, version and the form of `Refused` never change.
 
 use super::read::Reader;
 use super::write::{put_text, put_varint};
 use super::{Batch, BatchKind, BatchStart, WireError};
+use crate::topology::TopologyVersion;
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
@@ -43,6 +45,10 @@ pub type Mac = [u8; 32];
 pub struct Hello {
     /// Of the fixed part of its cluster file.
     pub fixed: FixedHash,
+    /// Hash of which group has which slot, as it knows it.
+    pub slots: u64,
+    /// Version of the topology that it knows.
+    pub topology: TopologyVersion,
     /// The group it wants.
     pub group: u32,
     /// Its producer: number of the node.
@@ -88,6 +94,8 @@ pub struct Terms {
     pub known: bool,
     /// Bytes of frames that the proxy may send beyond what the group has taken.
     pub credit_bytes: u32,
+    /// Version of the topology that the broker knows.
+    pub topology: TopologyVersion,
 }
 
 /// The broker will not have this link.
@@ -121,10 +129,12 @@ pub enum Refusal {
     Malformed = 8,
     /// One end speaks TLS and the other does not.
     Tls = 9,
+    /// By what the two know, other groups have some slots.
+    Slots = 10,
 }
 
 impl Refusal {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Version,
         Self::FixedPart,
         Self::Group,
@@ -134,6 +144,7 @@ impl Refusal {
         Self::Superseded,
         Self::Malformed,
         Self::Tls,
+        Self::Slots,
     ];
 
     /// Whether trying again helps only after somebody has changed a configuration or a program.
@@ -146,6 +157,7 @@ impl Refusal {
                 | Self::Secret
                 | Self::Malformed
                 | Self::Tls
+                | Self::Slots
         )
     }
 }
@@ -225,6 +237,8 @@ impl Hello {
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&LINK_VERSION.to_le_bytes());
         out.extend_from_slice(&self.fixed);
+        out.extend_from_slice(&self.slots.to_le_bytes());
+        put_version(self.topology, out);
         put_varint(u64::from(self.group), out);
         put_varint(u64::from(self.node), out);
         put_varint(u64::from(self.shard), out);
@@ -246,6 +260,8 @@ impl Hello {
         }
         let hello = Self {
             fixed: reader.array()?,
+            slots: u64::from_le_bytes(reader.array()?),
+            topology: read_version(&mut reader)?,
             group: reader.varint_u32()?,
             node: reader.varint_u32()?,
             shard: reader.varint_u32()?,
@@ -302,6 +318,7 @@ impl Terms {
         put_varint(u64::from(self.reign), &mut out);
         out.push(u8::from(self.known));
         put_varint(u64::from(self.credit_bytes), &mut out);
+        put_version(self.topology, &mut out);
         out
     }
 }
@@ -329,6 +346,7 @@ impl Welcome {
             reign,
             known,
             credit_bytes: reader.varint_u32()?,
+            topology: read_version(&mut reader)?,
         };
         reader.end()?;
         Ok(Self { mac, terms })
@@ -376,6 +394,18 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.text.escape_debug())
     }
+}
+
+fn put_version(version: TopologyVersion, out: &mut Vec<u8>) {
+    put_varint(version.table, out);
+    put_varint(version.members, out);
+}
+
+fn read_version(reader: &mut Reader<'_>) -> Result<TopologyVersion, WireError> {
+    Ok(TopologyVersion {
+        table: reader.varint()?,
+        members: reader.varint()?,
+    })
 }
 
 fn read_name(reader: &mut Reader<'_>) -> Result<Box<str>, WireError> {
@@ -436,6 +466,8 @@ mod tests {
     fn hello() -> Hello {
         Hello {
             fixed: [7; 16],
+            slots: 5,
+            topology: VERSION,
             group: 3,
             node: 0x8000_0001,
             shard: 2,
@@ -458,6 +490,12 @@ mod tests {
         reign: 12,
         known: true,
         credit_bytes: 1 << 20,
+        topology: VERSION,
+    };
+
+    const VERSION: TopologyVersion = TopologyVersion {
+        table: 1,
+        members: 300,
     };
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! batch   u32 length of what follows, u8 kind, body            integers are little endian
-//! body    frames until the end (kinds ToGroup, FromGroup), or one message of the handshake
+//! body    frames until the end (kinds ToGroup, FromGroup), one message of the handshake, or a text (kind Topology)
 //! frame   u8 tag in the low four bits and flags in the high four, then fields
 //! ```
 //! Small numbers are varints: seven bits a byte, lowest first, the shortest form only. Messages are in their stored

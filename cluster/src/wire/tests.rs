@@ -8,6 +8,7 @@ use crate::frame::{
 };
 use crate::ids::{Actor, ClientNo, Epoch, Handle, Rank};
 use crate::slots::GroupNo;
+use crate::topology::TopologyVersion;
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -346,47 +347,58 @@ fn from_group() -> impl Strategy<Value = FromGroup> {
     ]
 }
 
+fn version() -> impl Strategy<Value = TopologyVersion> {
+    (number(64), number(64)).prop_map(|(table, members)| TopologyVersion { table, members })
+}
+
 fn handshake() -> impl Strategy<Value = Handshake> {
     let name = "[a-zA-Z0-9._-]{1,64}".prop_map(String::into_boxed_str);
     let hello = (
         any::<[u8; 16]>(),
+        any::<u64>(),
+        version(),
         [small(), small(), small()],
         any::<u64>(),
         any::<Nonce>(),
         name,
     );
-    let terms = (small(), any::<bool>(), small());
-    let refusal = (1_u8..=8, ".{0,60}");
+    let terms = (small(), any::<bool>(), small(), version());
+    let refusal = (1_u8..=10, ".{0,60}");
     prop_oneof![
-        hello.prop_map(|(fixed, [group, node, shard], incarnation, nonce, name)| {
-            Handshake::Hello(Hello {
-                fixed,
-                group,
-                node,
-                shard,
-                incarnation,
-                nonce,
-                name,
-            })
-        }),
+        hello.prop_map(
+            |(fixed, slots, topology, [group, node, shard], incarnation, nonce, name)| {
+                Handshake::Hello(Hello {
+                    fixed,
+                    slots,
+                    topology,
+                    group,
+                    node,
+                    shard,
+                    incarnation,
+                    nonce,
+                    name,
+                })
+            }
+        ),
         any::<Nonce>().prop_map(|nonce| Handshake::Challenge(Challenge {
             nonce,
             name: "b".into()
         })),
         any::<Mac>().prop_map(|mac| Handshake::Proof(Proof(mac))),
-        (any::<Mac>(), terms).prop_map(|(mac, (reign, known, credit_bytes))| {
+        (any::<Mac>(), terms).prop_map(|(mac, (reign, known, credit_bytes, topology))| {
             Handshake::Welcome(Welcome {
                 mac,
                 terms: Terms {
                     reign,
                     known,
                     credit_bytes,
+                    topology,
                 },
             })
         }),
         refusal.prop_map(|(code, text)| {
             let body = Bytes::from(vec![code, 0]);
-            let refusal = Refused::read(&body).expect("1 to 8").refusal;
+            let refusal = Refused::read(&body).expect("1 to 10").refusal;
             Handshake::Refused(Refused::new(refusal, &text))
         }),
     ]

@@ -1,61 +1,70 @@
 //! Where a broker is. Names are looked up on a thread of their own: the system's look-up may take seconds, and
 //! heartbeats must not wait for it.
 
-use std::io;
-use std::net::{AddrParseError, SocketAddr, ToSocketAddrs as _};
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// An address of a broker, and the host of it that stands in the configuration.
+/// An address of a broker, what the topology calls it, and the host in that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) peer: SocketAddr,
     pub(super) host: Arc<str>,
+    pub(super) broker: Arc<str>,
 }
 
-/// The addresses of a broker, tried in turn.
-#[derive(Debug)]
+/// The addresses of a group's brokers, tried in turn.
 pub(super) struct Addresses {
-    found: Arc<Mutex<Vec<Place>>>,
-    /// Asks for a new look-up; `None` if there are no names.
+    list: Arc<Mutex<List>>,
+    /// Asks for a new look-up; `None` until there is a name.
     ask: Option<SyncSender<()>>,
+    found: Arc<dyn Fn() + Send + Sync>,
     next: usize,
 }
 
+#[derive(Debug, Default)]
+struct List {
+    /// As `host:port`.
+    texts: Vec<String>,
+    found: Vec<Place>,
+}
+
 impl Addresses {
-    /// `texts` are `host:port`. `found` is called after each look-up.
-    pub(super) fn new(texts: Vec<String>, found: impl Fn() + Send + 'static) -> io::Result<Self> {
-        let plain = texts.iter().map(|text| {
-            let peer = text.parse()?;
-            let host = host(text);
-            Ok::<_, AddrParseError>(Place { peer, host })
-        });
-        let plain: Result<Vec<_>, _> = plain.collect();
-        if let Ok(plain) = plain {
-            return Ok(Self {
-                found: Arc::new(Mutex::new(plain)),
-                ask: None,
-                next: 0,
-            });
-        }
-        let list = Arc::<Mutex<Vec<Place>>>::default();
-        // One request that waits is as good as two.
-        let (ask, asked) = sync_channel(1);
-        let shared = Arc::clone(&list);
-        std::thread::Builder::new()
-            .name("link names".into())
-            .spawn(move || look_up(&texts, &asked, &shared, found))?;
-        let addresses = Self {
-            found: list,
-            ask: Some(ask),
+    /// No addresses yet. `found` is called after each look-up of names.
+    pub(super) fn new(found: impl Fn() + Send + Sync + 'static) -> Self {
+        Self {
+            list: Arc::default(),
+            ask: None,
+            found: Arc::new(found),
             next: 0,
-        };
-        addresses.refresh();
-        Ok(addresses)
+        }
+    }
+
+    /// From now on these, as `host:port`.
+    pub(super) fn set(&mut self, texts: Vec<String>) {
+        let mut list = lock(&self.list);
+        if list.texts == texts {
+            return;
+        }
+        let plain = texts
+            .iter()
+            .filter_map(|text| Some((text, text.parse().ok()?)));
+        list.found = plain.map(|(text, peer)| place(text, peer)).collect();
+        list.texts = texts;
+        drop(list);
+        self.next = 0;
+        self.refresh();
     }
 
     /// Looks the names up again, soon.
-    pub(super) fn refresh(&self) {
+    pub(super) fn refresh(&mut self) {
+        let is_name = |text: &String| text.parse::<SocketAddr>().is_err();
+        if !lock(&self.list).texts.iter().any(is_name) {
+            return;
+        }
+        if self.ask.is_none() {
+            self.ask = self.start();
+        }
         if let Some(ask) = &self.ask
             && let Err(TrySendError::Disconnected(())) = ask.try_send(())
         {
@@ -63,39 +72,64 @@ impl Addresses {
         }
     }
 
+    /// Starts the thread that looks up names. If none is free, the next refresh tries again.
+    fn start(&self) -> Option<SyncSender<()>> {
+        // One request that waits is as good as two.
+        let (ask, asked) = sync_channel(1);
+        let (list, found) = (Arc::clone(&self.list), Arc::clone(&self.found));
+        let body = move || look_up(&asked, &list, &*found);
+        let thread = std::thread::Builder::new().name("link names".into());
+        match thread.spawn(body) {
+            Ok(_) => Some(ask),
+            Err(error) => {
+                tracing::error!(%error, "cannot look up the names of brokers");
+                None
+            }
+        }
+    }
+
     /// The next address to try.
     pub(super) fn next(&mut self) -> Option<Place> {
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let address = found.get(self.next % found.len().max(1)).cloned();
+        let list = lock(&self.list);
+        let address = list.found.get(self.next % list.found.len().max(1)).cloned();
         self.next = self.next.wrapping_add(1);
         address
     }
 }
 
 /// Ends when nobody can ask any more.
-fn look_up(texts: &[String], asked: &Receiver<()>, list: &Mutex<Vec<Place>>, found: impl Fn()) {
+fn look_up(asked: &Receiver<()>, list: &Mutex<List>, found: &dyn Fn()) {
     while asked.recv().is_ok() {
-        let mut addresses = Vec::new();
-        for text in texts {
+        let texts = lock(list).texts.clone();
+        let mut places = Vec::new();
+        for text in &texts {
             match text.to_socket_addrs() {
-                Ok(some) => {
-                    let host = host(text);
-                    addresses.extend(some.map(|peer| Place {
-                        peer,
-                        host: Arc::clone(&host),
-                    }));
-                }
+                Ok(some) => places.extend(some.map(|peer| place(text, peer))),
                 Err(error) => {
                     tracing::debug!(address = %text, %error, "the name of a broker is not found");
                 }
             }
         }
-        // What was found before is better than nothing.
-        if !addresses.is_empty() {
-            *list.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
+        let mut list = lock(list);
+        // What was found before is better than nothing, and others may be asked for by now.
+        if !places.is_empty() && list.texts == texts {
+            list.found = places;
         }
+        drop(list);
         found();
     }
+}
+
+fn place(text: &str, peer: SocketAddr) -> Place {
+    Place {
+        peer,
+        host: host(text),
+        broker: text.into(),
+    }
+}
+
+fn lock(list: &Mutex<List>) -> MutexGuard<'_, List> {
+    list.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The host of `host:port`, an address of IPv6 without its brackets.
@@ -116,12 +150,30 @@ mod tests {
     #[test]
     fn plain_addresses_are_tried_in_turn() {
         let texts = vec!["127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned()];
-        let mut addresses = Addresses::new(texts, || {}).expect("no thread is needed");
+        let mut addresses = Addresses::new(|| {});
+        addresses.set(texts);
         let ports: Vec<_> = (0..3)
             .filter_map(|_| addresses.next())
             .map(|place| place.peer.port())
             .collect();
         assert_eq!(ports, [1, 2, 1]);
+        assert!(addresses.ask.is_none(), "no thread is needed");
+        addresses.set(vec!["127.0.0.1:3".to_owned()]);
+        let place = addresses.next().expect("one");
+        assert_eq!((place.peer.port(), &*place.broker), (3, "127.0.0.1:3"));
+    }
+
+    #[test]
+    fn names_may_come_and_go() {
+        let (tell, told) = sync_channel(8);
+        let mut addresses = Addresses::new(move || tell.send(()).expect("the test waits"));
+        addresses.set(vec!["127.0.0.1:1".to_owned()]);
+        addresses.set(vec!["localhost:2".to_owned()]);
+        told.recv_timeout(Duration::from_secs(20))
+            .expect("looked up");
+        assert_eq!(addresses.next().expect("found").peer.port(), 2);
+        addresses.set(vec!["127.0.0.1:3".to_owned()]);
+        assert_eq!(addresses.next().expect("plain").peer.port(), 3);
     }
 
     #[test]
@@ -129,7 +181,8 @@ mod tests {
         let (tell, told) = sync_channel(8);
         let found = move || tell.send(()).expect("the test waits");
         let texts = vec!["localhost:7".to_owned()];
-        let mut addresses = Addresses::new(texts, found).expect("a thread is free");
+        let mut addresses = Addresses::new(found);
+        addresses.set(texts);
         told.recv_timeout(Duration::from_secs(20))
             .expect("looked up");
         let address = addresses.next().expect("localhost is known");
@@ -153,7 +206,8 @@ mod tests {
         let (tell, told) = sync_channel(8);
         let found = move || tell.send(()).expect("the test waits");
         let texts = vec!["no port".to_owned()];
-        let mut addresses = Addresses::new(texts, found).expect("a thread is free");
+        let mut addresses = Addresses::new(found);
+        addresses.set(texts);
         told.recv_timeout(Duration::from_secs(20))
             .expect("looked up");
         assert_eq!(addresses.next(), None);

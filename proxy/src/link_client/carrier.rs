@@ -6,6 +6,7 @@ use super::limits::{READS_PER_TURN, REPEAT_EVERY};
 use crate::link::GroupLink;
 use cluster::frame::{FromGroup, ToGroup};
 use cluster::link::{LinkError, ProducerLink};
+use cluster::topology::{Announcement, Topology};
 use cluster::transport::{LinkTls, Transport};
 use cluster::wire::Nonce;
 use mio::event::Event;
@@ -21,6 +22,8 @@ pub(super) struct Scratch {
     block: Box<[u8]>,
     to_group: Vec<ToGroup>,
     from_group: Vec<FromGroup>,
+    /// What a broker has told of the fleet.
+    pub(super) heard: Option<Topology>,
 }
 
 impl Scratch {
@@ -29,6 +32,7 @@ impl Scratch {
             block: vec![0; read_bytes].into_boxed_slice(),
             to_group: Vec::new(),
             from_group: Vec::new(),
+            heard: None,
         }
     }
 }
@@ -48,6 +52,10 @@ pub(super) struct Carrier {
 struct Connection {
     transport: Transport<TcpStream>,
     peer: SocketAddr,
+    /// Where the topology says that the broker is.
+    broker: Arc<str>,
+    /// The broker is not there any more.
+    moved: bool,
     /// The kernel has made the connection.
     made: bool,
     readable: bool,
@@ -113,6 +121,14 @@ impl Carrier {
         self.listen_to_shard() && !(reads && readable)
     }
 
+    /// The node knows this of the fleet, by which the group's brokers are at these addresses.
+    pub(super) fn know(&mut self, newest: &Arc<Announcement>, brokers: &[String]) {
+        self.link.know(Arc::clone(newest));
+        if let Some(connection) = &mut self.connection {
+            connection.moved = !brokers.iter().any(|broker| **broker == *connection.broker);
+        }
+    }
+
     /// Everything that can be done for the link now.
     pub(super) fn turn(
         &mut self,
@@ -156,7 +172,8 @@ impl Carrier {
     ) -> Result<Connection, LinkError> {
         let failed = |error: io::Error| LinkError::Io(error.kind());
         let place = addresses.next();
-        let Place { peer, host } = place.ok_or(LinkError::Io(io::ErrorKind::HostUnreachable))?;
+        let Place { peer, host, broker } =
+            place.ok_or(LinkError::Io(io::ErrorKind::HostUnreachable))?;
         let socket = TcpStream::connect(peer).map_err(failed)?;
         let mut transport = Transport::connect(socket, self.tls.as_deref(), &host)?;
         let both = Interest::READABLE | Interest::WRITABLE;
@@ -166,17 +183,25 @@ impl Carrier {
         Ok(Connection {
             transport,
             peer,
+            broker,
+            moved: false,
             made: false,
             readable: false,
             blocked: true,
         })
     }
 
-    /// Finds out whether a connection is made by now.
+    /// Finds out whether a connection is made by now, and still leads to the broker.
     fn see_connection(&mut self, now: Instant) -> Result<(), LinkError> {
-        let Some(connection) = self.connection.as_mut().filter(|c| !c.made) else {
+        let Some(connection) = &mut self.connection else {
             return Ok(());
         };
+        if connection.moved {
+            return Err(LinkError::Moved);
+        }
+        if connection.made {
+            return Ok(());
+        }
         let socket = connection.transport.socket();
         if let Some(error) = socket.take_error().map_err(|e| LinkError::Io(e.kind()))? {
             return Err(LinkError::Io(error.kind()));
@@ -218,7 +243,11 @@ impl Carrier {
             let frame_bytes = result.as_ref().map_or(0, |received| received.frame_bytes);
             let bytes = frame_bytes + frames.len() * size_of::<FromGroup>();
             self.bags.to_shard.send(frames, bytes);
-            if let Some(terms) = result?.welcomed {
+            let received = result?;
+            if received.topology.is_some() {
+                scratch.heard = received.topology;
+            }
+            if let Some(terms) = received.welcomed {
                 let peer = connection.peer;
                 let (reign, known) = (terms.reign, terms.known);
                 tracing::info!(shard = self.token.0, broker = %peer, reign, known, "link session begins");
@@ -260,7 +289,13 @@ impl Carrier {
         }
     }
 
-    fn lose(&mut self, now: Instant, registry: &Registry, addresses: &Addresses, error: LinkError) {
+    fn lose(
+        &mut self,
+        now: Instant,
+        registry: &Registry,
+        addresses: &mut Addresses,
+        error: LinkError,
+    ) {
         let peer = self.connection.as_ref().map(|connection| connection.peer);
         if let Some(mut connection) = self.connection.take()
             && let Err(error) = registry.deregister(connection.transport.socket_mut())

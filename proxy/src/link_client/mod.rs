@@ -15,8 +15,9 @@ use addresses::Addresses;
 use carrier::{Carrier, Scratch};
 use cluster::link::{ProducerIdentity, ProducerLink};
 use cluster::mailbag::{Mailbag, Wake};
+use cluster::slots::GroupNo;
+use cluster::topology::{Announcement, SharedTopology, TopologyWatch};
 use cluster::transport::LinkTls;
-use cluster::wire::FixedHash;
 use limits::{EVENTS, READ_BYTES, TO_GROUP_BYTES_MAX, TO_SHARD_BYTES_MAX};
 use mio::{Events, Poll, Token, Waker};
 use std::io;
@@ -30,12 +31,10 @@ const WAKER: Token = Token(usize::MAX);
 /// What the links of a proxy have in common.
 #[derive(Clone)]
 pub struct LinkClientConfig {
-    /// Hash of the fixed part of the cluster file.
-    pub fixed: FixedHash,
+    /// What is known of the fleet, which says where the group's brokers are; links are made anew where that changes.
+    pub topology: Arc<SharedTopology>,
     /// The group.
-    pub group: u32,
-    /// The broker's addresses as `host:port`, tried in turn.
-    pub brokers: Vec<String>,
+    pub group: GroupNo,
     /// Name of this node: 1 to 64 letters, digits, `.`, `_`, `-`.
     pub name: Box<str>,
     /// Number of this node.
@@ -44,7 +43,7 @@ pub struct LinkClientConfig {
     pub incarnation: u64,
     /// The fleet's secret.
     pub secret: Arc<[u8]>,
-    /// Links are with mutual TLS only; the broker's certificate must be for the host of its address in `brokers`.
+    /// Links are with mutual TLS only; the broker's certificate must be for the host of its address.
     pub tls: Option<Arc<LinkTls>>,
 }
 
@@ -101,15 +100,15 @@ impl LinkClient {
         let number = self.carriers.len();
         let config = &self.config;
         let identity = ProducerIdentity {
-            fixed: config.fixed,
-            group: config.group,
+            group: u32::from(config.group.0),
             node: config.node,
             shard: number as u32,
             incarnation: config.incarnation,
             name: config.name.clone(),
             secret: Arc::clone(&config.secret),
         };
-        let link = ProducerLink::new(identity, getrandom::u64()?, Instant::now());
+        let known = config.topology.newest();
+        let link = ProducerLink::new(identity, known, getrandom::u64()?, Instant::now());
         let carrier = Carrier::new(Token(number), link, Arc::clone(&bags), config.tls.clone());
         self.carriers.push(carrier);
         Ok(bags)
@@ -123,17 +122,20 @@ impl LinkClient {
             waker,
             carriers,
         } = self;
-        let ring = wake(&waker);
-        let addresses = Addresses::new(config.brokers, ring)?;
+        let (watch, newest) = config.topology.watch(wake(&waker));
+        let addresses = Addresses::new(wake(&waker));
         let stop = Arc::<Stop>::default();
         let counters = carriers.iter().map(Carrier::counters).collect();
-        let client = Client {
+        let mut client = Client {
             poll,
             carriers,
             addresses,
+            watch,
+            group: config.group,
             stop: Arc::clone(&stop),
             scratch: Scratch::new(READ_BYTES),
         };
+        client.take_topology(&newest);
         let thread = std::thread::Builder::new()
             .name("links".into())
             .spawn(move || {
@@ -197,6 +199,8 @@ struct Client {
     poll: Poll,
     carriers: Vec<Carrier>,
     addresses: Addresses,
+    watch: TopologyWatch,
+    group: GroupNo,
     stop: Arc<Stop>,
     scratch: Scratch,
 }
@@ -225,12 +229,28 @@ impl Client {
                     carrier.take_event(event);
                 }
             }
+            if let Some(newest) = self.watch.news() {
+                self.take_topology(&newest);
+            }
             let now = Instant::now();
             for carrier in &mut self.carriers {
                 let registry = self.poll.registry();
                 carrier.turn(now, registry, &mut self.addresses, &mut self.scratch);
             }
+            if let Some(topology) = self.scratch.heard.take() {
+                self.watch.hear(topology);
+            }
         }
+    }
+
+    /// The node knows this of the fleet: brokers are told, and links go where the group's brokers are.
+    fn take_topology(&mut self, newest: &Arc<Announcement>) {
+        let members = newest.topology().members(self.group).iter();
+        let brokers: Vec<String> = members.map(|member| member.link.to_string()).collect();
+        for carrier in &mut self.carriers {
+            carrier.know(newest, &brokers);
+        }
+        self.addresses.set(brokers);
     }
 
     /// How long nothing is due. Every bag has been told when this is not zero.

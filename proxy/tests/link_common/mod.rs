@@ -6,13 +6,36 @@ pub(crate) mod node;
 pub(crate) mod shard_end;
 pub(crate) mod wire;
 
+use cluster::ring::GroupWeight;
+use cluster::slots::{GroupNo, SlotTable};
+use cluster::topology::{FixedHash, GroupMembers, Member, Topology};
 use std::time::{Duration, Instant};
 
 /// No step of a test takes longer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(crate) const FIXED: [u8; 16] = [0xF1; 16];
 pub(crate) const SECRET: &[u8] = b"what this fleet knows and others do not";
+
+/// What is known of a fleet whose groups have a broker each, at these addresses, in this version.
+pub(crate) fn known(members_version: u64, brokers: &[(GroupNo, String)]) -> Topology {
+    let group = |(group, link): &(GroupNo, String)| GroupMembers {
+        weight: GroupWeight {
+            group: *group,
+            weight: 1,
+        },
+        members: vec![Member {
+            name: format!("broker-{}", group.0).parse().expect("a name"),
+            link: link.parse().expect("an address"),
+        }],
+    };
+    Topology {
+        cluster_id: "fleet".to_owned(),
+        fixed: FixedHash([0xF1; 16]),
+        table: SlotTable::of_one_group(1, GroupNo(0)),
+        members_version,
+        groups: brokers.iter().map(group).collect(),
+    }
+}
 
 /// Waits for what only figures tell.
 pub(crate) fn await_true(what: &str, is_so: impl Fn() -> bool) {

@@ -1,6 +1,6 @@
 //! A broker: a real group with a link server.
 
-use super::{FIXED, PATIENCE, SECRET};
+use super::{PATIENCE, SECRET, known};
 use broker::group::{GroupStatus, RunningGroup};
 use broker::limits::MachineLimits;
 use broker::link_server::{LinkServer, LinkServerCounters};
@@ -8,7 +8,7 @@ use broker::log::{Durability, LogOptions};
 use broker::{GroupOptions, Journalled, OpenGroup};
 use cluster::link::GroupIdentity;
 use cluster::slots::GroupNo;
-use cluster::topology::Routing;
+use cluster::topology::{Routing, SharedTopology};
 use cluster::transport::LinkTls;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -18,11 +18,12 @@ use std::sync::Arc;
 pub(crate) struct Node {
     group: RunningGroup,
     server: LinkServer,
+    /// What the node knows of the fleet; nobody takes what it hears but a test.
+    pub(crate) topology: Arc<SharedTopology>,
 }
 
 pub(crate) fn identity() -> GroupIdentity {
     GroupIdentity {
-        fixed: FIXED,
         group: 0,
         name: "broker-a".into(),
         secret: Arc::from(SECRET),
@@ -84,9 +85,11 @@ impl Node {
             .expect("a thread is free");
         assert!(group.wait_until_serving(PATIENCE));
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let server = LinkServer::start(listener, identity, tls, group.links(), waker);
+        let topology = SharedTopology::new(known(1, &[]));
+        let server = LinkServer::start(listener, identity, &topology, tls, group.links(), waker);
         Self {
             group,
+            topology,
             server: server.expect("a thread is free"),
         }
     }

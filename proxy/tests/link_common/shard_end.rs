@@ -1,12 +1,14 @@
 //! A shard by script: it keeps to what a shard owes its link, and looks closely at what it gets.
 
-use super::{FIXED, PATIENCE, SECRET};
+use super::{PATIENCE, SECRET, known};
 use cluster::frame::{
     Ack, AckKind, Body, Claim, Delivery, Disconnect, FromGroup, Publish, Reattach, Resume,
     Subscribe, ToGroup, WillFate,
 };
 use cluster::ids::{Actor, Handle};
 use cluster::mailbag::Wake;
+use cluster::slots::GroupNo;
+use cluster::topology::SharedTopology;
 use mqtt_fleet_proxy::link::GroupLink;
 use mqtt_fleet_proxy::link_client::{LinkClient, LinkClientConfig};
 use protocol::{
@@ -20,9 +22,8 @@ use std::time::Instant;
 /// A link client's configuration for a broker there.
 pub(crate) fn config(broker: String) -> LinkClientConfig {
     LinkClientConfig {
-        fixed: FIXED,
-        group: 0,
-        brokers: vec![broker],
+        topology: SharedTopology::new(known(1, &[(GroupNo(0), broker)])),
+        group: GroupNo(0),
         name: "proxy-a".into(),
         node: 0x8000_0001,
         incarnation: 4711,

@@ -1,8 +1,10 @@
 //! Who is refused, and what both ends say then.
 
-use super::world::{SECRET, group_identity, producer_identity};
+use super::world::{SECRET, group_identity, known, producer_identity};
 use crate::limits::{BACK_OFF_MAX, LINK_HANDSHAKE};
 use crate::link::{GroupIdentity, GroupSession, LinkError, ProducerIdentity, ProducerLink};
+use crate::slots::{GroupNo, SlotTable};
+use crate::topology::{Announcement, FixedHash, Topology};
 use crate::wire::{Refusal, WireError};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,11 +17,20 @@ struct Ends {
 
 impl Ends {
     fn new(proxy: ProducerIdentity, broker: GroupIdentity) -> Self {
+        Self::knowing(proxy, broker, known(1))
+    }
+
+    /// The broker knows this of the fleet, the proxy what its cluster file says.
+    fn knowing(
+        proxy: ProducerIdentity,
+        broker: GroupIdentity,
+        broker_knows: Arc<Announcement>,
+    ) -> Self {
         let now = Instant::now() + Duration::from_secs(60);
-        let mut proxy = ProducerLink::new(proxy, 1, now);
+        let mut proxy = ProducerLink::new(proxy, known(1), 1, now);
         proxy.connecting(now);
         proxy.connected(now, [1; 32]);
-        let broker = GroupSession::new(broker, [2; 32], now);
+        let broker = GroupSession::new(broker, broker_knows, [2; 32], now);
         Self { now, proxy, broker }
     }
 
@@ -51,7 +62,11 @@ impl Ends {
 }
 
 fn refused(proxy: ProducerIdentity, broker: GroupIdentity) -> (Refusal, String) {
-    let (proxy, broker) = Ends::new(proxy, broker).run();
+    refused_by(Ends::new(proxy, broker))
+}
+
+fn refused_by(mut ends: Ends) -> (Refusal, String) {
+    let (proxy, broker) = ends.run();
     let (Some(LinkError::Refused(heard)), Some(LinkError::Refused(said))) = (&proxy, &broker)
     else {
         panic!("{proxy:?}, {broker:?}");
@@ -79,14 +94,30 @@ fn another_secret_is_refused_by_name() {
 
 #[test]
 fn another_fixed_part_is_refused_by_name() {
-    let broker = GroupIdentity {
-        fixed: [0xAB; 16],
-        ..group_identity()
+    let other = Topology {
+        fixed: FixedHash([0xAB; 16]),
+        ..known(1).topology().clone()
     };
-    let (refusal, text) = refused(producer_identity(), broker);
+    let other = Arc::new(Announcement::new(other));
+    let (refusal, text) = refused_by(Ends::knowing(producer_identity(), group_identity(), other));
     assert_eq!(refusal, Refusal::FixedPart);
     assert!(
         text.contains("broker-1 (hash abababab") && text.contains("proxy-1 (hash 0505"),
+        "{text}"
+    );
+}
+
+#[test]
+fn other_slots_are_refused_by_name() {
+    let other = Topology {
+        table: SlotTable::of_one_group(1, GroupNo(1)),
+        ..known(1).topology().clone()
+    };
+    let other = Arc::new(Announcement::new(other));
+    let (refusal, text) = refused_by(Ends::knowing(producer_identity(), group_identity(), other));
+    assert_eq!(refusal, Refusal::Slots);
+    assert!(
+        text.starts_with("by broker-1 other groups have some slots than by proxy-1"),
         "{text}"
     );
 }
@@ -141,7 +172,7 @@ fn an_end_without_tls_is_named() {
         said.to_string(),
         "refused: broker-1 takes links without TLS, the proxy comes with it; the broker lacks section [link_tls]"
     );
-    let mut broker = GroupSession::new(group_identity(), [2; 32], now);
+    let mut broker = GroupSession::new(group_identity(), known(1), [2; 32], now);
     let said = broker.refuse_without_tls();
     let heard = proxy
         .received(now, broker.outgoing(), &mut Vec::new())
@@ -192,7 +223,7 @@ fn whoever_is_no_proxy_is_told_and_let_go() {
         b"\x01\0\0\0\x10",
         b"\x02\0\0\0\x01M",
     ] {
-        let mut broker = GroupSession::new(group_identity(), [2; 32], now);
+        let mut broker = GroupSession::new(group_identity(), known(1), [2; 32], now);
         let error = broker
             .receive(now, bytes, &mut Vec::new())
             .expect_err("no handshake");

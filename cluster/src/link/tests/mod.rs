@@ -3,4 +3,5 @@
 mod handshake;
 mod loss;
 mod steady;
+mod topology;
 mod world;

@@ -3,6 +3,8 @@
 use crate::frame::{FromGroup, Publish, ToGroup};
 use crate::ids::{Actor, ClientNo, Epoch, Handle};
 use crate::link::{GroupIdentity, GroupSession, LinkError, ProducerIdentity, ProducerLink};
+use crate::slots::{GroupNo, SlotTable};
+use crate::topology::{Announcement, FixedHash, Topology};
 use protocol::{Message, PacketId, QoS, ReasonCode, TopicName};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,9 +15,19 @@ pub(super) const FIXED: [u8; 16] = [5; 16];
 /// Packet ids that the shard uses, over and over again.
 pub(super) const IDS: u16 = 7;
 
+/// What a node knows that is told by group 0's log, in this version; 1: by its cluster file.
+pub(super) fn known(members_version: u64) -> Arc<Announcement> {
+    Arc::new(Announcement::new(Topology {
+        cluster_id: "fleet".to_owned(),
+        fixed: FixedHash(FIXED),
+        table: SlotTable::of_one_group(1, GroupNo(0)),
+        members_version,
+        groups: Vec::new(),
+    }))
+}
+
 pub(super) fn producer_identity() -> ProducerIdentity {
     ProducerIdentity {
-        fixed: FIXED,
         group: 0,
         node: 1,
         shard: 0,
@@ -27,7 +39,6 @@ pub(super) fn producer_identity() -> ProducerIdentity {
 
 pub(super) fn group_identity() -> GroupIdentity {
     GroupIdentity {
-        fixed: FIXED,
         group: 0,
         name: "broker-1".into(),
         secret: Arc::from(SECRET),
@@ -167,6 +178,10 @@ fn number_of(message: &Message) -> u32 {
 
 pub(super) struct World {
     pub(super) now: Instant,
+    /// What the broker knows of the fleet, and what each end was told, in order.
+    pub(super) known: Arc<Announcement>,
+    pub(super) told_broker: Vec<Topology>,
+    pub(super) told_proxy: Vec<Topology>,
     pub(super) link: ProducerLink,
     pub(super) session: Option<GroupSession>,
     pub(super) group: Group,
@@ -186,7 +201,10 @@ impl World {
         let now = Instant::now() + Duration::from_secs(60);
         Self {
             now,
-            link: ProducerLink::new(producer_identity(), 9, now),
+            known: known(1),
+            told_broker: Vec::new(),
+            told_proxy: Vec::new(),
+            link: ProducerLink::new(producer_identity(), known(1), 9, now),
             session: None,
             group: Group::default(),
             shard: Shard::default(),
@@ -215,7 +233,8 @@ impl World {
         let nonce = [self.connections as u8; 32];
         self.link.connecting(self.now);
         self.link.connected(self.now, nonce);
-        self.session = Some(GroupSession::new(group_identity(), nonce, self.now));
+        let session = GroupSession::new(group_identity(), self.known.clone(), nonce, self.now);
+        self.session = Some(session);
         self.crossed = 0;
         self.bag.clear();
         self.bag_bytes = 0;
@@ -271,6 +290,7 @@ impl World {
             assert_eq!(hello.incarnation, 77);
             session.welcome(self.now, 3, self.connections > 1);
         }
+        self.told_broker.extend(admission.topology);
         self.bag.extend(frames);
         self.bag_bytes += admission.frame_bytes;
         self.group_turn();
@@ -303,9 +323,11 @@ impl World {
         session.written(self.now, piece.len());
         self.crossed += piece.len();
         let mut frames = Vec::new();
-        self.link
+        let received = self
+            .link
             .received(self.now, &piece, &mut frames)
             .expect("the broker keeps to the protocol");
+        self.told_proxy.extend(received.topology);
         for frame in &frames {
             self.shard.take(frame);
         }
