@@ -12,7 +12,7 @@ use cluster::link::GroupIdentity;
 use cluster::slots::GroupNo;
 use cluster::topology::{HostPort, Member, Routing, SharedTopology, Topology};
 
-use crate::admin::{Admin, Health, Phase};
+use crate::admin::{Admin, Fleet, Health, Phase};
 use crate::banner;
 use crate::config::Settings;
 use crate::engine::{on_failure, open_group, wait_until_serving};
@@ -26,7 +26,7 @@ use crate::standalone::{RunError, admin_place, begin, end, first_fault};
 use crate::store::Store;
 
 /// The group whose log has the topology of the fleet.
-const TOPOLOGY_GROUP: GroupNo = GroupNo(0);
+pub(crate) const TOPOLOGY_GROUP: GroupNo = GroupNo(0);
 
 /// Runs the broker until a signal stops it (`Ok`) or it cannot go on.
 pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
@@ -47,11 +47,13 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
     let skew = figures::Later::default();
     figures::add_skew(&mut metrics, skew.clone());
     let health = Arc::new(Health::starting());
+    let fleet = figures::Later::default();
     let _admin = Admin::start(
         admin.open()?.swap_remove(0),
         format!("links of proxies on {address}"),
         Arc::clone(&health),
         metrics.publish(),
+        Some(fleet.clone()),
     )?;
 
     // The table stays empty: proxies keep the records of sessions.
@@ -68,7 +70,11 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
     let shared = SharedTopology::new(topology.clone());
     skew.set(topology);
     let log = (group_no == TOPOLOGY_GROUP).then(|| group.topology());
-    let keeper = Keeper::start(&shared, node, log)?;
+    let keeper = Keeper::start(&shared, node, log.clone())?;
+    fleet.set(Fleet {
+        shared: Arc::clone(&shared),
+        log,
+    });
     let listener = links.open()?.swap_remove(0);
     let server = LinkServer::start(
         listener,

@@ -58,7 +58,7 @@ enum Command {
     Check(CheckArgs),
     /// Make certificates to try TLS with: a CA, a server's, a client's
     DevCerts(DevCertsArgs),
-    /// Ask about a fleet
+    /// Ask about a fleet, or change it
     Ctl(CtlArgs),
 }
 

@@ -1,4 +1,7 @@
-//! `mqtt-fleet ctl`: questions about a fleet.
+//! `mqtt-fleet ctl`: questions about a fleet, and what a person changes in it.
+
+mod http;
+mod members;
 
 use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -11,6 +14,7 @@ use protocol::TopicFilter;
 
 use crate::exit::{Exit, complain};
 use crate::node;
+use members::{MembersArgs, MoveArgs};
 
 /// What is asked.
 #[derive(Debug, Args)]
@@ -34,31 +38,45 @@ enum Question {
         #[arg(long, value_name = "FILE")]
         topology: Option<PathBuf>,
     },
+    /// List the groups, their members and their addresses, as a node knows them
+    Members(MembersArgs),
+    /// Say that a broker takes links elsewhere now; proxies follow it. Asks the broker of group 0, on its machine
+    MoveMember(MoveArgs),
 }
 
 /// Answers on standard output.
 pub(crate) fn run(args: &CtlArgs) -> Exit {
-    let Question::Where {
-        topic,
-        cluster,
-        topology,
-    } = &args.question;
-    let answer = filter(topic).and_then(|filter| {
-        let (file, topology) = fleet(cluster, topology.as_deref())?;
-        Ok(Where::new(&file, topology, filter))
-    });
+    let answer = match &args.question {
+        Question::Where {
+            topic,
+            cluster,
+            topology,
+        } => where_is(topic, cluster, topology.as_deref()).map_err(|errors| (Exit::Usage, errors)),
+        Question::Members(args) => members::list(args).map_err(one),
+        Question::MoveMember(args) => members::move_member(args).map_err(one),
+    };
     match answer {
         Ok(answer) => {
             print!("{answer}");
             Exit::Fine
         }
-        Err(sentences) => {
+        Err((exit, sentences)) => {
             for sentence in sentences {
-                complain(Exit::Usage, sentence);
+                complain(exit, sentence);
             }
-            Exit::Usage
+            exit
         }
     }
+}
+
+fn one((exit, sentence): members::Failed) -> (Exit, Vec<String>) {
+    (exit, vec![sentence])
+}
+
+fn where_is(topic: &str, cluster: &Path, topology: Option<&Path>) -> Result<String, Vec<String>> {
+    let filter = filter(topic)?;
+    let (file, topology) = fleet(cluster, topology)?;
+    Ok(Where::new(&file, topology, filter).to_string())
 }
 
 /// Every topic is a filter that matches itself.

@@ -153,7 +153,8 @@ impl<T> Later<T> {
         }
     }
 
-    fn get(&self) -> Option<&T> {
+    /// It, if it is there by now.
+    pub(crate) fn get(&self) -> Option<&T> {
         self.0.get()
     }
 }

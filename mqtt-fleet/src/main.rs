@@ -40,6 +40,7 @@ mod launcher;
 mod links;
 mod listen;
 mod logging;
+mod members;
 mod metrics;
 mod node;
 mod proxy_node;

@@ -148,7 +148,7 @@ impl Node {
         };
         let secret = read_secret(&file.secret).map_err(|error| vec![error.into()])?;
         let kept = match role {
-            Role::Broker => typed.path("data", "dir").join(KEPT_BY_BROKERS),
+            Role::Broker => kept_by_broker(&typed.path("data", "dir")),
             _ => typed
                 .path("cluster", "cache")
                 .join(format!("{name}.topology")),
@@ -296,6 +296,11 @@ pub(crate) fn read_cluster_file(path: &Path) -> Result<ClusterFile, Vec<NodeErro
     })?;
     let parsed = ClusterFile::parse(path, &text);
     parsed.map_err(|errors| errors.into_iter().map(NodeError::File).collect())
+}
+
+/// Where a broker with this data folder keeps the topology.
+pub(crate) fn kept_by_broker(data: &Path) -> PathBuf {
+    data.join(KEPT_BY_BROKERS)
 }
 
 /// Reads what a node kept.

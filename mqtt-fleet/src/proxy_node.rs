@@ -14,7 +14,7 @@ use proxy::counters::ProxyCounters;
 use proxy::records::{RecordSink, RemoteRecords};
 use session_store::{RedisConfig, RedisStore};
 
-use crate::admin::{Admin, Health, Phase};
+use crate::admin::{Admin, Fleet, Health, Phase};
 use crate::banner;
 use crate::config::Settings;
 use crate::figures;
@@ -55,12 +55,18 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
         figures::add_store(&mut metrics, store.clone());
     }
     let health = Arc::new(Health::starting());
+    let fleet = figures::Later::default();
     let _admin = Admin::start(
         admin.open()?.swap_remove(0),
         format!("MQTT on {}", ports.mqtt()),
         Arc::clone(&health),
         metrics.publish(),
+        Some(fleet.clone()),
     )?;
+    fleet.set(Fleet {
+        shared: Arc::clone(&shared),
+        log: None,
+    });
 
     let records = || store.as_ref().map(|store| records(store, node));
     // A link is up once its shard has said which sessions it holds, so the shards come first.

@@ -112,6 +112,7 @@ pub(crate) fn run(settings: &Settings) -> Result<(), RunError> {
         format!("MQTT on {}", ports.mqtt()),
         Arc::clone(&health),
         metrics.publish(),
+        None,
     )?;
 
     let engine = Engine::open(settings, &stopper)?;

@@ -98,6 +98,7 @@ fn nothing_outlives_a_killed_launcher_and_the_data_do() {
     fleet.launcher.kill9();
     watched.iter().for_each(Watched::await_end);
 
+    other_ports_are_refused(&fleet);
     fleet.start_again();
     let mut keeper = Connect::v5("keeper").persistent().open_at(fleet.mqtt(0));
     assert!(keeper.present);
@@ -112,6 +113,18 @@ fn refusal(folder: &Path, base: u16, more: &[&str]) -> (Option<i32>, String) {
     let mut launcher = Process::start("the launcher", folder, &words);
     let code = launcher.await_exit().code();
     (code, launcher.output())
+}
+
+/// Group 0's log says where the brokers are.
+fn other_ports_are_refused(fleet: &Fleet) {
+    let folder = fleet.folder.parent().expect("a folder");
+    let (code, sentence) = refusal(folder, free_ports(), &[]);
+    assert_eq!(code, Some(2));
+    let link = format!(
+        "broker-0 of the fleet in this folder is at 127.0.0.1:{}",
+        fleet.base_port + 101
+    );
+    assert!(sentence.contains(&link), "{sentence}");
 }
 
 #[test]

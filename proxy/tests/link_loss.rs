@@ -303,6 +303,11 @@ fn a_link_that_works_is_cut_only_where_the_broker_is_elsewhere() {
     let other = Wire::to(node.address());
     fleet.publish_to(250);
     fleet.broker_is_at(3, other.address());
+    // It hears of it before it is left.
+    let heard = node.topology.next_heard().expect("told");
+    assert_eq!(heard.members_version, 3);
+    let counters = Arc::clone(&fleet.client.counters()[0]);
+    await_true("the link moves", || counters.sessions.get() == 2);
     fleet.run_to(300);
     assert_eq!((fleet.wire.connections(), other.connections()), (1, 1));
     assert_eq!(fleet.stop(), 2);

@@ -1,10 +1,12 @@
-//! The admin port: `/metrics`, `/health/live`, `/health/ready`, and one page for people at `/`.
+//! The admin port: `/metrics`, `/health/live`, `/health/ready`, one page for people at `/`, and `/members` of a fleet.
 //!
 //! It has a thread of its own, so that a scrape never waits for MQTT traffic nor holds it up.
-//! Invariant: nothing here changes the broker; whoever can reach this port can only read.
+//! Invariant: whoever can reach this port from another machine can only read; programs on this machine can also move
+//! a member of the fleet (`members`).
 
 mod connection;
 mod health;
+mod members;
 mod page;
 
 use std::net::TcpListener;
@@ -18,9 +20,12 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::oneshot;
 
+use crate::figures::Later;
 use crate::metrics::Exposition;
 use connection::Bounded;
 pub(crate) use health::{Health, Phase};
+pub(crate) use members::Fleet;
+use members::Peer;
 
 /// What the pages are made of.
 struct Shown {
@@ -39,12 +44,13 @@ pub(crate) struct Admin {
 
 impl Admin {
     /// Serves `listener` (non-blocking) on a thread of its own. `serves` is what the page
-    /// says the process is there for, such as "MQTT on 127.0.0.1:1883".
+    /// says the process is there for, such as "MQTT on 127.0.0.1:1883"; `fleet` is there in a node of a fleet.
     pub(crate) fn start(
         listener: TcpListener,
         serves: String,
         health: Arc<Health>,
         exposition: Exposition,
+        fleet: Option<Later<Fleet>>,
     ) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -53,17 +59,21 @@ impl Admin {
             let _inside = runtime.enter();
             tokio::net::TcpListener::from_std(listener)?
         };
-        let router = router(Arc::new(Shown {
+        let mut router = router(Arc::new(Shown {
             health,
             exposition,
             serves,
         }));
+        if let Some(fleet) = fleet {
+            router = router.merge(members::router(fleet));
+        }
+        let service = router.into_make_service_with_connect_info::<Peer>();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("admin".into())
             .spawn(move || {
                 runtime.block_on(async move {
-                    let service = axum::serve(Bounded::new(listener), router);
+                    let service = axum::serve(Bounded::new(listener), service);
                     tokio::select! {
                         ended = service.into_future() => {
                             tracing::error!(?ended, "the admin port has ended");

@@ -7,6 +7,8 @@ use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use cluster::topology::Member;
+
 use super::LaunchError;
 use super::haproxy::{self, Front, Server};
 use super::plan::{NodePlan, NodeRole, Plan, config_file, haproxy_file};
@@ -15,7 +17,7 @@ use crate::{dev_certs, node};
 /// Folder of the certificates, in the fleet's.
 const CERTIFICATES: &str = "certs";
 
-/// Writes everything. A folder of an earlier fleet keeps its data and its secret; the addresses are written anew.
+/// Writes everything. A folder of an earlier fleet keeps its data and its secret; the files are written anew.
 pub(super) fn write(plan: &Plan) -> Result<(), LaunchError> {
     for node in &plan.nodes {
         create(&plan.folder.join(&node.name))?;
@@ -26,6 +28,7 @@ pub(super) fn write(plan: &Plan) -> Result<(), LaunchError> {
     }
     let path = plan.folder.join("cluster.toml");
     check_groups(plan, &path)?;
+    check_addresses(plan)?;
     put(&path, &cluster_file(plan))?;
     for node in &plan.nodes {
         if let Some(text) = node_file(plan, node) {
@@ -71,6 +74,28 @@ fn check_groups(plan: &Plan, path: &Path) -> Result<(), LaunchError> {
         groups,
         asked,
     })
+}
+
+/// Nor can the addresses of its brokers: once it has run, they are in the log of group 0.
+fn check_addresses(plan: &Plan) -> Result<(), LaunchError> {
+    for broker in plan.of(NodeRole::Broker) {
+        let path = node::kept_by_broker(&plan.folder.join(&broker.name));
+        if !path.exists() {
+            continue;
+        }
+        let kept = node::read_kept(&path).map_err(|error| LaunchError::Kept(error.to_string()))?;
+        let planned = broker.addresses.link.map(|link| link.to_string());
+        let name = broker.name.parse().ok();
+        let member = name.and_then(|name| kept.member(&name).map(|(_, member)| member.clone()));
+        if let Some(Member { name, link }) = member
+            && !kept.is_from_file()
+            && planned.as_deref() != Some(link.as_str())
+        {
+            let folder = plan.folder.clone();
+            return Err(LaunchError::OtherAddress { folder, name, link });
+        }
+    }
+    Ok(())
 }
 
 fn cluster_file(plan: &Plan) -> String {

@@ -26,6 +26,7 @@ use std::io;
 use std::path::PathBuf;
 
 use clap::Args;
+use cluster::topology::{HostPort, NodeName};
 
 use crate::cli::DurabilityArg;
 use crate::exit::{Exit, complain};
@@ -130,6 +131,22 @@ pub(crate) enum LaunchError {
         /// Groups that are asked for.
         asked: usize,
     },
+    /// A broker of the folder's fleet is elsewhere.
+    #[error(
+        "{}: {name} of the fleet in this folder is at {link}, which its brokers know; start it with the --base-port it \
+         had, or take another folder with --data", folder.display()
+    )]
+    OtherAddress {
+        /// The folder.
+        folder: PathBuf,
+        /// The broker.
+        name: NodeName,
+        /// Where it takes links.
+        link: HostPort,
+    },
+    /// What a broker of the folder's fleet keeps cannot be read.
+    #[error("{0}")]
+    Kept(String),
     /// The cluster file in the folder is wrong.
     #[error("{0}")]
     ClusterFile(String),
@@ -161,9 +178,11 @@ pub(crate) enum LaunchError {
 pub(crate) fn run(args: &ClusterArgs) -> Exit {
     match plan::Plan::new(args).and_then(supervise::run) {
         Ok(()) => Exit::Fine,
-        Err(error @ (LaunchError::OtherFleet { .. } | LaunchError::NoProgram { .. })) => {
-            complain(Exit::Usage, error)
-        }
+        Err(
+            error @ (LaunchError::OtherFleet { .. }
+            | LaunchError::OtherAddress { .. }
+            | LaunchError::NoProgram { .. }),
+        ) => complain(Exit::Usage, error),
         Err(error @ (LaunchError::Locked { .. } | LaunchError::Unwritable { .. })) => {
             complain(Exit::Data, error)
         }

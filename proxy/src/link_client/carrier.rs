@@ -2,7 +2,7 @@
 
 use super::addresses::{Addresses, Place};
 use super::counters::LinkCounters;
-use super::limits::{READS_PER_TURN, REPEAT_EVERY};
+use super::limits::{LEAVE_AFTER, READS_PER_TURN, REPEAT_EVERY};
 use crate::link::GroupLink;
 use cluster::frame::{FromGroup, ToGroup};
 use cluster::link::{LinkError, ProducerLink};
@@ -54,8 +54,8 @@ struct Connection {
     peer: SocketAddr,
     /// Where the topology says that the broker is.
     broker: Arc<str>,
-    /// The broker is not there any more.
-    moved: bool,
+    /// The broker has another address: when the connection is given up.
+    leave_at: Option<Instant>,
     /// The kernel has made the connection.
     made: bool,
     readable: bool,
@@ -100,7 +100,9 @@ impl Carrier {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.link.deadline()
+        let connection = self.connection.as_ref();
+        let leave_at = connection.and_then(|connection| connection.leave_at);
+        self.link.deadline().into_iter().chain(leave_at).min()
     }
 
     pub(super) fn take_event(&mut self, event: &Event) {
@@ -122,11 +124,18 @@ impl Carrier {
     }
 
     /// The node knows this of the fleet, by which the group's brokers are at these addresses.
-    pub(super) fn know(&mut self, newest: &Arc<Announcement>, brokers: &[String]) {
+    pub(super) fn know(&mut self, now: Instant, newest: &Arc<Announcement>, brokers: &[String]) {
         self.link.know(Arc::clone(newest));
-        if let Some(connection) = &mut self.connection {
-            connection.moved = !brokers.iter().any(|broker| **broker == *connection.broker);
-        }
+        let Some(connection) = &mut self.connection else {
+            return;
+        };
+        connection.leave_at = if brokers.iter().any(|broker| **broker == *connection.broker) {
+            None
+        } else if connection.made {
+            connection.leave_at.or(Some(now + LEAVE_AFTER))
+        } else {
+            Some(now)
+        };
     }
 
     /// Everything that can be done for the link now.
@@ -184,7 +193,7 @@ impl Carrier {
             transport,
             peer,
             broker,
-            moved: false,
+            leave_at: None,
             made: false,
             readable: false,
             blocked: true,
@@ -196,7 +205,7 @@ impl Carrier {
         let Some(connection) = &mut self.connection else {
             return Ok(());
         };
-        if connection.moved {
+        if connection.leave_at.is_some_and(|at| at <= now) {
             return Err(LinkError::Moved);
         }
         if connection.made {

@@ -21,6 +21,9 @@ pub(super) const READS_PER_TURN: usize = 4;
 /// Events taken from the kernel in one go.
 pub(super) const EVENTS: usize = 64;
 
+/// A link to where the broker is not any more goes on for so long: a broker that is still there hears of its new address.
+pub(super) const LEAVE_AFTER: Duration = Duration::from_secs(1);
+
 /// The same trouble of a link is named in the log again after this long; all of it is counted.
 pub(super) const REPEAT_EVERY: Duration = Duration::from_secs(60);
 

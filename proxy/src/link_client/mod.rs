@@ -247,8 +247,9 @@ impl Client {
     fn take_topology(&mut self, newest: &Arc<Announcement>) {
         let members = newest.topology().members(self.group).iter();
         let brokers: Vec<String> = members.map(|member| member.link.to_string()).collect();
+        let now = Instant::now();
         for carrier in &mut self.carriers {
-            carrier.know(newest, &brokers);
+            carrier.know(now, newest, &brokers);
         }
         self.addresses.set(brokers);
     }

@@ -1,0 +1,216 @@
+//! `/members`: who is in the fleet, and the one thing that the admin port lets a person change: a member's address.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::routing::{get, post};
+use axum::serve::IncomingStream;
+use broker::group::{ChangeError, GroupTopology};
+use broker::machine::TopologyRefused;
+use cluster::topology::{HostPort, Member, MoveError, NodeName, SharedTopology};
+use tokio::sync::Semaphore;
+
+use super::connection::Bounded;
+use crate::figures::Later;
+use crate::members::MemberList;
+
+/// An address has fewer; a larger body is refused.
+const BODY_BYTES_MAX: usize = 1024;
+/// Changes that wait for the log at the same time; further ones are refused.
+const CHANGES_MAX: usize = 8;
+
+/// What the admin port shows of the fleet once the process knows it.
+#[derive(Clone)]
+pub(crate) struct Fleet {
+    /// The topology.
+    pub(crate) shared: Arc<SharedTopology>,
+    /// The log that it is changed in; `None`: that is another node's.
+    pub(crate) log: Option<GroupTopology>,
+}
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(SocketAddr);
+
+impl Connected<IncomingStream<'_, Bounded>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
+        Self(*stream.remote_addr())
+    }
+}
+
+struct Members {
+    fleet: Later<Fleet>,
+    changes: Arc<Semaphore>,
+}
+
+type Answer = (StatusCode, String);
+
+/// The routes, for a node of a fleet.
+pub(super) fn router(fleet: Later<Fleet>) -> Router {
+    let members = Members {
+        fleet,
+        changes: Arc::new(Semaphore::new(CHANGES_MAX)),
+    };
+    Router::new()
+        .route("/members", get(list))
+        .route("/members/{name}", post(move_member))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(Arc::new(members))
+}
+
+async fn list(State(members): State<Arc<Members>>) -> Answer {
+    match members.fleet.get() {
+        Some(fleet) => (
+            StatusCode::OK,
+            MemberList(fleet.shared.newest().topology()).to_string(),
+        ),
+        None => starting(),
+    }
+}
+
+async fn move_member(
+    State(members): State<Arc<Members>>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    to: String,
+) -> Answer {
+    match members.change(peer, &headers, &name, to.trim()).await {
+        Ok(text) => (StatusCode::OK, text),
+        Err((status, sentence)) => {
+            tracing::warn!(%peer, member = ?name, to = ?to.trim(), sentence, "a member is not moved");
+            (status, format!("{sentence}\n"))
+        }
+    }
+}
+
+impl Members {
+    async fn change(
+        &self,
+        peer: SocketAddr,
+        headers: &HeaderMap,
+        name: &str,
+        to: &str,
+    ) -> Result<String, Answer> {
+        allowed(peer, headers)?;
+        let wrong = |text: &str, expected| {
+            (
+                StatusCode::BAD_REQUEST,
+                format!("{text:?}: expected {expected}"),
+            )
+        };
+        let moved = Member {
+            name: name
+                .parse::<NodeName>()
+                .map_err(|expected| wrong(name, expected))?,
+            link: to
+                .parse::<HostPort>()
+                .map_err(|expected| wrong(to, expected))?,
+        };
+        let fleet = self.fleet.get().ok_or_else(starting)?.clone();
+        let log = fleet.log.ok_or_else(|| elsewhere(&fleet.shared))?;
+        let too_many = |_| {
+            let sentence = "too many changes wait for the log; try again".to_owned();
+            (StatusCode::SERVICE_UNAVAILABLE, sentence)
+        };
+        let place = Arc::clone(&self.changes)
+            .try_acquire_owned()
+            .map_err(too_many)?;
+        tracing::info!(%peer, member = %moved.name, to = %moved.link, "a member is to be moved");
+        let change = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            log.move_member(moved)
+        });
+        let stored = match change.await {
+            Ok(result) => result.map_err(|error| (status(&error), error.to_string()))?,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        };
+        let text = MemberList(&stored).to_string();
+        fleet.shared.hear(stored.as_ref().clone());
+        Ok(text)
+    }
+}
+
+/// Changes are taken from programs on this machine only, wherever the port can be reached from. A browser on this
+/// machine may be led here by any page, and says so by an `Origin`.
+fn allowed(peer: SocketAddr, headers: &HeaderMap) -> Result<(), Answer> {
+    let refuse = |sentence: &str| Err((StatusCode::FORBIDDEN, sentence.to_owned()));
+    if !peer.ip().to_canonical().is_loopback() {
+        return refuse("changes are taken from programs on the broker's own machine only");
+    }
+    if headers.contains_key(header::ORIGIN) {
+        return refuse("changes are not taken from browsers");
+    }
+    Ok(())
+}
+
+fn starting() -> Answer {
+    (StatusCode::SERVICE_UNAVAILABLE, "starting\n".to_owned())
+}
+
+fn elsewhere(shared: &SharedTopology) -> Answer {
+    let newest = shared.newest();
+    let members = newest
+        .topology()
+        .members(crate::broker_node::TOPOLOGY_GROUP);
+    let names: Vec<_> = members.iter().map(|member| member.name.as_str()).collect();
+    let sentence = format!(
+        "members are changed at the admin port of group 0's broker ({})",
+        names.join(", ")
+    );
+    (StatusCode::MISDIRECTED_REQUEST, sentence)
+}
+
+fn status(error: &ChangeError) -> StatusCode {
+    match error {
+        ChangeError::NotServing | ChangeError::Ended => StatusCode::SERVICE_UNAVAILABLE,
+        ChangeError::Refused(TopologyRefused::Move(MoveError::Unknown { .. })) => {
+            StatusCode::NOT_FOUND
+        }
+        ChangeError::Refused(_) => StatusCode::CONFLICT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    fn status_of(peer: &str, headers: &HeaderMap) -> Option<StatusCode> {
+        let peer = peer.parse().expect("an address");
+        allowed(peer, headers).err().map(|(status, _)| status)
+    }
+
+    #[test]
+    fn only_programs_on_this_machine_change_anything() {
+        let plain = HeaderMap::new();
+        for own in [
+            "127.0.0.1:9",
+            "127.8.0.1:9",
+            "[::1]:9",
+            "[::ffff:127.0.0.1]:9",
+        ] {
+            assert_eq!(status_of(own, &plain), None, "{own}");
+        }
+        for other in ["10.0.0.1:9", "[::ffff:10.0.0.1]:9", "[2001:db8::1]:9"] {
+            assert_eq!(
+                status_of(other, &plain),
+                Some(StatusCode::FORBIDDEN),
+                "{other}"
+            );
+        }
+        let mut of_a_page = HeaderMap::new();
+        of_a_page.insert(
+            header::ORIGIN,
+            HeaderValue::from_static("http://127.0.0.1:9"),
+        );
+        assert_eq!(
+            status_of("127.0.0.1:9", &of_a_page),
+            Some(StatusCode::FORBIDDEN)
+        );
+    }
+}

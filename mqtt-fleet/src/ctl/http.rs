@@ -1,0 +1,87 @@
+//! As much of HTTP as it takes to ask the admin port of a node.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::time::Duration;
+
+/// A node on the same network connects far sooner.
+const CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// A change waits for the disk.
+const ANSWER_WAIT: Duration = Duration::from_secs(30);
+/// The longest answer is a list of members.
+const ANSWER_BYTES_MAX: u64 = 1 << 20;
+
+/// What a node answered.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Answered {
+    /// Status code.
+    pub(super) status: u16,
+    /// Its text.
+    pub(super) body: String,
+}
+
+/// Asks for a page. `admin` is `host:port`.
+pub(super) fn get(admin: &str, path: &str) -> io::Result<Answered> {
+    ask(admin, "GET", path, "")
+}
+
+/// Sends a text.
+pub(super) fn post(admin: &str, path: &str, body: &str) -> io::Result<Answered> {
+    ask(admin, "POST", path, body)
+}
+
+fn ask(admin: &str, method: &str, path: &str, body: &str) -> io::Result<Answered> {
+    let mut stream = connect(admin)?;
+    stream.set_read_timeout(Some(ANSWER_WAIT))?;
+    stream.set_write_timeout(Some(ANSWER_WAIT))?;
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {admin}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nConnection: \
+         close\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
+    parse(&answer)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "what it says is no HTTP"))
+}
+
+fn connect(admin: &str) -> io::Result<TcpStream> {
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for address in admin.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, CONNECT_WAIT) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn parse(answer: &str) -> Option<Answered> {
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    Some(Answered {
+        status,
+        body: body.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_and_text_are_taken_apart() {
+        let answer = "HTTP/1.1 404 Not Found\r\ncontent-length: 5\r\n\r\nnone\n";
+        let body = "none\n".to_owned();
+        assert_eq!(parse(answer), Some(Answered { status: 404, body }));
+        for nonsense in [
+            "",
+            "SSH-2.0-x\r\n\r\n",
+            "HTTP/1.1 \r\n\r\n",
+            "HTTP/1.1 200 OK",
+        ] {
+            assert_eq!(parse(nonsense), None, "{nonsense:?}");
+        }
+    }
+}
