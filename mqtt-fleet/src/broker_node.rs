@@ -44,10 +44,9 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
     metrics::add_process(&mut metrics);
     figures.add_group(&mut metrics);
     figures::add_link_server(&mut metrics, link_figures.clone());
-    let skew = figures::Later::default();
-    figures::add_skew(&mut metrics, skew.clone());
-    let health = Arc::new(Health::starting());
     let fleet = figures::Later::default();
+    figures::add_fleet(&mut metrics, fleet.clone());
+    let health = Arc::new(Health::starting());
     let _admin = Admin::start(
         admin.open()?.swap_remove(0),
         format!("links of proxies on {address}"),
@@ -67,8 +66,7 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
     wait_until_serving(&group).map_err(|error| first_fault(&reasons).unwrap_or(error))?;
     figures.read_from(&group);
     let topology = agreed(node, &group, known.clone())?;
-    let shared = SharedTopology::new(topology.clone());
-    skew.set(topology);
+    let shared = SharedTopology::new(topology);
     let log = (group_no == TOPOLOGY_GROUP).then(|| group.topology());
     let keeper = Keeper::start(&shared, node, log.clone())?;
     fleet.set(Fleet {

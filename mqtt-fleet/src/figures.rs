@@ -4,11 +4,12 @@ use std::sync::{Arc, OnceLock};
 
 use broker::group::{GroupStatus, RunningGroup};
 use broker::link_server::LinkServerCounters;
-use cluster::topology::{SlotSkew, Topology};
+use cluster::topology::SlotSkew;
 use proxy::counters::ProxyCounters;
 use proxy::link_client::LinkCounters;
 use session_store::RedisStore;
 
+use crate::admin::Fleet;
 use crate::metrics::{Figure, Metrics, summed};
 
 type ReadStatus = Box<dyn Fn() -> GroupStatus + Send + Sync>;
@@ -126,18 +127,30 @@ pub(crate) fn add_link_server(metrics: &mut Metrics, server: Later<Arc<LinkServe
     );
 }
 
-/// Lists how evenly the slots lie on the groups.
-pub(crate) fn add_skew(metrics: &mut Metrics, topology: Later<Topology>) {
+/// Lists what the process knows of the fleet: how evenly the slots lie on the groups, and how new the member list is.
+pub(crate) fn add_fleet(metrics: &mut Metrics, fleet: Later<Fleet>) {
+    let members = fleet.clone();
     metrics.gauge(
         "mqtt_fleet_slot_skew_percent",
         "Slots of the fullest group, relative to its share by weight; 100 is even",
         move || {
-            let topology = topology.get();
-            let skew = topology.and_then(|known| SlotSkew::of(&known.table, &known.groups));
+            let newest = fleet.get().map(|fleet| fleet.shared.newest());
+            let skew = newest.and_then(|newest| {
+                let topology = newest.topology();
+                SlotSkew::of(&topology.table, &topology.groups)
+            });
             // Never negative, and at most 64 groups times 100.
             skew.map_or(100, |skew| {
                 ((skew.ratio * 100.0).round() as i64).unsigned_abs()
             })
+        },
+    );
+    metrics.gauge(
+        "mqtt_fleet_members_version",
+        "Version of the fleet's member list that this node knows; 1: of the cluster file",
+        move || {
+            let newest = members.get().map(|fleet| fleet.shared.newest());
+            newest.map_or(0, |newest| newest.version().members)
         },
     );
 }

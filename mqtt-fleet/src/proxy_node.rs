@@ -40,33 +40,28 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
     let text = banner(settings, node, &ports, admin.address());
     let counters: Vec<Arc<ProxyCounters>> = (0..settings.shards).map(|_| Arc::default()).collect();
 
-    let shared = SharedTopology::new(topology.clone());
+    let shared = SharedTopology::new(topology);
     let keeper = Keeper::start(&shared, node, None)?;
     let (prepared, links) = Links::start(settings, node, &shared, &routing)?;
     let mut metrics = Metrics::default();
     metrics::add_process(&mut metrics);
     figures::add_shards(&mut metrics, &counters);
     figures::add_links(&mut metrics, links.counters());
-    let skew = figures::Later::default();
-    figures::add_skew(&mut metrics, skew.clone());
-    skew.set(topology);
+    let fleet = figures::Later::default();
+    figures::add_fleet(&mut metrics, fleet.clone());
+    fleet.set(Fleet { shared, log: None });
     let store = open_store(settings)?;
     if let Some(store) = &store {
         figures::add_store(&mut metrics, store.clone());
     }
     let health = Arc::new(Health::starting());
-    let fleet = figures::Later::default();
     let _admin = Admin::start(
         admin.open()?.swap_remove(0),
         format!("MQTT on {}", ports.mqtt()),
         Arc::clone(&health),
         metrics.publish(),
-        Some(fleet.clone()),
+        Some(fleet),
     )?;
-    fleet.set(Fleet {
-        shared: Arc::clone(&shared),
-        log: None,
-    });
 
     let records = || store.as_ref().map(|store| records(store, node));
     // A link is up once its shard has said which sessions it holds, so the shards come first.

@@ -108,7 +108,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("node", "name", Kind::Text, "", "name of this node; a broker's stands in the cluster file").of(BOTH_OF_THE_FLEET),
 
     key("cluster", "file", Kind::PathOrNone, "", "the cluster file, the same for every node of the fleet").of(BOTH_OF_THE_FLEET),
-    key("cluster", "cache", Kind::Path, "./topology", "folder where a proxy keeps the slot table and members it last knew; may be deleted").of(PROXY),
+    key("cluster", "cache", Kind::Path, "./topology", "folder where a proxy keeps the slot table and members it last knew; without it the proxy goes by the cluster file until it hears of newer ones").of(PROXY),
 
     key("link_tls", "ca", Kind::PathOrNone, "", "PEM file: the CAs of this fleet's nodes; with it, links between proxies and brokers are with mutual TLS, and no others are taken or made; \"\" = without TLS").of(BOTH_OF_THE_FLEET),
     key("link_tls", "certificate", Kind::PathOrNone, "", "PEM file: this node's certificate, then those between it and the CA; a broker's is for the host of its link in the cluster file").of(BOTH_OF_THE_FLEET),
