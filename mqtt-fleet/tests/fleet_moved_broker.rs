@@ -199,7 +199,7 @@ impl Talk {
     fn next(&mut self) -> String {
         loop {
             let publish = self.ear.take();
-            let text = publish.text().to_owned();
+            let text = publish.text();
             let is_repeat = text.parse::<u16>().is_ok_and(|number| number <= self.heard);
             if !is_repeat {
                 return text;
