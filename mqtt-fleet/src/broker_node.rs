@@ -36,6 +36,7 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
     let admin = admin_place(settings).reserve(1)?;
     let links = link_place(settings, member)?.reserve(1)?;
     let (address, admin_address) = (links.address(), admin.address());
+    say_if_elsewhere(&member.link, address);
     reload::watch(settings)?;
 
     let figures = Figures::default();
@@ -137,6 +138,25 @@ fn link_place(settings: &Settings, member: &Member) -> Result<Place, NodeError> 
     })
 }
 
+fn say_if_elsewhere(expected: &HostPort, address: SocketAddr) {
+    if !leads_to(expected, address) {
+        tracing::info!(
+            %expected,
+            links = %address,
+            "the fleet expects this broker elsewhere; if that does not lead here, say so with mqtt-fleet ctl move-member"
+        );
+    }
+}
+
+/// Whether others who look there may find who listens here. Names may stand for any address.
+fn leads_to(expected: &HostPort, address: SocketAddr) -> bool {
+    match expected.as_str().parse::<SocketAddr>() {
+        Ok(expected) if address.ip().is_unspecified() => expected.port() == address.port(),
+        Ok(expected) => expected == address,
+        Err(_) => expected.as_str().ends_with(&format!(":{}", address.port())),
+    }
+}
+
 fn resolve(link: &HostPort) -> Result<SocketAddr, NodeError> {
     let unknown = |source| NodeError::Unknown {
         address: link.clone(),
@@ -145,4 +165,26 @@ fn resolve(link: &HostPort) -> Result<SocketAddr, NodeError> {
     let mut addresses = link.as_str().to_socket_addrs().map_err(unknown)?;
     let none = || unknown(std::io::ErrorKind::NotFound.into());
     addresses.next().ok_or_else(none)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_cannot_lead_here_is_seen() {
+        for (expected, address, leads) in [
+            ("10.0.0.1:7", "10.0.0.1:7", true),
+            ("10.0.0.1:7", "10.0.0.2:7", false),
+            ("10.0.0.1:7", "10.0.0.1:8", false),
+            ("10.0.0.1:7", "0.0.0.0:7", true),
+            ("10.0.0.1:7", "[::]:8", false),
+            ("broker:7", "10.0.0.2:7", true),
+            ("broker:17", "10.0.0.2:7", false),
+        ] {
+            let link = expected.parse().expect("an address");
+            let address = address.parse().expect("an address");
+            assert_eq!(leads_to(&link, address), leads, "{expected} {address}");
+        }
+    }
 }

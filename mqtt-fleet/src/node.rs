@@ -239,7 +239,11 @@ impl fmt::Display for Node {
             fixed.hash()
         )?;
         if let Some((group, member)) = &self.seat {
-            writeln!(f, "# member of group {}, links on {}", group.0, member.link)?;
+            writeln!(
+                f,
+                "# member of group {}, links on {} by the cluster file",
+                group.0, member.link
+            )?;
         }
         writeln!(f)
     }

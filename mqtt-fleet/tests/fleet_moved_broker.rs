@@ -231,6 +231,7 @@ fn devices_do_not_notice_that_a_broker_has_moved() {
     talk.say(MESSAGES / 2);
     let elsewhere = free_address();
     let broker_1 = fleet.broker(1, Some(elsewhere));
+    broker_1.await_line("the fleet expects this broker elsewhere");
     let text = fleet.move_broker_1(elsewhere);
     assert!(text.contains(FIRST_MOVE), "{text}");
     talk.settle();
