@@ -74,9 +74,14 @@ impl Moving {
     }
 
     fn proxy(&self, number: usize) -> Process {
+        self.proxy_by(number, "cluster.toml")
+    }
+
+    /// Starts a proxy with another cluster file.
+    fn proxy_by(&self, number: usize, cluster: &str) -> Process {
         let (name, mqtt) = (format!("proxy-{number}"), self.mqtt[number].to_string());
         let admin = self.proxy_admins[number].to_string();
-        let args = ["proxy", "--name", &name, "--cluster", "cluster.toml"];
+        let args = ["proxy", "--name", &name, "--cluster", cluster];
         let rest = ["--listen", &mqtt, "--admin", &admin, "--shards", "1"];
         Process::start(&name, self.folder.path(), &[&args[..], &rest].concat())
     }
@@ -102,12 +107,13 @@ impl Moving {
         (output.status.code(), String::from_utf8(text).expect("text"))
     }
 
-    fn move_broker_1(&self, to: SocketAddr) -> String {
+    fn move_broker(&self, number: usize, to: SocketAddr) -> String {
+        let name = format!("broker-{number}");
         let (to, admin) = (to.to_string(), self.broker_admins[0].to_string());
-        let moved = self.ctl(&["move-member", "broker-1", "--to", &to, "--admin", &admin]);
+        let moved = self.ctl(&["move-member", &name, "--to", &to, "--admin", &admin]);
         assert_eq!(moved.0, Some(0), "{}", moved.1);
         assert!(
-            moved.1.contains(&format!("1        broker-1  {to}")),
+            moved.1.contains(&format!("{number}        {name}  {to}")),
             "{}",
             moved.1
         );
@@ -136,11 +142,11 @@ impl Moving {
         text
     }
 
-    /// A topic of group 1.
-    fn topic(&self) -> String {
+    /// A topic of this group.
+    fn topic(&self, group: usize) -> String {
         let is_there = |topic: &String| {
             let (_, text) = self.ctl(&["where", topic, "--cluster", "cluster.toml"]);
-            text.contains("group    1")
+            text.contains(&format!("group    {group}"))
         };
         let mut topics = (0..).map(|n| format!("devices/{n}/at"));
         topics.find(is_there).expect("half of all topics")
@@ -157,8 +163,8 @@ struct Talk {
 }
 
 impl Talk {
-    fn new(fleet: &Moving) -> Self {
-        let topic = fleet.topic();
+    fn new(fleet: &Moving, group: usize) -> Self {
+        let topic = fleet.topic(group);
         let mut ear = Connect::v5("ear").persistent().open_at(fleet.mqtt[0]);
         ear.subscribe(&topic, 1);
         let mouth = Connect::v5("mouth").persistent().open_at(fleet.mqtt[1]);
@@ -221,7 +227,7 @@ fn devices_do_not_notice_that_a_broker_has_moved() {
     let fleet = Moving::new();
     let (broker_0, mut broker_1) = (fleet.broker(0, None), fleet.broker(1, None));
     let mut proxies = fleet.ready_proxies();
-    let mut talk = Talk::new(&fleet);
+    let mut talk = Talk::new(&fleet, 1);
     talk.say(MESSAGES);
     talk.settle();
 
@@ -232,7 +238,7 @@ fn devices_do_not_notice_that_a_broker_has_moved() {
     let elsewhere = free_address();
     let broker_1 = fleet.broker(1, Some(elsewhere));
     broker_1.await_line("the fleet expects this broker elsewhere");
-    let text = fleet.move_broker_1(elsewhere);
+    let text = fleet.move_broker(1, elsewhere);
     assert!(text.contains(FIRST_MOVE), "{text}");
     talk.settle();
     for proxy in &proxies {
@@ -279,11 +285,11 @@ fn what_was_answered_outlives_a_kill_of_everything() {
     let fleet = Moving::new();
     let mut brokers = [fleet.broker(0, None), fleet.broker(1, None)];
     let mut proxies = fleet.ready_proxies();
-    let mut talk = Talk::new(&fleet);
+    let mut talk = Talk::new(&fleet, 1);
     talk.say(MESSAGES);
     talk.settle();
     let elsewhere = free_address();
-    let text = fleet.move_broker_1(elsewhere);
+    let text = fleet.move_broker(1, elsewhere);
     // In the moment of the answer only the log of group 0 is sure to have it.
     brokers[0].kill9();
     brokers[1].kill9();
@@ -312,25 +318,56 @@ fn what_was_answered_outlives_a_kill_of_everything() {
     );
 }
 
-/// Devices go on while their broker moves in order: proxies let go of the link that works.
+/// Devices go on while their broker moves in order: proxies let go of the link that works. Group 0's broker has to be
+/// announced so.
 #[test]
 fn a_broker_may_be_announced_before_it_moves() {
+    for number in [1, 0] {
+        let fleet = Moving::new();
+        let mut brokers = [fleet.broker(0, None), fleet.broker(1, None)];
+        let proxies = fleet.ready_proxies();
+        let mut talk = Talk::new(&fleet, number);
+        talk.say(MESSAGES);
+        talk.settle();
+        let elsewhere = free_address();
+        fleet.move_broker(number, elsewhere);
+        brokers[number].await_line("the fleet has changed");
+        for proxy in &proxies {
+            proxy.await_line("the broker has another address now");
+        }
+        talk.say(MESSAGES);
+        assert!(brokers[number].terminate().success());
+        // From what it has heard it knows where it is expected.
+        brokers[number] = fleet.broker(number, None);
+        talk.settle();
+    }
+}
+
+/// The machine of group 0's broker was gone before anybody could be told: one proxy is corrected by hand, and tells the
+/// others by the brokers that they share.
+#[test]
+fn one_proxy_that_is_corrected_tells_all_where_group_0_is() {
     let fleet = Moving::new();
-    let (_broker_0, mut broker_1) = (fleet.broker(0, None), fleet.broker(1, None));
-    let proxies = fleet.ready_proxies();
-    let mut talk = Talk::new(&fleet);
+    let (mut broker_0, broker_1) = (fleet.broker(0, None), fleet.broker(1, None));
+    let [mut proxy_0, proxy_1] = fleet.ready_proxies();
+    let mut talk = Talk::new(&fleet, 0);
     talk.say(MESSAGES);
     talk.settle();
+    broker_0.kill9();
     let elsewhere = free_address();
-    fleet.move_broker_1(elsewhere);
-    broker_1.await_line("the fleet has changed");
-    for proxy in &proxies {
-        proxy.await_line("the broker has another address now");
-    }
+    let _broker_0 = fleet.broker(0, Some(elsewhere));
+    fleet.move_broker(0, elsewhere);
+    proxy_0.kill9();
+    let folder = fleet.folder.path();
+    let file = std::fs::read_to_string(folder.join("cluster.toml")).expect("written");
+    let corrected = file.replace(&fleet.links[0].to_string(), &elsewhere.to_string());
+    std::fs::write(folder.join("corrected.toml"), corrected).expect("writable");
+    std::fs::remove_file(folder.join("topology/proxy-0.topology")).expect("kept");
+    let _proxy_0 = fleet.proxy_by(0, "corrected.toml");
+    broker_1.await_lines("the fleet has changed", 2);
+    proxy_1.await_lines("the fleet has changed", 2);
+    talk.ear = Connect::v5("ear").resume().open_at(fleet.mqtt[0]);
     talk.say(MESSAGES);
-    assert!(broker_1.terminate().success());
-    // From what it has heard it knows where it is expected.
-    let _broker_1 = fleet.broker(1, None);
     talk.settle();
 }
 
