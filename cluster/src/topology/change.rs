@@ -109,22 +109,21 @@ impl Topology {
 
     /// Gives a member another address. Whether that is a change.
     pub fn move_member(&mut self, moved: &Member) -> Result<bool, MoveError> {
-        let mut members = self.groups.iter().flat_map(|group| &group.members);
-        if let Some(other) =
-            members.find(|other| other.link == moved.link && other.name != moved.name)
-        {
+        if self.member(&moved.name).is_none() {
+            return Err(MoveError::Unknown {
+                name: moved.name.clone(),
+                names: self.names(),
+            });
+        }
+        let members = self.groups.iter_mut().flat_map(|group| &mut group.members);
+        let (mut own, others): (Vec<_>, Vec<_>) = members.partition(|it| it.name == moved.name);
+        if let Some(other) = others.iter().find(|other| other.link == moved.link) {
             return Err(MoveError::Taken {
                 link: moved.link.clone(),
                 other: other.name.clone(),
             });
         }
-        let mut members = self.groups.iter_mut().flat_map(|group| &mut group.members);
-        let Some(member) = members.find(|member| member.name == moved.name) else {
-            return Err(MoveError::Unknown {
-                name: moved.name.clone(),
-                names: self.names(),
-            });
-        };
+        let member = own.first_mut().expect("looked for above");
         if member.link == moved.link {
             return Ok(false);
         }

@@ -61,7 +61,7 @@ fn a_member_moves_where_nobody_is() {
     let before = topology.clone();
     assert_eq!(topology.move_member(&member("b-1", "host:11")), Ok(false));
     let unknown = topology
-        .move_member(&member("b-7", "host:12"))
+        .move_member(&member("b-7", "host:10"))
         .expect_err("unknown");
     assert_eq!(
         unknown.to_string(),
