@@ -108,6 +108,10 @@ impl Shard {
             }
             self.prune_waits(group);
             find_full(&self.links, &mut self.frames);
+            if self.frames.is_link_full(group) {
+                // Nobody can go on, and the lists may be long.
+                continue;
+            }
             let joins = std::mem::take(&mut self.frames.lane(group).waits.joins);
             let mut joins = joins.into_iter();
             while !self.frames.is_link_full(group)
