@@ -328,17 +328,16 @@ impl ProducerLink {
 
     /// When [`ProducerLink::tick`] or [`ProducerLink::wants_connection`] has something to do next, by time alone.
     pub fn deadline(&self) -> Option<Instant> {
-        let alive = self.heard + LINK_DEAD;
-        match self.state {
-            State::Down(at) | State::Connecting(at) => Some(at),
-            State::Greeted(_, until) | State::Proved(_, until) => Some(until.min(alive)),
+        let dead = (!self.deaf).then_some(self.heard + LINK_DEAD);
+        let due = match self.state {
+            State::Down(at) | State::Connecting(at) => return Some(at),
+            State::Greeted(_, until) | State::Proved(_, until) => Some(until),
+            // While the socket takes nothing, nothing can be said.
             State::Resuming(_) | State::Up(_) => {
-                // While the socket takes nothing, nothing can be said.
-                let speak = (self.out.pending().is_empty()).then_some(self.said + LINK_HEARTBEAT);
-                let dead = (!self.deaf).then_some(alive);
-                speak.into_iter().chain(dead).min()
+                (self.out.pending().is_empty()).then_some(self.said + LINK_HEARTBEAT)
             }
-        }
+        };
+        due.into_iter().chain(dead).min()
     }
 
     /// What was counted.

@@ -3,8 +3,8 @@
 use super::world::{World, publish};
 use crate::frame::{FromGroup, ToGroup};
 use crate::limits::{
-    BACK_OFF_MAX, BATCH_BYTES_GOAL, CREDIT_BYTES, KEPT_BYTES_MAX, LINK_DEAD, LINK_HEARTBEAT,
-    OUT_BYTES_MAX,
+    BACK_OFF_MAX, BATCH_BYTES_GOAL, CREDIT_BYTES, KEPT_BYTES_MAX, LINK_DEAD, LINK_HANDSHAKE,
+    LINK_HEARTBEAT, OUT_BYTES_MAX,
 };
 use crate::link::LinkError;
 use protocol::{PacketId, QoS};
@@ -57,6 +57,23 @@ fn a_deaf_end_does_not_take_silence_for_an_end() {
     world.link.set_deaf(world.now, false);
     world.pass(LINK_DEAD);
     assert_eq!(world.link.tick(world.now), Err(LinkError::Silent));
+}
+
+/// Its bag is full, so it reads nothing: all there is to wait for is the handshake's end.
+#[test]
+fn a_deaf_end_has_nothing_to_do_in_a_handshake_before_its_end() {
+    let mut world = World::new();
+    world.connect();
+    world.link.set_deaf(world.now, true);
+    world.pass(LINK_DEAD);
+    world
+        .link
+        .tick(world.now)
+        .expect("nothing was listened for");
+    let rest = LINK_HANDSHAKE.checked_sub(LINK_DEAD).expect("longer");
+    assert_eq!(world.link.deadline(), Some(world.now + rest));
+    world.pass(rest);
+    assert_eq!(world.link.tick(world.now), Err(LinkError::HandshakeTooLong));
 }
 
 #[test]
