@@ -12,7 +12,7 @@ use crate::leader::Leader;
 use crate::limits::MachineLimits;
 use crate::log::{LogError, LogHandle, Record, STORE_STREAM, SegmentInfo, SnapshotStore};
 use crate::machine::{Effects, State};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -25,11 +25,38 @@ pub trait Journalled: Send {
     /// An empty table of the same kind.
     fn fresh(&self) -> Box<dyn Journalled>;
     /// Fills an empty table from a snapshot.
-    fn restore(&mut self, from: &mut dyn Read) -> std::io::Result<()>;
+    fn restore(&mut self, from: &mut dyn Read) -> io::Result<()>;
     /// Applies one journal record.
-    fn replay(&mut self, body: &[u8]) -> std::io::Result<()>;
+    fn replay(&mut self, body: &[u8]) -> io::Result<()>;
     /// Writes the table.
-    fn snapshot(&self, to: &mut dyn Write) -> std::io::Result<()>;
+    fn snapshot(&self, to: &mut dyn Write) -> io::Result<()>;
+}
+
+/// No table: for a group beside which nobody keeps a journal. A folder in which somebody does is refused.
+impl Journalled for () {
+    fn fresh(&self) -> Box<dyn Journalled> {
+        Box::new(())
+    }
+
+    fn restore(&mut self, from: &mut dyn Read) -> io::Result<()> {
+        match io::copy(from, &mut io::sink())? {
+            0 => Ok(()),
+            _ => Err(somebodys_journal()),
+        }
+    }
+
+    fn replay(&mut self, _body: &[u8]) -> io::Result<()> {
+        Err(somebodys_journal())
+    }
+
+    fn snapshot(&self, _to: &mut dyn Write) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn somebodys_journal() -> io::Error {
+    let text = "the folder has session records, and this group is opened without a session store";
+    io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
 /// A table and how far its stream has been replayed into it.
@@ -317,7 +344,7 @@ fn restore(
     if let Some(mut snapshot) = files.latest(GROUP_STREAM)? {
         restored.applied = snapshot.index;
         restored.state = State::restore(&mut snapshot.content, limits.clone())
-            .map_err(|error| LogError::snapshot("restore", std::io::Error::other(error)))?;
+            .map_err(|error| LogError::snapshot("restore", io::Error::other(error)))?;
     }
     if let Some(mut snapshot) = files.latest(STORE_STREAM)? {
         restored.journalled = snapshot.index;
@@ -376,7 +403,7 @@ pub(crate) fn replay(
             GROUP_STREAM => {
                 let entry = command_codec::decode_entry(record.index, &record.body, record.at)
                     .map_err(|error| {
-                        LogError::snapshot("decode an entry of", std::io::Error::other(error))
+                        LogError::snapshot("decode an entry of", io::Error::other(error))
                     })?;
                 for command in entry.commands {
                     at.state

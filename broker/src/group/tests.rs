@@ -7,37 +7,15 @@ use super::*;
 use crate::command::Producer;
 use crate::limits::MachineLimits;
 use crate::log::{Durability, LogOptions};
-use crate::snapshots::Journalled;
 use crate::{GroupOptions, OpenGroup};
 use cluster::frame::{Claim, FromGroup, Publish};
 use cluster::ids::{Actor, Handle};
 use cluster::mailbag::Mailbag;
 use protocol::{Message, PacketId, QoS, TopicName, Version};
-use std::io::{Read, Write};
 use std::sync::atomic::AtomicU64;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const PRODUCERS: u32 = 4;
-
-struct NoTable;
-
-impl Journalled for NoTable {
-    fn fresh(&self) -> Box<dyn Journalled> {
-        Box::new(NoTable)
-    }
-
-    fn restore(&mut self, _from: &mut dyn Read) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn replay(&mut self, body: &[u8]) -> std::io::Result<()> {
-        panic!("{body:?}: nobody writes to the store's stream")
-    }
-
-    fn snapshot(&self, _to: &mut dyn Write) -> std::io::Result<()> {
-        Ok(())
-    }
-}
 
 /// Lets all producers go on at once, again and again: whoever's news is lost has nobody to bring other news.
 #[derive(Default)]
@@ -148,7 +126,7 @@ fn every_frame_is_answered(durability: Durability, count: u64) {
         limits: MachineLimits::default(),
         snapshot_bytes: 64 << 20,
     };
-    let open = OpenGroup::open(options, Box::new(NoTable)).expect("a new folder");
+    let open = OpenGroup::open(options, Box::new(())).expect("a new folder");
     let mut links = Vec::new();
     let mut threads = Vec::new();
     let rounds = Arc::new(Rounds::default());

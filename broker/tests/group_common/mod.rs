@@ -1,23 +1,23 @@
 //! A whole group on real files, driven over one link.
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use std::io::{self, Read, Write};
+pub(crate) mod frames;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cluster::frame::{
-    Ack, AckKind, Body, Claim, Delivery, Disconnect, FromGroup, Publish, Subscribe, ToGroup,
-    WillFate,
-};
+use cluster::frame::{Body, Delivery, FromGroup, ToGroup};
 use cluster::ids::{Actor, Handle};
 use cluster::mailbag::Mailbag;
 use mqtt_fleet_broker::command::Producer;
 use mqtt_fleet_broker::group::{GroupStatus, GroupTopology, LinkEnd, RunningGroup};
 use mqtt_fleet_broker::limits::MachineLimits;
 use mqtt_fleet_broker::log::{Durability, LogHandle, LogOptions};
-use mqtt_fleet_broker::{GroupOptions, Journalled, OpenGroup};
-use protocol::{Message, PacketId, QoS, SubscribeOptions, TopicFilter, TopicName, Version};
+use mqtt_fleet_broker::{GroupOptions, OpenGroup};
+use protocol::{Message, PacketId, QoS};
+
+pub(crate) use frames::{message, number};
 
 /// No step of a test takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,27 +34,6 @@ pub(crate) fn options(data: &Path, durability: Durability) -> GroupOptions {
         },
         limits: MachineLimits::default(),
         snapshot_bytes: 2 << 20,
-    }
-}
-
-/// A table without content.
-struct NoTable;
-
-impl Journalled for NoTable {
-    fn fresh(&self) -> Box<dyn Journalled> {
-        Box::new(NoTable)
-    }
-
-    fn restore(&mut self, from: &mut dyn Read) -> io::Result<()> {
-        io::copy(from, &mut io::sink()).map(|_| ())
-    }
-
-    fn replay(&mut self, body: &[u8]) -> io::Result<()> {
-        panic!("{body:?}: nobody writes to the store's stream")
-    }
-
-    fn snapshot(&self, _to: &mut dyn Write) -> io::Result<()> {
-        Ok(())
     }
 }
 
@@ -79,7 +58,7 @@ pub(crate) struct Client {
 
 impl Node {
     pub(crate) fn start(options: GroupOptions) -> Self {
-        let open = OpenGroup::open(options, Box::new(NoTable)).expect("the folder is whole");
+        let open = OpenGroup::open(options, Box::new(())).expect("the folder is whole");
         let log = open.log().clone();
         let waker = open.waker();
         let this = std::thread::current();
@@ -158,54 +137,29 @@ impl Node {
             index: self.handles,
             generation: 0,
         };
-        let claim = Claim {
+        self.send(vec![frames::claim(handle, id)]);
+        let (actor, session_present) = self.expect(|frame| frames::claimed(frame, handle));
+        Client {
+            actor,
             handle,
-            client_id: id.into(),
-            version: Version::V5,
-            clean_start: false,
-            expiry_s: u32::MAX,
-            will: None,
-        };
-        self.send(vec![ToGroup::Claim(Box::new(claim))]);
-        self.expect(|frame| match frame {
-            FromGroup::Claimed(claimed) if claimed.handle == handle => Some(Client {
-                actor: Actor {
-                    client: claimed.client,
-                    epoch: claimed.epoch,
-                },
-                handle,
-                session_present: claimed.session_present,
-            }),
-            _ => None,
-        })
+            session_present,
+        }
     }
 
     pub(crate) fn disconnect(&self, client: Client) {
-        let gone = Disconnect {
-            actor: client.actor,
-            expiry_s: None,
-            will: WillFate::Dropped,
-        };
-        self.send(vec![ToGroup::Disconnect(Box::new(gone))]);
+        self.send(vec![frames::disconnect(client.actor)]);
     }
 
     pub(crate) fn subscribe(&mut self, client: Client, filter: &str) {
         let packet_id = self.packet_id();
-        let options = SubscribeOptions {
-            qos: QoS::AtLeastOnce,
-            ..SubscribeOptions::default()
-        };
-        let subscribe = Subscribe {
-            actor: client.actor,
+        let qos = QoS::AtLeastOnce;
+        self.send(vec![frames::subscribe(
+            client.actor,
             packet_id,
-            subscription_id: 0,
-            filters: vec![(TopicFilter::new(filter).expect("a filter"), options)],
-        };
-        self.send(vec![ToGroup::Subscribe(Box::new(subscribe))]);
-        self.expect(|frame| {
-            matches!(frame, FromGroup::Subscribed { packet_id: id, .. } if *id == packet_id)
-                .then_some(())
-        });
+            filter,
+            qos,
+        )]);
+        self.expect(|frame| frames::is_subscribed(frame, packet_id, qos));
     }
 
     /// Publishes at QoS 1 and waits until all are acknowledged.
@@ -214,13 +168,8 @@ impl Node {
         let frames = messages.into_iter().map(|message| {
             let packet_id = self.packet_id();
             open.push(packet_id);
-            ToGroup::Publish(Publish {
-                actor: client.actor,
-                packet_id: Some(packet_id),
-                qos: QoS::AtLeastOnce,
-                retain,
-                message,
-            })
+            let how = (QoS::AtLeastOnce, retain);
+            frames::publish(client.actor, Some(packet_id), how, message)
         });
         let frames = frames.collect();
         self.send(frames);
@@ -239,13 +188,7 @@ impl Node {
             _ => None,
         });
         if let Some(packet_id) = packet_id {
-            let kind = AckKind::Ack;
-            let actor = client.actor;
-            self.send(vec![ToGroup::Ack(Ack {
-                actor,
-                packet_id,
-                kind,
-            })]);
+            self.send(vec![frames::ack(client.actor, packet_id)]);
         }
         message
     }
@@ -278,23 +221,6 @@ fn this_start() -> u32 {
     use std::sync::atomic::{AtomicU32, Ordering};
     static STARTS: AtomicU32 = AtomicU32::new(0);
     STARTS.fetch_add(1, Ordering::Relaxed)
-}
-
-/// A message of `len` bytes that tells its number.
-pub(crate) fn message(topic: &str, number: u32, len: usize) -> Message {
-    let topic = TopicName::new(topic).expect("a topic");
-    let mut payload = number.to_be_bytes().to_vec();
-    payload.resize(len, number as u8);
-    Message::new(&topic, &[], &payload).expect("a message")
-}
-
-/// The number that [`message`] was given; the whole payload has to fit it.
-pub(crate) fn number(found: &Message) -> u32 {
-    let head = found.payload()[..4].try_into().expect("four bytes");
-    let number = u32::from_be_bytes(head);
-    let wanted = message(found.topic(), number, found.payload().len());
-    assert_eq!(found.payload(), wanted.payload());
-    number
 }
 
 /// What a `kill -9` leaves of a group that takes nothing in: its files as they are. The group may still be tidying

@@ -7,7 +7,7 @@ use broker::group::{LinkEnd, RunningGroup};
 use broker::limits::MachineLimits;
 use broker::log::{Durability, LogOptions};
 use broker::machine::Counters;
-use broker::{GroupOptions, Journalled, OpenGroup};
+use broker::{GroupOptions, OpenGroup};
 use cluster::shard_key::{HomeKey, ShardKeyRules};
 use cluster::slots::{GroupNo, SLOT_COUNT, SlotTable};
 use cluster::topology::{FixedPart, Routing};
@@ -17,7 +17,7 @@ use mqtt_fleet_proxy::limits::ProxyLimits;
 use mqtt_fleet_proxy::link::{GroupLink, ShardPoll};
 use mqtt_fleet_proxy::shard::{ListenerConfig, Shard, ShardConfig, ShardHandle};
 use protocol::{ConnAck, Connect, Packet, ReasonCode};
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -188,28 +188,7 @@ fn open(group: GroupNo, routing: &Arc<Routing>) -> OpenGroup {
         limits: MachineLimits::default(),
         snapshot_bytes: 64 << 20,
     };
-    let mut open = OpenGroup::open(options, Box::new(NoTable)).expect("there is nothing yet");
+    let mut open = OpenGroup::open(options, Box::new(())).expect("there is nothing yet");
     open.route(group, Arc::clone(routing));
     open
-}
-
-/// A session store without content.
-struct NoTable;
-
-impl Journalled for NoTable {
-    fn fresh(&self) -> Box<dyn Journalled> {
-        Box::new(NoTable)
-    }
-
-    fn restore(&mut self, from: &mut dyn Read) -> io::Result<()> {
-        io::copy(from, &mut io::sink()).map(|_| ())
-    }
-
-    fn replay(&mut self, body: &[u8]) -> io::Result<()> {
-        panic!("{body:?}: nobody writes to the store's stream")
-    }
-
-    fn snapshot(&self, _to: &mut dyn Write) -> io::Result<()> {
-        Ok(())
-    }
 }

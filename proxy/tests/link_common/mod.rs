@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub(crate) mod certificates;
+#[path = "../../../broker/tests/group_common/frames.rs"]
+pub(crate) mod frames;
 pub(crate) mod node;
 pub(crate) mod shard_end;
 pub(crate) mod wire;

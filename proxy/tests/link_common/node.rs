@@ -5,12 +5,11 @@ use broker::group::{GroupStatus, RunningGroup};
 use broker::limits::MachineLimits;
 use broker::link_server::{LinkServer, LinkServerCounters};
 use broker::log::{Durability, LogOptions};
-use broker::{GroupOptions, Journalled, OpenGroup};
+use broker::{GroupOptions, OpenGroup};
 use cluster::link::GroupIdentity;
 use cluster::slots::GroupNo;
 use cluster::topology::{Routing, SharedTopology};
 use cluster::transport::LinkTls;
-use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
@@ -74,7 +73,7 @@ impl Node {
             limits: MachineLimits::default(),
             snapshot_bytes: 64 << 20,
         };
-        let mut open = OpenGroup::open(options, Box::new(NoTable)).expect("the folder is whole");
+        let mut open = OpenGroup::open(options, Box::new(())).expect("the folder is whole");
         if let Some((own, routing)) = route {
             open.route(own, routing);
         }
@@ -109,26 +108,5 @@ impl Node {
     pub(crate) fn stop(self) {
         self.server.stop().expect("the poll works");
         self.group.stop().expect("everything is stored");
-    }
-}
-
-/// A session store without content.
-struct NoTable;
-
-impl Journalled for NoTable {
-    fn fresh(&self) -> Box<dyn Journalled> {
-        Box::new(NoTable)
-    }
-
-    fn restore(&mut self, from: &mut dyn Read) -> io::Result<()> {
-        io::copy(from, &mut io::sink()).map(|_| ())
-    }
-
-    fn replay(&mut self, body: &[u8]) -> io::Result<()> {
-        panic!("{body:?}: nobody writes to the store's stream")
-    }
-
-    fn snapshot(&self, _to: &mut dyn Write) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -1,19 +1,14 @@
 //! A shard by script: it keeps to what a shard owes its link, and looks closely at what it gets.
 
-use super::{PATIENCE, SECRET, known};
-use cluster::frame::{
-    Ack, AckKind, Body, Claim, Delivery, Disconnect, FromGroup, Publish, Reattach, Resume,
-    Subscribe, ToGroup, WillFate,
-};
+use super::{PATIENCE, SECRET, frames, known};
+use cluster::frame::{Body, Delivery, FromGroup, Reattach, Resume, ToGroup};
 use cluster::ids::{Actor, Handle};
 use cluster::mailbag::Wake;
 use cluster::slots::GroupNo;
 use cluster::topology::SharedTopology;
 use mqtt_fleet_proxy::link::GroupLink;
 use mqtt_fleet_proxy::link_client::{LinkClient, LinkClientConfig};
-use protocol::{
-    Message, PacketId, QoS, ReasonCode, SubscribeOptions, TopicFilter, TopicName, Version,
-};
+use protocol::{Message, PacketId, QoS};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -31,6 +26,9 @@ pub(crate) fn config(broker: String) -> LinkClientConfig {
         tls: None,
     }
 }
+
+/// Length of a payload.
+const MESSAGE_BYTES: usize = 64;
 
 /// A connected client.
 #[derive(Clone, Copy, Debug)]
@@ -180,58 +178,26 @@ impl ShardEnd {
             index: self.handles,
             generation: 0,
         };
-        let claim = Claim {
-            handle,
-            client_id: id.into(),
-            version: Version::V5,
-            clean_start: false,
-            expiry_s: u32::MAX,
-            will: None,
-        };
-        self.send(vec![ToGroup::Claim(Box::new(claim))]);
-        let actor = self.expect("Claimed", |frame| match frame {
-            FromGroup::Claimed(claimed) if claimed.handle == handle => Some(Actor {
-                client: claimed.client,
-                epoch: claimed.epoch,
-            }),
-            _ => None,
-        });
+        self.send(vec![frames::claim(handle, id)]);
+        let (actor, _) = self.expect("Claimed", |frame| frames::claimed(frame, handle));
         Client { actor, handle }
     }
 
     pub(crate) fn disconnect(&mut self, client: Client) {
         self.sessions.remove(&client.handle);
-        let gone = Disconnect {
-            actor: client.actor,
-            expiry_s: None,
-            will: WillFate::Dropped,
-        };
-        self.send(vec![ToGroup::Disconnect(Box::new(gone))]);
+        self.send(vec![frames::disconnect(client.actor)]);
     }
 
     pub(crate) fn subscribe(&mut self, client: Client, filter: &str, qos: QoS) {
         let packet_id = self.packet_id();
-        let options = SubscribeOptions {
-            qos,
-            ..SubscribeOptions::default()
-        };
-        let subscribe = Subscribe {
-            actor: client.actor,
+        self.send(vec![frames::subscribe(
+            client.actor,
             packet_id,
-            subscription_id: 0,
-            filters: vec![(TopicFilter::new(filter).expect("a filter"), options)],
-        };
-        self.send(vec![ToGroup::Subscribe(Box::new(subscribe))]);
-        self.expect("Subscribed", |frame| match frame {
-            FromGroup::Subscribed {
-                packet_id: id,
-                outcomes,
-                ..
-            } if *id == packet_id => {
-                assert_eq!(outcomes[0].reason, ReasonCode::granted(qos));
-                Some(())
-            }
-            _ => None,
+            filter,
+            qos,
+        )]);
+        self.expect("Subscribed", |frame| {
+            frames::is_subscribed(frame, packet_id, qos)
         });
     }
 
@@ -244,13 +210,8 @@ impl ShardEnd {
         qos: QoS,
     ) -> ToGroup {
         let packet_id = qos.has_packet_id().then(|| self.packet_id());
-        ToGroup::Publish(Publish {
-            actor: client.actor,
-            packet_id,
-            qos,
-            retain: false,
-            message: message(topic, number),
-        })
+        let message = frames::message(topic, number, MESSAGE_BYTES);
+        frames::publish(client.actor, packet_id, (qos, false), message)
     }
 
     /// The oldest thing that came to a subscriber or publisher.
@@ -275,11 +236,7 @@ impl ShardEnd {
         for receiver in &delivery.receivers {
             if let Some(packet_id) = receiver.packet_id {
                 let session = self.sessions[&receiver.handle];
-                acks.push(ToGroup::Ack(Ack {
-                    actor: session.actor,
-                    packet_id,
-                    kind: AckKind::Ack,
-                }));
+                acks.push(frames::ack(session.actor, packet_id));
             }
             got.push(Got {
                 handle: receiver.handle,
@@ -296,20 +253,4 @@ impl ShardEnd {
         self.ids = self.ids % 500 + 1;
         PacketId::new(self.ids).expect("not zero")
     }
-}
-
-/// A message that tells its number.
-pub(crate) fn message(topic: &str, number: u32) -> Message {
-    let topic = TopicName::new(topic).expect("a topic");
-    let mut payload = number.to_be_bytes().to_vec();
-    payload.resize(64, number as u8);
-    Message::new(&topic, &[], &payload).expect("a message")
-}
-
-/// The number that [`message`] was given.
-pub(crate) fn number(found: &Message) -> u32 {
-    let head = found.payload()[..4].try_into().expect("four bytes");
-    let number = u32::from_be_bytes(head);
-    assert_eq!(*found, message(found.topic(), number));
-    number
 }
