@@ -53,7 +53,8 @@ mod store;
 use std::process::ExitCode;
 
 /// The system allocator keeps freed memory of short bursts (a reconnect storm) for good; jemalloc
-/// hands it back, and costs less per small object.
+/// hands it back, also in an idle process (by its settings in `.cargo/config.toml`), and costs less
+/// per small object.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
