@@ -101,6 +101,17 @@ pub(crate) enum Heard {
     Message,
 }
 
+/// What a device takes a packet with.
+#[derive(Debug)]
+pub(crate) struct Turn<'a> {
+    pub(crate) now_ns: u64,
+    pub(crate) settings: &'a Settings,
+    pub(crate) pair: &'a mut Pair,
+    pub(crate) log: &'a mut Log,
+    /// Answers go here.
+    pub(crate) out: &'a mut Vec<u8>,
+}
+
 /// One device.
 #[derive(Debug)]
 pub(crate) struct Device {
@@ -308,46 +319,36 @@ impl Device {
         }
     }
 
-    /// Takes one packet; answers go into `out`. An error ends the connection.
+    /// Takes one packet. An error ends the connection.
     #[inline]
-    pub(crate) fn hear(
-        &mut self,
-        packet: &Packet<'_>,
-        now_ns: u64,
-        settings: &Settings,
-        (pair, log): (&mut Pair, &mut Log),
-        out: &mut Vec<u8>,
-    ) -> Result<Heard, Loss> {
+    pub(crate) fn hear(&mut self, packet: &Packet<'_>, turn: &mut Turn<'_>) -> Result<Heard, Loss> {
         match (packet.first & 0xF0, self.stage) {
             // When it left, this was under way already.
             (_, Stage::Away(_)) | (kind::PINGRESP, Stage::Up) => Ok(Heard::Little),
-            (kind::CONNACK, Stage::Connecting(_)) => {
-                self.connack(packet, now_ns, settings, (pair, log), out)
-            }
+            (kind::CONNACK, Stage::Connecting(_)) => self.connack(packet, turn),
             (kind::SUBACK, Stage::Subscribing(_)) => {
-                self.suback(packet, settings, &mut pair.arena)?;
-                Ok(self.up(now_ns, &pair.ledger, log))
+                self.suback(packet, turn.settings, &mut turn.pair.arena)?;
+                Ok(self.up(turn))
             }
-            (kind::DISCONNECT, _) if settings.version == Version::V5 => {
+            (kind::DISCONNECT, _) if turn.settings.version == Version::V5 => {
                 Err(Loss::Goodbye(packet.body.first().copied().unwrap_or(0)))
             }
-            (_, Stage::Up | Stage::Subscribing(_)) => {
-                self.flow(packet, now_ns, settings, (pair, log), out)
-            }
+            (_, Stage::Up | Stage::Subscribing(_)) => self.flow(packet, turn),
             (first, stage) => Err(Loss::Fault(format!("packet 0x{first:02x} while {stage:?}"))),
         }
     }
 
     /// PUBLISH and the acknowledgements.
     #[inline]
-    fn flow(
-        &mut self,
-        packet: &Packet<'_>,
-        now_ns: u64,
-        settings: &Settings,
-        (pair, log): (&mut Pair, &mut Log),
-        out: &mut Vec<u8>,
-    ) -> Result<Heard, Loss> {
+    fn flow(&mut self, packet: &Packet<'_>, turn: &mut Turn<'_>) -> Result<Heard, Loss> {
+        let Turn {
+            now_ns,
+            settings,
+            pair,
+            log,
+            out,
+        } = turn;
+        let now_ns = *now_ns;
         let fault = |what: &str| Loss::Fault(what.to_owned());
         let first = packet.first & 0xF0;
         let ledger = &mut pair.ledger;
@@ -401,14 +402,9 @@ impl Device {
         }
     }
 
-    fn connack(
-        &mut self,
-        packet: &Packet<'_>,
-        now_ns: u64,
-        settings: &Settings,
-        (pair, log): (&mut Pair, &mut Log),
-        out: &mut Vec<u8>,
-    ) -> Result<Heard, Loss> {
+    fn connack(&mut self, packet: &Packet<'_>, turn: &mut Turn<'_>) -> Result<Heard, Loss> {
+        let (now_ns, settings) = (turn.now_ns, turn.settings);
+        let pair = &mut *turn.pair;
         let fault = |what: &str| Loss::Fault(what.to_owned());
         let connack = wire::connack(packet.body, settings.version).map_err(fault)?;
         if connack.code != 0 {
@@ -425,11 +421,11 @@ impl Device {
         } else {
             (session_lost, subscribe) = (!present && self.session == Session::Held, false);
         }
-        log.session_lost += u64::from(session_lost);
+        turn.log.session_lost += u64::from(session_lost);
         self.session = Session::Held;
         if let (Stage::Connecting(until), true) = (self.stage, present) {
             let dialed_ns = until - ANSWER_MAX.as_nanos() as u64;
-            log.resume.record(now_ns.saturating_sub(dialed_ns));
+            turn.log.resume.record(now_ns.saturating_sub(dialed_ns));
         }
         match &mut self.side {
             Side::Publisher(publisher) => {
@@ -445,9 +441,9 @@ impl Device {
         let (Side::Subscriber(_, filters) | Side::Contender(_, filters), true) =
             (&self.side, subscribe)
         else {
-            return Ok(self.up(now_ns, &pair.ledger, log));
+            return Ok(self.up(turn));
         };
-        wire::subscribe(out, settings.version, filters.all(), settings.qos);
+        wire::subscribe(turn.out, settings.version, filters.all(), settings.qos);
         self.stage = Stage::Subscribing(now_ns + ANSWER_MAX.as_nanos() as u64);
         Ok(Heard::Little)
     }
@@ -480,7 +476,8 @@ impl Device {
         }
     }
 
-    fn up(&mut self, now_ns: u64, ledger: &Ledger, log: &mut Log) -> Heard {
+    fn up(&mut self, turn: &mut Turn<'_>) -> Heard {
+        let (now_ns, log) = (turn.now_ns, &mut *turn.log);
         self.stage = Stage::Up;
         self.backoff.reset();
         log.connects += 1;
@@ -493,7 +490,7 @@ impl Device {
         self.ever_up = true;
         let owed = match &self.side {
             Side::Publisher(publisher) => publisher.waits(),
-            Side::Subscriber(..) => ledger.owed() > 0,
+            Side::Subscriber(..) => turn.pair.ledger.owed() > 0,
             Side::Contender(..) => false,
         };
         if !owed {

@@ -293,10 +293,15 @@ impl World {
                 return;
             };
             self.down[at] = bytes[packet.len..].to_vec();
-            let count = (&mut self.pair, &mut self.log);
             self.devices[at].heard(self.now_ns);
-            let (settings, out) = (&self.settings, &mut self.up[at]);
-            if let Err(loss) = self.devices[at].hear(&packet, self.now_ns, settings, count, out) {
+            let mut turn = Turn {
+                now_ns: self.now_ns,
+                settings: &self.settings,
+                pair: &mut self.pair,
+                log: &mut self.log,
+                out: &mut self.up[at],
+            };
+            if let Err(loss) = self.devices[at].hear(&packet, &mut turn) {
                 return self.cut(at, loss);
             }
         }
@@ -537,9 +542,15 @@ fn tell(world: &mut World, device: &mut Device, bytes: &[u8]) -> Result<Heard, L
     let Scan::Packet(packet) = scan(bytes) else {
         panic!("a whole packet")
     };
-    let (count, now_ns) = ((&mut world.pair, &mut world.log), world.now_ns);
     world.up[0].clear();
-    device.hear(&packet, now_ns, &world.settings, count, &mut world.up[0])
+    let mut turn = Turn {
+        now_ns: world.now_ns,
+        settings: &world.settings,
+        pair: &mut world.pair,
+        log: &mut world.log,
+        out: &mut world.up[0],
+    };
+    device.hear(&packet, &mut turn)
 }
 
 #[test]

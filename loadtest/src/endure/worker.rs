@@ -9,7 +9,7 @@ use mio::event::Event;
 use mio::{Events, Poll, Token, Waker};
 
 use super::arena::Arena;
-use super::device::{Device, Heard, Order, Pair, Side};
+use super::device::{Device, Heard, Order, Pair, Side, Turn};
 use super::ledger::Ledger;
 use super::log::{Log, Loss};
 use super::plan::Plan;
@@ -199,6 +199,13 @@ impl Worker {
         let link = &mut self.links[index];
         let pair = &mut self.pairs[index / self.plan.width];
         device.heard(self.now_ns);
+        let mut turn = Turn {
+            now_ns: self.now_ns,
+            settings: &self.plan.settings,
+            pair,
+            log: &mut self.log,
+            out: &mut link.out,
+        };
         let (mut at, mut acked, mut up) = (0, false, false);
         loop {
             let packet = match wire::scan(&bytes[at..]) {
@@ -207,9 +214,7 @@ impl Worker {
                 Scan::Malformed(wrong) => return Err(Loss::Fault(wrong.to_owned())),
             };
             at += packet.len;
-            let count = (&mut *pair, &mut self.log);
-            let settings = &self.plan.settings;
-            match device.hear(&packet, self.now_ns, settings, count, &mut link.out)? {
+            match device.hear(&packet, &mut turn)? {
                 Heard::Acked => acked = true,
                 Heard::Up => up = true,
                 Heard::Little | Heard::Message => {}
