@@ -21,8 +21,12 @@ use crate::listen::DevicePorts;
 use crate::standalone::RunError;
 use crate::stop::Stopper;
 
-/// Descriptors for the log, the admin port and the threads' own.
-const OWN_DESCRIPTORS: u64 = 96;
+/// Descriptors for the log, the admin port, the session store and the threads' own.
+const OWN_DESCRIPTORS: usize = 96;
+/// Descriptors of a shard: its poll and what wakes it, and for each of two ports a socket and one held back.
+const DESCRIPTORS_PER_SHARD: usize = 6;
+/// Descriptors of a link of a shard: its connection, and what its carrier is woken by, counted as if it were alone.
+const DESCRIPTORS_PER_LINK: usize = 3;
 
 /// A shard that has everything but its listener.
 pub(crate) struct Prepared {
@@ -55,7 +59,8 @@ pub(crate) fn start(
     mut records: impl FnMut() -> Option<Box<dyn RecordSink>>,
     stopper: &Stopper,
 ) -> Result<RunningShards, RunError> {
-    let limits = limits_within_descriptors(&settings.proxy);
+    let links = prepared.iter().map(|shard| shard.links.len()).sum();
+    let limits = limits_within_descriptors(&settings.proxy, own_descriptors(prepared.len(), links));
     let rows = prepared.into_iter().zip(ports.open()?).zip(counters);
     let shards = rows
         .enumerate()
@@ -107,11 +112,18 @@ impl RunningShards {
     }
 }
 
+/// What a process with so many shards, and so many links of all of them, needs beside its connections. Too little here
+/// would leave a lost link without a descriptor to come back with, while connections have them all.
+fn own_descriptors(shards: usize, links: usize) -> u64 {
+    let own = OWN_DESCRIPTORS + shards * DESCRIPTORS_PER_SHARD + links * DESCRIPTORS_PER_LINK;
+    own as u64
+}
+
 /// As many connections as there are descriptors for, less those the process needs itself.
-fn limits_within_descriptors(configured: &ProxyLimits) -> ProxyLimits {
+fn limits_within_descriptors(configured: &ProxyLimits, own: u64) -> ProxyLimits {
     let descriptors =
         rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(u64::MAX, |(soft, _)| soft);
-    let most = u32::try_from(descriptors.saturating_sub(OWN_DESCRIPTORS)).unwrap_or(u32::MAX);
+    let most = u32::try_from(descriptors.saturating_sub(own)).unwrap_or(u32::MAX);
     if configured.connections_max > most {
         tracing::info!(
             descriptors,
@@ -129,4 +141,37 @@ fn limits_within_descriptors(configured: &ProxyLimits) -> ProxyLimits {
 pub(crate) fn incarnation() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::hash::RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A proxy for many devices: links to 12 groups from each of 16 shards.
+    #[test]
+    fn connections_leave_descriptors_for_every_shard_and_link() {
+        let (shards, groups) = (16, 12);
+        let mut kept = Vec::new();
+        let before = open_descriptors();
+        for _ in 0..shards {
+            let (prepared, _) =
+                Prepared::with_group(GroupNo(0), Box::new(|| {})).expect("descriptors are left");
+            let ports = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0"));
+            let spares = [(); 2].map(|()| std::fs::File::open("/dev/null"));
+            kept.push((prepared, ports, spares));
+        }
+        let of_shards = open_descriptors() - before;
+        let of_links = shards * groups + 2 * groups;
+        let own = own_descriptors(shards, shards * groups) as usize;
+        assert!(
+            own >= OWN_DESCRIPTORS + of_shards + of_links,
+            "{own} for {of_shards} of shards and {of_links} of links"
+        );
+    }
+
+    fn open_descriptors() -> usize {
+        std::fs::read_dir("/proc/self/fd")
+            .expect("Linux says")
+            .count()
+    }
 }
