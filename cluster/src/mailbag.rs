@@ -29,8 +29,9 @@ pub struct Mailbag<T> {
     wake_sender: Wake,
 }
 
-/// A taken vector with more room than this that was filled to less than an eighth gives memory back.
-const SPARE_FRAMES_MAX: usize = 4096;
+/// A taken vector with more room than this that was filled to less than an eighth gives memory back. Three vectors go
+/// round in each direction of each link, so what stays counts: with this, some 32 KiB each.
+const SPARE_FRAMES_MAX: usize = 512;
 
 impl<T> Mailbag<T> {
     /// An empty bag that counts as full from `limit_bytes` on.

@@ -19,8 +19,8 @@ pub const SEGMENT_BYTES: u32 = 32 << 20;
 /// go; they are read from disk when needed again.
 pub const CACHE_BYTES: usize = 64 << 20;
 
-/// What stays of that cache in bytes after [`QUIET_MS`] without an append.
-pub const CACHE_QUIET_BYTES: usize = 1 << 20;
+/// What stays of that cache in bytes after [`QUIET_MS`] without an append: the system's own cache has the rest.
+pub const CACHE_QUIET_BYTES: usize = CHUNK_BYTES;
 
 /// Default bound of records that wait for the disk, in bytes. At the bound
 /// [`LogHandle::append`](super::LogHandle::append) refuses with
