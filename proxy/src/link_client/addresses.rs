@@ -1,6 +1,7 @@
 //! Where a broker is. Names are looked up on a thread of their own: the system's look-up may take seconds, and
 //! heartbeats must not wait for it.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -99,14 +100,22 @@ impl Addresses {
 
 /// Ends when nobody can ask any more.
 fn look_up(asked: &Receiver<()>, list: &Mutex<List>, found: &dyn Fn()) {
+    // Each is named once until it is found: a look-up follows every lost link.
+    let mut unknown = BTreeSet::new();
     while asked.recv().is_ok() {
         let texts = lock(list).texts.clone();
+        unknown.retain(|text| texts.contains(text));
         let mut places = Vec::new();
         for text in &texts {
             match text.to_socket_addrs() {
-                Ok(some) => places.extend(some.map(|peer| place(text, peer))),
+                Ok(some) => {
+                    unknown.remove(text);
+                    places.extend(some.map(|peer| place(text, peer)));
+                }
                 Err(error) => {
-                    tracing::debug!(address = %text, %error, "the name of a broker is not found");
+                    if unknown.insert(text.clone()) {
+                        tracing::warn!(broker = %text, %error, "the name of a broker is not found; looking again");
+                    }
                 }
             }
         }
@@ -199,6 +208,45 @@ mod tests {
         ] {
             assert_eq!(&*host(text), expected);
         }
+    }
+
+    /// Lines of a log.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no panic").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_in_the_log_once() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let log = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        let list = Mutex::new(List {
+            texts: vec!["no port".to_owned(), "localhost:7".to_owned()],
+            found: Vec::new(),
+        });
+        let (ask, asked) = sync_channel(2);
+        for _ in 0..2 {
+            ask.send(()).expect("there is room");
+        }
+        drop(ask);
+        tracing::subscriber::with_default(log, || look_up(&asked, &list, &|| {}));
+        let log = String::from_utf8(lines.0.lock().expect("no panic").clone());
+        let log = log.expect("text");
+        assert_eq!(log.matches("broker=no port").count(), 1, "{log}");
+        assert_eq!(log.lines().count(), 1, "{log}");
     }
 
     #[test]
