@@ -3,12 +3,11 @@
 mod common;
 
 use std::net::SocketAddr;
-use std::process::Command;
-use std::time::Instant;
 
 use common::broker::{free_address, metric};
-use common::fleet::{ByHand, Fleet, Process, redis};
-use common::{Client, Connect, PATIENCE};
+use common::fleet::{ByHand, Fleet, Process, redis, start_redis};
+use common::tools::await_that;
+use common::{Client, Connect};
 
 const AWAY: &str = "session records cannot be written";
 
@@ -36,7 +35,7 @@ fn a_proxy_serves_without_redis_and_finds_it_when_it_comes() {
     assert_eq!(lines(&proxy, AWAY), 1, "not a line for each client");
     assert!(store_up(&fleet).abs() < f64::EPSILON);
 
-    let mut server = start_redis(&fleet, address.port());
+    let mut server = start_redis(fleet.folder.path(), address, &[]);
     proxy.await_line("session records are written again");
     assert!((store_up(&fleet) - 1.0).abs() < f64::EPSILON);
     // What waited is written: that of the last client after that of all others.
@@ -70,26 +69,13 @@ fn store_up(fleet: &ByHand) -> f64 {
 /// Reads the record of a client again and again until it is there: Redis does not say when.
 fn await_record(address: SocketAddr, client: &str) -> String {
     let key = format!("mqtt-fleet:session:{{{client}}}");
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let record = redis(address, &["HGETALL", &key]);
-        if !record.trim().is_empty() {
-            return record;
-        }
-        assert!(
-            Instant::now() < deadline,
-            "no record of {client} in {PATIENCE:?}"
-        );
-    }
-}
-
-fn start_redis(fleet: &ByHand, port: u16) -> Process {
-    let mut command = Command::new("redis-server");
-    let port = port.to_string();
-    command.args(["--bind", "127.0.0.1", "--port", &port, "--save", ""]);
-    let server = Process::run("redis-server", fleet.folder.path(), command);
-    server.await_line("Ready to accept connections");
-    server
+    let mut record = String::new();
+    let is_there = || {
+        record = redis(address, &["HGETALL", &key]);
+        !record.trim().is_empty()
+    };
+    await_that(is_there, || format!("no record of {client}"));
+    record
 }
 
 #[test]

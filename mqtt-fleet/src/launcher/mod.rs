@@ -181,6 +181,7 @@ pub(crate) fn run(args: &ClusterArgs) -> Exit {
         Err(
             error @ (LaunchError::OtherFleet { .. }
             | LaunchError::OtherAddress { .. }
+            | LaunchError::ClusterFile(_)
             | LaunchError::NoProgram { .. }),
         ) => complain(Exit::Usage, error),
         Err(error @ (LaunchError::Locked { .. } | LaunchError::Unwritable { .. })) => {

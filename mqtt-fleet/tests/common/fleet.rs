@@ -313,6 +313,17 @@ pub(crate) fn redis(address: SocketAddr, command: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
+/// Starts a Redis that keeps nothing, unless `more` says so, and waits until it serves.
+pub(crate) fn start_redis(folder: &Path, address: SocketAddr, more: &[&str]) -> Process {
+    let mut command = Command::new("redis-server");
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    command.args(["--bind", &host, "--port", &port, "--save", ""]);
+    command.args(more);
+    let server = Process::run("redis-server", folder, command);
+    server.await_line("Ready to accept connections");
+    server
+}
+
 /// The ports of a fleet from the one returned on: a few for proxies, and those from 100 on. They are below the range
 /// from which the kernel takes outgoing ports.
 pub(crate) fn free_ports() -> u16 {

@@ -4,10 +4,28 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a client program may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Between two looks at what gives no notice.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Lets time pass: nobody sends.
+pub(crate) fn pause(time: Duration) {
+    let (_never, tick) = sync_channel::<()>(0);
+    let _ = tick.recv_timeout(time);
+}
+
+/// Waits until `is_so`, for what gives no notice; `complaint` is what is wrong when it never is.
+pub(crate) fn await_that(mut is_so: impl FnMut() -> bool, complaint: impl Fn() -> String) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{}", complaint());
+        pause(LOOK_EVERY);
+    }
+}
 
 /// A started program whose lines are read as they come.
 pub(crate) struct Tool {

@@ -1,9 +1,9 @@
 //! The fleet, the load on it, and what is cut when.
 
-use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use crate::common::Dice;
+use crate::common::tools::pause;
 use crate::lease;
 use crate::load::{Gaps, Load};
 use crate::net::Host;
@@ -150,7 +150,7 @@ impl Scene {
         let mut trouble = self.nodes.trouble();
         while let Some(what) = trouble {
             assert!(from.elapsed() < HEALED_MAX, "not healed: {what}");
-            wait(TICK);
+            pause(TICK);
             trouble = self.nodes.trouble();
         }
         let healed = from.elapsed();
@@ -161,7 +161,7 @@ impl Scene {
         }
         let mut served = [false, false];
         while served != [true, true] {
-            wait(TICK);
+            pause(TICK);
             for (load, served) in self.loads.iter_mut().zip(&mut served) {
                 if let Some(Gaps {
                     longest: gap,
@@ -203,7 +203,7 @@ impl Scene {
             if left.is_zero() {
                 return;
             }
-            wait(left.min(Duration::from_secs(1)));
+            pause(left.min(Duration::from_secs(1)));
             for load in &mut self.loads {
                 load.check();
             }
@@ -241,10 +241,4 @@ impl Lossy {
         let lost = self.proxy.lost() + self.peer.lost();
         (self.since.elapsed(), lost - self.lost_before)
     }
-}
-
-/// Waits: nobody sends.
-fn wait(time: Duration) {
-    let (_never, tick) = sync_channel::<()>(0);
-    let _ = tick.recv_timeout(time);
 }

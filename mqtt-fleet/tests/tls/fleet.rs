@@ -6,20 +6,15 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use rustls::{ClientConfig, HandshakeKind};
 
-use crate::common::PATIENCE;
 use crate::common::broker::{free_address, metric};
-use crate::common::fleet::{Process, without_settings};
-use crate::common::tools::Tool;
+use crate::common::fleet::{Process, start_redis, without_settings};
+use crate::common::tools::await_that;
 use crate::haproxy::InFront;
 use crate::proxy_protocol::header;
 use crate::support::{Certs, TlsClient, both, mosquitto};
-
-const HOW_REDIS: &str =
-    "`cargo xtask test` installs the package redis-server; by hand: apt-get install redis-server";
 
 /// Publishes that a group has stored.
 const LOGGED: &str = "mqtt_fleet_group_published_logged_total";
@@ -36,7 +31,7 @@ struct Proxy {
 
 struct Fleet {
     certs: Certs,
-    redis: Option<Tool>,
+    redis: Process,
     proxies: [Proxy; 2],
     haproxy: InFront,
     /// Each with the address of its admin port.
@@ -50,7 +45,7 @@ impl Fleet {
         let redis_at = free_address();
         let brokers = BROKERS.map(|name| (name, free_address()));
         copy_configuration(folder, redis_at, &brokers);
-        let redis = start_redis(folder, redis_at);
+        let redis = start_redis(folder, redis_at, &[]);
         let brokers = brokers.map(|(name, link)| {
             let admin = free_address();
             let places = [("LISTEN__LINK", link), ("LISTEN__ADMIN", admin)];
@@ -69,10 +64,10 @@ impl Fleet {
         let haproxy = InFront::of_proxies(one, two);
         haproxy.await_ready();
         Self {
-            redis: Some(redis),
-            haproxy,
-            proxies,
             certs,
+            redis,
+            proxies,
+            haproxy,
             brokers,
         }
     }
@@ -151,15 +146,6 @@ fn start(folder: &Path, role: &str, name: &str, places: &[(&str, SocketAddr)]) -
     Process::run(name, folder, command)
 }
 
-fn start_redis(folder: &Path, at: SocketAddr) -> Tool {
-    let mut command = Command::new("redis-server");
-    command.current_dir(folder).args(["--save", "", "--bind"]);
-    command.args([&at.ip().to_string(), "--port", &at.port().to_string()]);
-    let mut redis = Tool::start(&mut command, HOW_REDIS);
-    redis.await_line("Ready to accept connections");
-    redis
-}
-
 /// Comes through a load balancer that is led to this proxy; whether the TLS session was resumed.
 fn resumes(config: &Arc<ClientConfig>, proxy: &Proxy) -> bool {
     let open = || {
@@ -187,7 +173,7 @@ fn a_device_resumes_its_tls_session_on_another_proxy_also_without_redis() {
             assert!(resumes(&config, proxy), "{version:?}: {}", proxy.name);
         }
     }
-    fleet.redis.take().expect("it runs").kill();
+    fleet.redis.kill9();
     for version in both() {
         let config = fleet.certs.client_with(&[version], Some(&fleet.certs));
         let config = Arc::new(config);
@@ -198,13 +184,8 @@ fn a_device_resumes_its_tls_session_on_another_proxy_also_without_redis() {
 
 /// Waits until a broker says that it has stored more publishes. It says so a moment later than it acknowledges.
 fn await_more(admin: SocketAddr, before: f64) {
-    let deadline = Instant::now() + PATIENCE;
-    let (_never, tick) = std::sync::mpsc::sync_channel::<()>(0);
-    while metric(admin, &[LOGGED]) <= before {
-        assert!(Instant::now() < deadline, "{admin} stored it");
-        // A figure gives no notice.
-        let _ = tick.recv_timeout(Duration::from_millis(5));
-    }
+    let has_more = || metric(admin, &[LOGGED]) > before;
+    await_that(has_more, || format!("{admin} stored nothing"));
 }
 
 /// What people would try; and then the proxy that their connections go through is killed.

@@ -4,11 +4,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use crate::common::broker::{free_address, get};
 use crate::common::tools::{self, Tool};
-use crate::common::{PATIENCE, Packet, Version, wire};
+use crate::common::{Packet, Version, wire};
 use crate::support::{Certs, TlsBroker, TlsClient, both, mosquitto};
 
 const HOW: &str =
@@ -72,13 +71,8 @@ impl InFront {
 
     /// Waits until it listens, and has a proxy behind it.
     pub(crate) fn await_ready(&self) {
-        let deadline = Instant::now() + PATIENCE;
-        let (_never, tick) = std::sync::mpsc::sync_channel::<()>(0);
-        while self.health() != Some(200) {
-            assert!(Instant::now() < deadline, "HAProxy does not listen");
-            // It says nothing when it does.
-            let _ = tick.recv_timeout(Duration::from_millis(5));
-        }
+        let complaint = || "HAProxy does not listen, or has no proxy".to_owned();
+        tools::await_that(|| self.health() == Some(200), complaint);
     }
 
     /// The status of its own health; `None` while it does not listen.

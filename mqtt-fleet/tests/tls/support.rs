@@ -5,7 +5,6 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -14,7 +13,7 @@ use rustls::{
 };
 
 use crate::common::broker::free_address;
-use crate::common::tools::Tool;
+use crate::common::tools::{Tool, await_that};
 use crate::common::{Broker, Connect, Options, PATIENCE, Packet, Version, wire};
 
 pub(crate) const HOW: &str = "`cargo xtask test` installs the package mosquitto-clients";
@@ -130,17 +129,8 @@ impl TlsBroker {
 
     /// Waits until a figure of the shards is reached; looks every few milliseconds.
     pub(crate) fn await_count(&self, name: &str, wanted: u64) {
-        let deadline = Instant::now() + PATIENCE;
-        let (_never, tick) = std::sync::mpsc::sync_channel::<()>(0);
-        loop {
-            let count = self.count(name);
-            if count == wanted {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{name} is {count}, not {wanted}");
-            // A figure gives no notice; the machine is left to the broker meanwhile.
-            let _ = tick.recv_timeout(Duration::from_millis(5));
-        }
+        let complaint = || format!("{name} is {}, not {wanted}", self.count(name));
+        await_that(|| self.count(name) == wanted, complaint);
     }
 }
 
