@@ -4,6 +4,7 @@ mod bounds;
 mod connect;
 mod deliver;
 mod end;
+mod fleet;
 mod groups;
 mod groups_away;
 mod hostile;
