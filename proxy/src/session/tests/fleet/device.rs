@@ -43,6 +43,8 @@ pub(super) struct Device {
     open: BTreeSet<PacketId>,
     /// Payloads, as the application got them.
     pub(super) got: Vec<String>,
+    /// What was published at QoS 2, of this connection.
+    got_here: BTreeSet<String>,
     /// The newest connection that had CONNACK, by its epoch, and how many publishes there had been.
     pub(super) newest: (Epoch, u32),
 }
@@ -54,6 +56,7 @@ impl Device {
         self.connected = false;
         self.asked = None;
         self.unanswered.clear();
+        self.got_here.clear();
     }
 
     /// It forgets its session, and asks for a new one.
@@ -82,6 +85,9 @@ impl Device {
     pub(super) fn take_publish(&mut self, publish: &protocol::Publish) {
         let id = publish.packet_id.expect("nothing is published at QoS 0");
         let payload = String::from_utf8_lossy(publish.message.payload()).into_owned();
+        // MQTT-4.4.0-1: nothing is sent again over the same connection.
+        let is_first = !payload.ends_with('2') || self.got_here.insert(payload.clone());
+        assert!(is_first, "{payload} came twice over one connection");
         let ack = ack(id);
         if publish.qos == QoS::AtLeastOnce {
             self.got.push(payload);

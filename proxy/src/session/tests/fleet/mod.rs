@@ -173,7 +173,7 @@ fn op() -> impl Strategy<Value = Op> {
         8 => (end.clone(), 1..4_usize).prop_map(|((proxy, group), frames)| Op::FlowDown { proxy, group, frames }),
         6 => Just(Op::Flow),
         6 => (group.clone(), 0..3_usize).prop_map(|(group, entries)| Op::Store { group, entries }),
-        2 => prop::sample::select(vec![1, 100, 1_900, 5_000, 11_000, 16_000]).prop_map(|ms| Op::Wait { ms }),
+        3 => prop::sample::select(vec![1, 100, 1_900, 5_000, 11_000, 11_000, 16_000]).prop_map(|ms| Op::Wait { ms }),
         4 => end.clone().prop_map(|(proxy, group)| Op::Cut { proxy, group }),
         6 => end.clone().prop_map(|(proxy, group)| Op::Up { proxy, group }),
         2 => (end, any::<bool>()).prop_map(|((proxy, group), full)| Op::Fill { proxy, group, full }),
@@ -219,7 +219,7 @@ fn play(fleet: &mut Fleet, op: Op) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 300 } else { 3_000 }))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 2_000 } else { 20_000 }))]
 
     /// No acknowledged message is lost, QoS 2 is exactly once, order is kept, a session is present exactly when it exists,
     /// nothing that was published after a connection's CONNACK reaches an older one, and nothing is left of a session
