@@ -106,6 +106,26 @@ impl Compose {
     }
 }
 
+/// What is kept in no repository is made by commands of the README.
+#[test]
+fn the_readme_makes_what_the_configuration_names() {
+    let (proxy, cluster) = (
+        toml_of("compose/fleet/proxy.toml"),
+        toml_of("compose/fleet/cluster.toml"),
+    );
+    let readme = text(&deploy("README.md"));
+    let ignored = text(&deploy("compose/fleet/.gitignore"));
+    for name in ["certificate", "key", "client_ca"] {
+        let file = at(&proxy, "tls", name);
+        assert!(file.starts_with("certs/"), "{file}");
+    }
+    assert!(readme.contains("dev-certs deploy/compose/fleet/certs "));
+    let secret = at(&cluster, "secret", "file");
+    assert!(readme.contains(&format!("> deploy/compose/fleet/{secret} ")));
+    let ignored: Vec<_> = ignored.lines().collect();
+    assert_eq!(ignored, ["/certs/".to_owned(), format!("/{secret}")]);
+}
+
 /// A copy of the fleet's folder with what its README has people add.
 fn furnished() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::process::{Command, Output};
 
 use common::Connect;
+use common::broker::get;
 use common::fleet::{Fleet, FleetNode, Watched};
+use common::tools::await_that;
 
 const HOW: &str = "`cargo xtask test` installs the packages mosquitto-clients and haproxy";
 
@@ -77,4 +79,29 @@ fn haproxy_is_a_node_that_comes_back_and_ends_with_the_others() {
     watched.iter().for_each(Watched::await_end);
     // Through HAProxy the proxy took leave of it.
     assert_eq!(connection.expect_closed(), Some(0x8b));
+}
+
+/// Its record has the device's own address: `HAProxy` has said whose the connection is.
+#[test]
+fn without_tls_devices_come_through_it_with_their_own_address() {
+    let fleet = start(&[]);
+    for node in fleet.nodes() {
+        assert!(!node.addresses.contains_key("mqtts"), "{node:?}");
+    }
+    let haproxy = fleet.node("haproxy");
+    let device = Connect::v5("device").persistent();
+    let device = device.open_at(haproxy.addresses["mqtt"]);
+    let own = device.stream.local_addr().expect("connected").to_string();
+    let record = || fleet.redis(&["HGET", "mqtt-fleet:session:{device}", "address"]);
+    await_that(
+        || record().trim() == own,
+        || format!("{own}, not {}", record()),
+    );
+    assert_eq!(get(haproxy.addresses["admin"], "/health/ready").0, 200);
+    let (status, figures) = get(haproxy.addresses["admin"], "/metrics");
+    assert_eq!(status, 200);
+    assert!(
+        figures
+            .contains("haproxy_server_current_sessions{proxy=\"mqtt-proxies\",server=\"proxy-1\"}")
+    );
 }
