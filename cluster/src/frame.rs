@@ -12,6 +12,7 @@
 //! [`FromGroup::Done`]. An answer to a frame stands in the unit of the first `Done` that covers the frame. A proxy
 //! takes whole units only, so it never has an answer to a frame that it would send again.
 
+use crate::filters::{FilterDigest, HeldFilter};
 use crate::ids::{Actor, ClientNo, Epoch, Handle, Rank};
 use crate::slots::GroupNo;
 use protocol::{Message, PacketId, QoS, ReasonCode, SubscribeOptions, TopicFilter, Version, Will};
@@ -55,6 +56,9 @@ pub enum ToGroup {
     /// To another group than the home: a connection acts here from now on. Answers [`FromGroup::Joined`], or
     /// [`FromGroup::Kick`]. Idempotent by the home's epoch.
     Join(Box<Join>),
+    /// Which filters does the group hold of the session? Answers [`FromGroup::Filters`], where the connection acts
+    /// there. Idempotent: it changes nothing.
+    ListFilters(Box<ListFilters>),
     /// What one group asks of another, on its way to the one that does it. Answers [`FromGroup::ErrandDone`].
     /// Idempotent: an end by the session's start, a will by the home and the epoch.
     Errand(Box<Errand>),
@@ -88,6 +92,7 @@ impl ToGroup {
             | Self::Kicked { .. }
             | Self::List { .. }
             | Self::Join(_)
+            | Self::ListFilters(_)
             | Self::Errand(_)
             | Self::ErrandDone(_) => true,
         }
@@ -233,6 +238,18 @@ pub struct Join {
     /// The group's rank in the session; `None`: the connection publishes at QoS 0 and 1 and the group holds nothing
     /// of the session.
     pub rank: Option<Rank>,
+}
+
+/// A question for a page of the filters that a group holds of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListFilters {
+    /// Who asks.
+    pub actor: Actor,
+    /// Names the question; the answer says it too.
+    pub number: u32,
+    /// The page begins behind this filter, in the order of their bytes; `None`: with the first. So what changes
+    /// between two pages does no harm: a filter that is there all the time is in one of them.
+    pub after: Option<TopicFilter>,
 }
 
 /// What one group asks of another. A proxy carries it; the group that asks sends it again until it is done.
@@ -395,6 +412,8 @@ pub enum FromGroup {
     /// The join is stored: the connection may act here. A proxy whose connection is gone by now answers
     /// [`ToGroup::Disconnect`] for it.
     Joined(Box<Joined>),
+    /// A page of what the group holds, stored.
+    Filters(Box<Filters>),
     /// The group does not know, or does not know any more, that this connection acts here: [`ToGroup::Join`] again.
     Rejoin {
         /// The connection.
@@ -441,6 +460,8 @@ pub struct Claimed {
     /// The other groups that hold something of the session, with their ranks. Where the session is new but one before
     /// it was at other groups, those, without a rank: the connection fences them off.
     pub groups: Box<[Listed]>,
+    /// Of the filters that the home holds of the session, which are those from before this connection.
+    pub digest: FilterDigest,
 }
 
 /// A group that a session is at, besides its home.
@@ -461,6 +482,21 @@ pub struct Joined {
     pub client: ClientNo,
     /// The epoch that the connection owns in this group: this group's own, not the home's.
     pub epoch: Epoch,
+    /// Of the filters that the group holds of the session.
+    pub digest: FilterDigest,
+}
+
+/// Filters that a group holds of a session: a page of at most about [`crate::limits::FILTER_PAGE_BYTES`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filters {
+    /// The connection that asked.
+    pub handle: Handle,
+    /// The number of its question.
+    pub number: u32,
+    /// In the order of their texts' bytes.
+    pub filters: Vec<HeldFilter>,
+    /// Whether there are more behind the last of these. Never without one.
+    pub more: bool,
 }
 
 /// One message for some receivers of one link. The payload crosses a link once.

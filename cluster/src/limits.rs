@@ -55,6 +55,13 @@ pub const OUT_BYTES_SPARE: usize = 256 << 10;
 /// A broker never stops reading a link, so it always hears the heartbeats.
 pub const CREDIT_BYTES: u32 = 4 << 20;
 
+/// Bytes of filters in one answer to a question for those of a session, each with [`FILTER_BYTES`]. One filter may go
+/// above it; the others come with the next question.
+pub const FILTER_PAGE_BYTES: usize = 64 << 10;
+
+/// What a filter counts for in a page beside its text.
+pub const FILTER_BYTES: usize = 16;
+
 /// A broker says how much its group has taken whenever that has grown by this much, besides the heartbeats.
 pub const CREDIT_STEP_BYTES: u64 = CREDIT_BYTES as u64 / 8;
 

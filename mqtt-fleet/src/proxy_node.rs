@@ -63,7 +63,7 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
         Some(fleet),
     )?;
 
-    let records = || store.as_ref().map(|store| records(store, node));
+    let records = || store.as_ref().map(|store| records(store, node, &routing));
     // A link is up once its shard has said which sessions it holds, so the shards come first.
     let shards = shards::start(
         prepared, &routing, settings, ports, &counters, records, &stopper,
@@ -123,10 +123,11 @@ fn banner(settings: &Settings, node: &Node, ports: &DevicePorts, admin: SocketAd
 }
 
 /// Where a shard's session records go.
-fn records(store: &RedisStore, node: &Node) -> Box<dyn RecordSink> {
+fn records(store: &RedisStore, node: &Node, routing: &Arc<Routing>) -> Box<dyn RecordSink> {
     Box::new(RemoteRecords::new(
         store.clone(),
         node.name.as_str().to_owned(),
+        Arc::clone(routing),
     ))
 }
 
@@ -137,6 +138,7 @@ fn open_store(settings: &Settings) -> Result<Option<RedisStore>, RunError> {
         return Ok(None);
     };
     let store = RedisStore::start(config.clone())?;
+    store.watch_for_wipes();
     if let Some(acceptor) = &settings.tls {
         acceptor.share_ticket_keys(&store);
     }

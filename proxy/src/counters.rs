@@ -151,6 +151,12 @@ counters! {
     store_writes_dropped,
     /// Resumed sessions of which the store had no record.
     store_records_missing,
+    /// Session records whose filters were built again from what the groups hold.
+    store_records_rebuilt,
+    /// Records not built again, at a limit: they stand as they are until their session is resumed again.
+    store_rebuilds_given_up,
+    /// Records of connected clients written again after the store had lost them.
+    store_records_rewritten,
     /// Session records not remembered at the limit; they are loaded again when their client changes something.
     store_records_not_remembered,
     /// Failures of the session store.

@@ -10,6 +10,9 @@ mod limits;
 mod remote;
 
 use crate::counters::ProxyCounters;
+use cluster::filters::{FilterDigest, HeldFilter};
+use cluster::ids::Handle;
+use cluster::slots::GroupNo;
 pub use embedded::EmbeddedRecords;
 use protocol::{SubscribeOptions, TopicFilter, Version};
 pub use remote::RemoteRecords;
@@ -44,6 +47,10 @@ pub enum What {
         /// Filters.
         filters: Vec<TopicFilter>,
     },
+    /// A group that took its time, or had forgotten the connection, has let it in.
+    Held(Box<Held>),
+    /// A page of the filters that a group holds, asked for with [`RecordSink::next_question`].
+    Listed(Box<Listed>),
     /// The connection ended.
     Ended {
         /// Seconds the session lives on; 0: it ended with the connection.
@@ -66,8 +73,52 @@ pub struct Connected {
     pub clean_start: bool,
     /// Session Expiry Interval granted, in seconds.
     pub expiry_s: u32,
-    /// Whether the session existed before.
-    pub session_present: bool,
+    /// Where the session existed before: what the groups hold of it.
+    pub resumed: Option<Box<Held>>,
+}
+
+/// What the groups of a session say that they hold of it. A group that is not named holds nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The connection, which can ask them.
+    pub handle: Handle,
+    /// The groups, the session's home first.
+    pub groups: Box<[(GroupNo, Said)]>,
+}
+
+/// What a group has said of the filters that it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// This, now.
+    Digest(FilterDigest),
+    /// Something before, that was taken up then.
+    Before,
+    /// Nothing yet: it has not let the connection in.
+    Nothing,
+}
+
+/// A page of the filters that a group holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The number of the question.
+    pub number: u32,
+    /// The filters.
+    pub filters: Vec<HeldFilter>,
+    /// Whether there are more behind the last of these.
+    pub more: bool,
+}
+
+/// A question for the filters that a group holds of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilterQuestion {
+    /// The connection that asks.
+    pub handle: Handle,
+    /// The group.
+    pub group: GroupNo,
+    /// Goes with the answer.
+    pub number: u32,
+    /// Behind which filter; `None`: from the first.
+    pub after: Option<TopicFilter>,
 }
 
 /// Takes the changes of one shard's clients. Called on the shard's thread: it must not wait.
@@ -83,4 +134,10 @@ pub trait RecordSink: Send {
 
     /// Whether something waits to be written.
     fn has_waiting(&self) -> bool;
+
+    /// A question that a connection of the shard shall ask now; what it says comes as [`What::Listed`]. Where the
+    /// connection is gone nobody is asked: its end was told, or will be.
+    fn next_question(&mut self) -> Option<FilterQuestion> {
+        None
+    }
 }

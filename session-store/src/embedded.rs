@@ -106,6 +106,18 @@ impl<J: Journal> EmbeddedStore<J> {
         self.take_out(&mut self.table(hash), hash, client_id, u64::MAX, true)
     }
 
+    /// The clients whose records are in one of the tables, counted from 0; `None` behind the last table.
+    pub fn clients_of(&self, table: usize) -> Option<Vec<Box<str>>> {
+        let table = locked(self.tables.get(table)?);
+        Some(
+            table
+                .records
+                .iter()
+                .map(|bytes| id_of(bytes).into())
+                .collect(),
+        )
+    }
+
     /// Saves a record in its stored form.
     pub(crate) fn save_bytes(
         &self,

@@ -118,6 +118,10 @@ pub const LOST_MAX: usize = 16;
 /// Least milliseconds between two log lines about commands that Redis refuses.
 pub const REFUSALS_LOGGED_EVERY_MS: u64 = 60_000;
 
+/// Milliseconds between two looks whether Redis still has what it had: one small command of each process, in a cluster one
+/// to each master.
+pub const MARK_ASK_MS: u64 = 5_000;
+
 /// Milliseconds after which a question about the keys of TLS session tickets that failed is asked again.
 pub const TICKET_KEYS_RETRY_MS: u64 = 2_000;
 

@@ -2,7 +2,9 @@
 
 use crate::log::{Location, LogError, LogHandle};
 use bytes::Bytes;
+use cluster::filters::HeldFilter;
 use cluster::frame::{Body, FromGroup, StoredAt};
+use cluster::limits::FILTER_BYTES;
 use protocol::Message;
 
 /// Where a turn may look for the bodies of messages. Only the group's own thread may wait for a disk: a shard has
@@ -84,6 +86,10 @@ pub(super) fn frame_bytes(frame: &FromGroup) -> usize {
                 Body::Inline(message) => message.byte_len(),
                 Body::Stored(at) => at.len as usize,
             },
+            FromGroup::Filters(page) => {
+                let bytes = |held: &HeldFilter| held.filter.as_str().len() + FILTER_BYTES;
+                page.filters.iter().map(bytes).sum()
+            }
             _ => 0,
         }
 }

@@ -41,6 +41,7 @@ impl Leader {
             ToGroup::Unsubscribe(u) => self.propose(link, Command::Unsubscribe(u), true),
             ToGroup::Disconnect(gone) => self.propose(link, Command::Disconnect(gone), true),
             ToGroup::Kicked { handle } => self.kick_done(link, handle),
+            ToGroup::ListFilters(asked) => self.state.list_filters(link, &asked, &mut self.out),
             frame @ (ToGroup::List { .. }
             | ToGroup::Join(_)
             | ToGroup::Errand(_)

@@ -532,7 +532,11 @@ impl Leader {
         let frames = self.out.of_link(link);
         let is_answered = matches!(
             frames[before..].last(),
-            Some(FromGroup::Published { .. } | FromGroup::ClaimRefused { .. })
+            Some(
+                FromGroup::Published { .. }
+                    | FromGroup::ClaimRefused { .. }
+                    | FromGroup::Filters(_)
+            )
         );
         let answer = is_answered.then(|| frames.pop()).flatten();
         if remote.settle(number, applied, answer, frames) == Settled::Held {

@@ -116,18 +116,8 @@ impl World {
     }
 
     fn subscribe(&mut self, link: u16, actor: Actor, filter: &str, qos: QoS) {
-        let options = SubscribeOptions {
-            qos,
-            ..SubscribeOptions::default()
-        };
-        let subscribe = Subscribe {
-            actor,
-            packet_id: PacketId::MIN,
-            subscription_id: 0,
-            filters: vec![(TopicFilter::new(filter).expect("a filter"), options)],
-        };
-        self.leader
-            .frame(LinkNo(link), ToGroup::Subscribe(Box::new(subscribe)));
+        let frame = subscribe_frame(actor, filter, qos);
+        self.leader.frame(LinkNo(link), frame);
         self.settle();
         let frames = self.frames(link);
         assert!(matches!(frames[..], [FromGroup::Subscribed { .. }]));
@@ -139,6 +129,19 @@ fn clocks(ms: u64) -> Clocks {
         monotonic_ms: ms,
         wall_ms: EPOCH_MS + ms,
     }
+}
+
+fn subscribe_frame(actor: Actor, filter: &str, qos: QoS) -> ToGroup {
+    let options = SubscribeOptions {
+        qos,
+        ..SubscribeOptions::default()
+    };
+    ToGroup::Subscribe(Box::new(Subscribe {
+        actor,
+        packet_id: PacketId::MIN,
+        subscription_id: 0,
+        filters: vec![(TopicFilter::new(filter).expect("a filter"), options)],
+    }))
 }
 
 fn message(topic: &str, payload: &[u8]) -> Message {

@@ -193,6 +193,7 @@ impl State {
                 .places()
                 .map(|places| places.groups.as_slice().into())
                 .unwrap_or_default(),
+            digest: session.filter_digest(),
         };
         out.send(link, FromGroup::Claimed(Box::new(claimed)));
         self.send_again(actor.client, out);

@@ -67,6 +67,8 @@ counters! {
     joins,
     /// Ranks asked for.
     lists,
+    /// Pages of a session's filters sent to a proxy whose record of it differs, or is gone.
+    filter_pages,
     /// Errands handed to links, repeated ones included.
     errands_sent,
     /// Errands handed to links once more, part of `errands_sent`.

@@ -141,11 +141,12 @@ impl State {
 
     /// The answer to a join.
     pub(super) fn joined(&self, client: ClientNo, link: LinkNo, handle: Handle, out: &mut Effects) {
-        let epoch = self.clients.get(client).expect("it has joined").epoch;
+        let session = self.clients.get(client).expect("it has joined");
         let joined = Joined {
             handle,
             client,
-            epoch,
+            epoch: session.epoch,
+            digest: session.filter_digest(),
         };
         out.send(link, FromGroup::Joined(Box::new(joined)));
     }

@@ -15,6 +15,7 @@ mod errands;
 mod fan_out;
 mod filters;
 mod guests;
+mod held;
 mod mailbox;
 mod memory;
 mod messages;

@@ -49,6 +49,7 @@ impl State {
                 });
             }
             ToGroup::Join(join) => self.joined_again(link, join, out),
+            ToGroup::ListFilters(asked) => self.list_filters(link, asked, out),
             ToGroup::Errand(errand) => {
                 out.send(link, FromGroup::ErrandDone(Box::new(errand.done())));
             }

@@ -2,10 +2,12 @@
 
 use super::errand::{self, read_done, read_errand, write_done, write_errand};
 use super::read::{Reader, qos};
-use super::write::{put_epoch, put_group, put_handle, put_rank, put_u16, put_varint};
+use super::write::{put_epoch, put_group, put_handle, put_rank, put_text, put_u16, put_varint};
 use super::{FLAGS, RETAIN, WireError};
+use crate::filters::{FilterDigest, HeldFilter};
 use crate::frame::{
-    Body, Claimed, Delivery, FilterOutcome, FromGroup, Joined, Listed, Receiver, SubscriptionIds,
+    Body, Claimed, Delivery, FilterOutcome, Filters, FromGroup, Joined, Listed, Receiver,
+    SubscriptionIds,
 };
 use crate::ids::{ClientNo, Handle};
 use bytes::Bytes;
@@ -18,8 +20,8 @@ mod tag {
     pub(super) const RELEASED: u8 = 3;
     pub(super) const RELEASE: u8 = 4;
     pub(super) const CLAIMED: u8 = 5;
-    pub(super) const CLAIM_REFUSED: u8 = 6;
-    pub(super) const KICK: u8 = 7;
+    pub(super) const FILTERS: u8 = 6;
+    pub(super) const END: u8 = 7;
     pub(super) const SUBSCRIBED: u8 = 8;
     pub(super) const UNSUBSCRIBED: u8 = 9;
     pub(super) const RESUME: u8 = 10;
@@ -41,6 +43,14 @@ const SESSION_PRESENT: u8 = 0b1;
 /// The session began in another epoch, which follows.
 const HAS_START: u8 = 0b10;
 const HAS_GROUPS: u8 = 0b100;
+/// The group holds filters, whose digest follows.
+const HAS_DIGEST: u8 = 0b1000;
+/// Of the answer to a join: the same.
+const JOINED_HAS_DIGEST: u8 = 0b1;
+/// Of an end: a claim was refused. Otherwise it is a kick.
+const OF_CLAIM: u8 = 0b1;
+/// Of a page of filters: there are more.
+const MORE: u8 = 0b1;
 
 /// Of a receiver, above two bits of QoS and RETAIN.
 const DUP: u8 = 0b1000;
@@ -54,6 +64,8 @@ const RECEIVER_FLAGS_MAX: u8 = 0b11_1111;
 const RECEIVER_BYTES_MIN: usize = 3;
 /// Bytes of a listed group.
 const LISTED_BYTES: usize = 2;
+/// Bytes of a held filter at least.
+const FILTER_BYTES_MIN: usize = 3;
 
 /// Appends a frame. The body of a delivery must be inline: its place in a log means nothing elsewhere. A delivery
 /// to nobody is left out.
@@ -85,9 +97,9 @@ pub fn write_from_group(frame: &FromGroup, out: &mut Vec<u8>) {
         } => write_answer(tag::RELEASE, 0, *handle, *packet_id, *reason, out),
         FromGroup::Claimed(claimed) => write_claimed(claimed, out),
         FromGroup::ClaimRefused { handle, reason } => {
-            write_end(tag::CLAIM_REFUSED, *handle, *reason, out);
+            write_end(OF_CLAIM, *handle, *reason, out);
         }
-        FromGroup::Kick { handle, reason } => write_end(tag::KICK, *handle, *reason, out),
+        FromGroup::Kick { handle, reason } => write_end(0, *handle, *reason, out),
         FromGroup::Subscribed {
             handle,
             packet_id,
@@ -115,6 +127,7 @@ pub fn write_from_group(frame: &FromGroup, out: &mut Vec<u8>) {
             put_rank(*rank, out);
         }
         FromGroup::Joined(joined) => write_joined(**joined, out),
+        FromGroup::Filters(filters) => write_filters(filters, out),
         FromGroup::Rejoin { handle } => {
             out.push(tag::REJOIN);
             put_handle(*handle, out);
@@ -135,6 +148,7 @@ fn write_claimed(claimed: &Claimed, out: &mut Vec<u8>) {
         (claimed.session_present, SESSION_PRESENT),
         (claimed.start_epoch != claimed.epoch, HAS_START),
         (!claimed.groups.is_empty(), HAS_GROUPS),
+        (claimed.digest != FilterDigest::default(), HAS_DIGEST),
     ] {
         flags |= if set { flag } else { 0 };
     }
@@ -152,17 +166,41 @@ fn write_claimed(claimed: &Claimed, out: &mut Vec<u8>) {
         put_group(listed.group, out);
         put_rank(listed.rank, out);
     }
+    write_digest(claimed.digest, out);
 }
 
 fn write_joined(joined: Joined, out: &mut Vec<u8>) {
-    out.push(tag::JOINED);
+    let holds = joined.digest != FilterDigest::default();
+    let flags = if holds { JOINED_HAS_DIGEST } else { 0 };
+    out.push(tag::JOINED | flags << FLAGS);
     put_handle(joined.handle, out);
     put_varint(u64::from(joined.client.0), out);
     put_epoch(joined.epoch, out);
+    write_digest(joined.digest, out);
 }
 
-fn write_end(tag: u8, handle: Handle, reason: ReasonCode, out: &mut Vec<u8>) {
-    out.push(tag);
+/// That of no filters is left out.
+fn write_digest(digest: FilterDigest, out: &mut Vec<u8>) {
+    if digest != FilterDigest::default() {
+        out.extend_from_slice(&digest.0.to_le_bytes());
+    }
+}
+
+fn write_filters(page: &Filters, out: &mut Vec<u8>) {
+    let flags = if page.more { MORE } else { 0 };
+    out.push(tag::FILTERS | flags << FLAGS);
+    put_handle(page.handle, out);
+    put_varint(u64::from(page.number), out);
+    put_varint(page.filters.len() as u64, out);
+    for held in &page.filters {
+        out.push(held.options.as_u8());
+        put_varint(u64::from(held.subscription_id), out);
+        put_text(held.filter.as_str(), out);
+    }
+}
+
+fn write_end(flags: u8, handle: Handle, reason: ReasonCode, out: &mut Vec<u8>) {
+    out.push(tag::END | flags << FLAGS);
     put_handle(handle, out);
     out.push(reason.as_u8());
 }
@@ -273,7 +311,10 @@ fn read_frame(reader: &mut Reader<'_>) -> Result<FromGroup, WireError> {
         tag::DELIVER => HAS_EXPIRY | MANY_RECEIVERS,
         tag::PUBLISHED => 0b11 | HAS_REASON,
         tag::RELEASED | tag::RELEASE => HAS_REASON,
-        tag::CLAIMED => SESSION_PRESENT | HAS_START | HAS_GROUPS,
+        tag::CLAIMED => SESSION_PRESENT | HAS_START | HAS_GROUPS | HAS_DIGEST,
+        tag::JOINED => JOINED_HAS_DIGEST,
+        tag::END => OF_CLAIM,
+        tag::FILTERS => MORE,
         tag::ERRAND | tag::ERRAND_DONE => errand::KINDS,
         _ => 0,
     };
@@ -299,14 +340,7 @@ fn read_frame(reader: &mut Reader<'_>) -> Result<FromGroup, WireError> {
             reason: read_reason(flags, reader)?,
         },
         tag::CLAIMED => FromGroup::Claimed(Box::new(read_claimed(flags, reader)?)),
-        tag::CLAIM_REFUSED => FromGroup::ClaimRefused {
-            handle: reader.handle()?,
-            reason: reader.reason()?,
-        },
-        tag::KICK => FromGroup::Kick {
-            handle: reader.handle()?,
-            reason: reader.reason()?,
-        },
+        tag::END => read_end(flags, reader)?,
         tag::SUBSCRIBED => FromGroup::Subscribed {
             handle: reader.handle()?,
             packet_id: reader.packet_id()?,
@@ -322,7 +356,8 @@ fn read_frame(reader: &mut Reader<'_>) -> Result<FromGroup, WireError> {
             group: reader.group()?,
             rank: reader.rank()?,
         },
-        tag::JOINED => FromGroup::Joined(Box::new(read_joined(reader)?)),
+        tag::JOINED => FromGroup::Joined(Box::new(read_joined(flags, reader)?)),
+        tag::FILTERS => FromGroup::Filters(Box::new(read_filters(flags, reader)?)),
         tag::REJOIN => FromGroup::Rejoin {
             handle: reader.handle()?,
         },
@@ -333,6 +368,16 @@ fn read_frame(reader: &mut Reader<'_>) -> Result<FromGroup, WireError> {
             number: reader.varint()?,
         },
         _ => return Err(WireError::Tag(first)),
+    })
+}
+
+fn read_end(flags: u8, reader: &mut Reader<'_>) -> Result<FromGroup, WireError> {
+    let handle = reader.handle()?;
+    let reason = reader.reason()?;
+    Ok(if flags == OF_CLAIM {
+        FromGroup::ClaimRefused { handle, reason }
+    } else {
+        FromGroup::Kick { handle, reason }
     })
 }
 
@@ -370,14 +415,53 @@ fn read_claimed(flags: u8, reader: &mut Reader<'_>) -> Result<Claimed, WireError
         session_present: flags & SESSION_PRESENT != 0,
         start_epoch,
         groups: groups.into(),
+        digest: read_digest(flags & HAS_DIGEST != 0, reader)?,
     })
 }
 
-fn read_joined(reader: &mut Reader<'_>) -> Result<Joined, WireError> {
+fn read_digest(is_there: bool, reader: &mut Reader<'_>) -> Result<FilterDigest, WireError> {
+    if !is_there {
+        return Ok(FilterDigest::default());
+    }
+    match u64::from_le_bytes(reader.array()?) {
+        0 => Err(WireError::Invalid("digest of filters")),
+        digest => Ok(FilterDigest(digest)),
+    }
+}
+
+fn read_filters(flags: u8, reader: &mut Reader<'_>) -> Result<Filters, WireError> {
+    let handle = reader.handle()?;
+    let number = reader.varint_u32()?;
+    let count = reader.count(FILTER_BYTES_MIN)?;
+    let more = flags & MORE != 0;
+    if more && count == 0 {
+        return Err(WireError::Invalid("page of filters"));
+    }
+    let mut filters = Vec::with_capacity(count);
+    for _ in 0..count {
+        let options = reader.options()?;
+        let subscription_id = reader.varint_u32()?;
+        let filter = reader.filter()?;
+        filters.push(HeldFilter {
+            filter,
+            options,
+            subscription_id,
+        });
+    }
+    Ok(Filters {
+        handle,
+        number,
+        filters,
+        more,
+    })
+}
+
+fn read_joined(flags: u8, reader: &mut Reader<'_>) -> Result<Joined, WireError> {
     Ok(Joined {
         handle: reader.handle()?,
         client: ClientNo(reader.varint_u32()?),
         epoch: reader.epoch()?,
+        digest: read_digest(flags & JOINED_HAS_DIGEST != 0, reader)?,
     })
 }
 

@@ -20,7 +20,7 @@ use sha2::Sha256;
 use std::fmt;
 
 /// The version of the link protocol that this release speaks; there is no other yet.
-pub const LINK_VERSION: u16 = 1;
+pub const LINK_VERSION: u16 = 2;
 
 const MAGIC: [u8; 4] = *b"MQFL";
 const PROXY: &[u8] = b"mqtt-fleet link, proxy";
@@ -539,8 +539,8 @@ mod tests {
 
     #[test]
     fn another_version_is_told_whatever_follows() {
-        let body = Bytes::from_static(b"MQFL\x02\x00something new");
-        assert_eq!(Hello::read(&body), Err(WireError::Version(2)));
+        let body = Bytes::from_static(b"MQFL\x09\x00something new");
+        assert_eq!(Hello::read(&body), Err(WireError::Version(9)));
         let body = Bytes::from_static(b"GET / HTTP/1.1");
         assert_eq!(Hello::read(&body), Err(WireError::Magic));
     }

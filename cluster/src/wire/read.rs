@@ -4,7 +4,7 @@ use super::{NO_RANK, RETAIN, WireError};
 use crate::ids::{Actor, ClientNo, Epoch, Handle, Rank};
 use crate::slots::GroupNo;
 use bytes::Bytes;
-use protocol::{Message, PacketId, QoS, ReasonCode, TopicFilter, Will};
+use protocol::{Message, PacketId, QoS, ReasonCode, SubscribeOptions, TopicFilter, Will};
 
 /// Takes fields off the front of some bytes. Never panics, whatever they are.
 pub(super) struct Reader<'a> {
@@ -88,6 +88,11 @@ impl<'a> Reader<'a> {
 
     pub(super) fn filter(&mut self) -> Result<TopicFilter, WireError> {
         TopicFilter::new(self.text()?).map_err(|_| WireError::Invalid("topic filter"))
+    }
+
+    pub(super) fn options(&mut self) -> Result<SubscribeOptions, WireError> {
+        let options = SubscribeOptions::from_u8(self.u8()?);
+        options.ok_or(WireError::Invalid("subscription options"))
     }
 
     pub(super) fn actor(&mut self) -> Result<Actor, WireError> {

@@ -1,5 +1,7 @@
 //! Every frame crosses the wire, and no bytes hurt.
 
+mod held;
+
 use super::*;
 use crate::frame::{
     Ack, AckKind, Body, Claim, Claimed, Delivery, Disconnect, Errand, ErrandDone, ErrandKind,
@@ -10,6 +12,7 @@ use crate::ids::{Actor, ClientNo, Epoch, Handle, Rank};
 use crate::slots::GroupNo;
 use crate::topology::TopologyVersion;
 use bytes::Bytes;
+use held::{digest, filters, list_filters};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use protocol::{
@@ -189,9 +192,9 @@ fn errand_done() -> impl Strategy<Value = Box<ErrandDone>> {
 fn claimed() -> impl Strategy<Value = Box<Claimed>> {
     let listed = (group(), rank()).prop_map(|(group, rank)| Listed { group, rank });
     let start = prop::option::of(epoch());
-    let session = (any::<bool>(), start, vec(listed, 0..4));
+    let session = (any::<bool>(), start, vec(listed, 0..4), digest());
     (handle(), small(), epoch(), session).prop_map(
-        |(handle, client, epoch, (session_present, start, groups))| {
+        |(handle, client, epoch, (session_present, start, groups, digest))| {
             Box::new(Claimed {
                 handle,
                 client: ClientNo(client),
@@ -199,6 +202,7 @@ fn claimed() -> impl Strategy<Value = Box<Claimed>> {
                 session_present,
                 start_epoch: start.unwrap_or(epoch),
                 groups: groups.into(),
+                digest,
             })
         },
     )
@@ -251,6 +255,7 @@ fn to_group() -> impl Strategy<Value = ToGroup> {
         handle().prop_map(|handle| ToGroup::Kicked { handle }),
         (actor(), group()).prop_map(|(actor, group)| ToGroup::List { actor, group }),
         join().prop_map(ToGroup::Join),
+        list_filters().prop_map(ToGroup::ListFilters),
         errand().prop_map(ToGroup::Errand),
         errand_done().prop_map(ToGroup::ErrandDone),
         (number(64), any::<bool>()).prop_map(|(first, resent)| ToGroup::Number { first, resent }),
@@ -286,7 +291,7 @@ fn delivery() -> impl Strategy<Value = Delivery> {
 
 fn from_group() -> impl Strategy<Value = FromGroup> {
     let answer = (handle(), packet_id(), any_qos(), reason());
-    let joined = (handle(), small(), epoch());
+    let joined = (handle(), small(), epoch(), digest());
     prop_oneof![
         delivery().prop_map(FromGroup::Deliver),
         answer.prop_map(|(handle, packet_id, qos, reason)| FromGroup::Published {
@@ -310,11 +315,13 @@ fn from_group() -> impl Strategy<Value = FromGroup> {
             }
         }),
         claimed().prop_map(FromGroup::Claimed),
-        joined.prop_map(|(handle, client, epoch)| {
+        filters().prop_map(FromGroup::Filters),
+        joined.prop_map(|(handle, client, epoch, digest)| {
             FromGroup::Joined(Box::new(Joined {
                 handle,
                 client: ClientNo(client),
                 epoch,
+                digest,
             }))
         }),
         (handle(), group(), rank()).prop_map(|(handle, group, rank)| FromGroup::Listed {

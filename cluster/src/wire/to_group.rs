@@ -7,11 +7,11 @@ use super::write::{
 };
 use super::{FLAGS, RETAIN, WireError};
 use crate::frame::{
-    Ack, AckKind, Claim, Disconnect, Join, Publish, Reattach, Resume, Subscribe, ToGroup,
-    Unsubscribe, WillFate,
+    Ack, AckKind, Claim, Disconnect, Join, ListFilters, Publish, Reattach, Resume, Subscribe,
+    ToGroup, Unsubscribe, WillFate,
 };
 use bytes::Bytes;
-use protocol::{PacketId, SubscribeOptions, Version};
+use protocol::{PacketId, Version};
 
 mod tag {
     pub(super) const PUBLISH: u8 = 1;
@@ -28,6 +28,7 @@ mod tag {
     pub(super) const JOIN: u8 = 12;
     pub(super) const ERRAND: u8 = 13;
     pub(super) const ERRAND_DONE: u8 = 14;
+    pub(super) const LIST_FILTERS: u8 = 15;
 }
 
 /// Of a claim: Clean Start, a will, two bits of version.
@@ -36,6 +37,8 @@ const HAS_WILL: u8 = 0b10;
 const VERSION: u32 = 2;
 /// Of a disconnect: two bits for the will, then an expiry.
 const HAS_EXPIRY: u8 = 0b100;
+/// Of a question for filters: behind which one.
+const HAS_AFTER: u8 = 0b1;
 
 /// Bytes at least of what a count counts.
 const FILTER_BYTES_MIN: usize = 2;
@@ -99,14 +102,8 @@ pub fn write_to_group(frame: &ToGroup, out: &mut Vec<u8>) {
             put_actor(*actor, out);
             put_group(*group, out);
         }
-        ToGroup::Join(join) => {
-            out.push(tag::JOIN);
-            put_handle(join.handle, out);
-            put_text(&join.client_id, out);
-            put_epoch(join.epoch, out);
-            put_epoch(join.start_epoch, out);
-            put_rank(join.rank, out);
-        }
+        ToGroup::Join(join) => write_join(join, out),
+        ToGroup::ListFilters(list) => write_list_filters(list, out),
         ToGroup::Errand(errand) => write_errand(tag::ERRAND, errand, out),
         ToGroup::ErrandDone(done) => write_done(tag::ERRAND_DONE, done, out),
         ToGroup::Number { first, resent } => {
@@ -145,6 +142,25 @@ fn write_claim(claim: &Claim, out: &mut Vec<u8>) {
     }
 }
 
+fn write_join(join: &Join, out: &mut Vec<u8>) {
+    out.push(tag::JOIN);
+    put_handle(join.handle, out);
+    put_text(&join.client_id, out);
+    put_epoch(join.epoch, out);
+    put_epoch(join.start_epoch, out);
+    put_rank(join.rank, out);
+}
+
+fn write_list_filters(list: &ListFilters, out: &mut Vec<u8>) {
+    let flags = if list.after.is_some() { HAS_AFTER } else { 0 };
+    out.push(tag::LIST_FILTERS | flags << FLAGS);
+    put_actor(list.actor, out);
+    put_varint(u64::from(list.number), out);
+    if let Some(after) = &list.after {
+        put_text(after.as_str(), out);
+    }
+}
+
 fn write_resume(resume: &Resume, out: &mut Vec<u8>) {
     out.push(tag::RESUME);
     put_varint(resume.sessions.len() as u64, out);
@@ -177,6 +193,7 @@ fn read_frame(reader: &mut Reader<'_>) -> Result<ToGroup, WireError> {
         tag::ACK => 0b11,
         tag::CLAIM => 0b1111,
         tag::NUMBER => 0b1,
+        tag::LIST_FILTERS => HAS_AFTER,
         tag::ERRAND | tag::ERRAND_DONE => errand::KINDS,
         _ => 0,
     };
@@ -212,6 +229,7 @@ fn read_frame(reader: &mut Reader<'_>) -> Result<ToGroup, WireError> {
             start_epoch: reader.epoch()?,
             rank: reader.rank()?,
         })),
+        tag::LIST_FILTERS => ToGroup::ListFilters(Box::new(read_list_filters(flags, reader)?)),
         tag::ERRAND => ToGroup::Errand(Box::new(read_errand(flags, reader)?)),
         tag::ERRAND_DONE => ToGroup::ErrandDone(Box::new(read_done(flags, reader)?)),
         tag::NUMBER => ToGroup::Number {
@@ -281,8 +299,7 @@ fn read_subscribe(reader: &mut Reader<'_>) -> Result<Subscribe, WireError> {
     let count = at_least_one(reader.count(SUBSCRIPTION_BYTES_MIN)?)?;
     let mut filters = Vec::with_capacity(count);
     for _ in 0..count {
-        let options = SubscribeOptions::from_u8(reader.u8()?);
-        let options = options.ok_or(WireError::Invalid("subscription options"))?;
+        let options = reader.options()?;
         filters.push((reader.filter()?, options));
     }
     Ok(Subscribe {
@@ -332,6 +349,18 @@ fn read_disconnect(flags: u8, reader: &mut Reader<'_>) -> Result<Disconnect, Wir
         actor,
         expiry_s,
         will,
+    })
+}
+
+fn read_list_filters(flags: u8, reader: &mut Reader<'_>) -> Result<ListFilters, WireError> {
+    Ok(ListFilters {
+        actor: reader.actor()?,
+        number: reader.varint_u32()?,
+        after: if flags & HAS_AFTER == 0 {
+            None
+        } else {
+            Some(reader.filter()?)
+        },
     })
 }
 

@@ -2,21 +2,30 @@
 //! written. No clock, no I/O.
 //!
 //! A record comes here with CONNECT: a blank one for a new session, a loaded one for a session that is resumed, and
-//! until that one is there the client's changes wait. It stays while the client is connected, so that each change is
-//! one write of the whole record, and goes with the connection: the next one may be elsewhere.
+//! until that one is there, and is what the groups say ([`mending`]), the client's changes wait. It stays while the
+//! client is connected, so that each change is one write of the whole record, and goes with the connection: the next
+//! one may be elsewhere.
+
+mod compare;
+mod mending;
+mod rewriting;
+mod unloaded;
 
 use super::changing::{apply, blank};
 use super::limits::{
-    CHANGE_BYTES, FAULTS_LOGGED_EVERY_MS, LOADS_OPEN_MAX, RELOAD_MS, REMEMBERED_BYTES_MAX,
-    REMEMBERED_MAX, UNLOADED_BYTES_MAX, UNLOADED_CLIENT_BYTES_MAX, UNLOADED_IN_ORDER, UNLOADED_MAX,
+    FAULTS_LOGGED_EVERY_MS, LOADS_OPEN_MAX, RELOAD_MS, REMEMBERED_BYTES_MAX, REMEMBERED_MAX,
 };
 use super::{RecordChange, What};
 use crate::counters::ProxyCounters;
+use cluster::topology::Routing;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
+use rewriting::Rewriting;
 use session_store::limits::{REMOTE_WRITE_DELAY_MS, WAITING_BYTES_MAX, WAITING_ENTRIES_MAX};
 use session_store::{EmbeddedStore, Record, Sink as _, StoreError, Write, WriteBehind};
 use std::collections::VecDeque;
+use std::sync::Arc;
+use unloaded::Unloaded;
 
 /// A record to be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +45,8 @@ pub(super) struct Loaded {
 /// The records of one shard's clients, as far as they are needed.
 pub(super) struct Cache {
     node: String,
+    /// Which group has what.
+    routing: Arc<Routing>,
     /// Records of connected clients with changes.
     changed: WriteBehind,
     /// Last writes of clients that left: nothing will join them, so they are due at once.
@@ -49,6 +60,17 @@ pub(super) struct Cache {
     to_load: VecDeque<Load>,
     last_number: u64,
     loads_open: usize,
+    /// Clients of `unloaded` whose record is being mended, and their order; others may be in that.
+    mendings: usize,
+    mending_order: VecDeque<(u64, Box<str>)>,
+    last_mending: u64,
+    /// Those of them that a group is to be asked for; others may be among them.
+    to_list: VecDeque<Box<str>>,
+    questions_open: usize,
+    last_question: u32,
+    rebuilt_ms: Option<u64>,
+    /// The store lost what it had: what is known is written again.
+    rewriting: Option<Rewriting>,
     /// The last load was late. One is tried, not before this time, and then the others.
     late_until_ms: Option<u64>,
     /// Dropped writes that were counted already.
@@ -56,27 +78,12 @@ pub(super) struct Cache {
     fault_logged_ms: Option<u64>,
 }
 
-/// Changes of a client that wait for its record.
-#[derive(Debug)]
-struct Unloaded {
-    /// Its load's number.
-    number: u64,
-    changes: Vec<Waiting>,
-    bytes: usize,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    at_ms: u64,
-    epoch: u64,
-    what: What,
-}
-
 impl Cache {
     /// Knows nothing yet. `node` is this node's name in the records.
-    pub(super) fn new(node: String) -> Self {
+    pub(super) fn new(node: String, routing: Arc<Routing>) -> Self {
         Self {
             node,
+            routing,
             changed: WriteBehind::new(
                 WAITING_ENTRIES_MAX,
                 WAITING_BYTES_MAX,
@@ -89,6 +96,14 @@ impl Cache {
             to_load: VecDeque::new(),
             last_number: 0,
             loads_open: 0,
+            mendings: 0,
+            mending_order: VecDeque::new(),
+            last_mending: 0,
+            to_list: VecDeque::new(),
+            questions_open: 0,
+            last_question: 0,
+            rebuilt_ms: None,
+            rewriting: None,
             late_until_ms: None,
             dropped_seen: 0,
             fault_logged_ms: None,
@@ -106,8 +121,10 @@ impl Cache {
     ) {
         let result = match &change.what {
             What::Connected(connected) => {
-                self.connect(now_ms, at_ms, change, connected.session_present, counters)
+                let resumed = connected.resumed.is_some();
+                self.connect(now_ms, at_ms, change, resumed, counters)
             }
+            What::Listed(page) => self.page(now_ms, &change.client_id, page, counters),
             _ => self.change(now_ms, at_ms, change, counters),
         };
         self.see(now_ms, result, counters);
@@ -187,21 +204,24 @@ impl Cache {
 
     /// Whether a record waits to be written, or to be loaded and then written.
     pub(super) fn has_waiting(&self) -> bool {
-        !(self.changed.is_empty() && self.leaving.is_empty() && self.unloaded.is_empty())
+        let nothing = self.changed.is_empty() && self.leaving.is_empty();
+        !nothing || !self.unloaded.is_empty() || self.rewriting.is_some()
     }
 
     /// Whether loads are asked for or to be asked for, and there is hope for them.
     pub(super) fn awaits_loads(&self) -> bool {
-        !self.unloaded.is_empty() && self.late_until_ms.is_none()
+        self.unloaded.len() > self.mendings && self.late_until_ms.is_none()
     }
 
     /// The last turn: what waits for a record is dropped.
     pub(super) fn give_up_loads(&mut self, counters: &ProxyCounters) {
-        counters
-            .store_writes_dropped
-            .add(self.unloaded.len() as u64);
+        // What is being mended was written as it was.
+        let loads = self.unloaded.len() - self.mendings;
+        counters.store_writes_dropped.add(loads as u64);
         self.unloaded.clear();
         self.unloaded_bytes = 0;
+        (self.mendings, self.questions_open) = (0, 0);
+        self.rewriting = None;
     }
 
     /// Counts a failure, and says so now and then.
@@ -225,7 +245,7 @@ impl Cache {
         now_ms: u64,
         at_ms: u64,
         change: &RecordChange,
-        session_present: bool,
+        resumed: bool,
         counters: &ProxyCounters,
     ) -> Result<(), StoreError> {
         let client_id = &*change.client_id;
@@ -235,12 +255,11 @@ impl Cache {
         // Somebody else may have written since this was: the store decides.
         let before = self.changed.take(client_id);
         self.forget(client_id);
-        if session_present {
+        if resumed {
             if let Some(before) = before {
                 self.leaving.put(now_ms, before);
             }
-            self.defer(at_ms, change, counters);
-            return Ok(());
+            return self.defer(now_ms, at_ms, change, counters);
         }
         self.drop_unloaded(client_id);
         self.leaving.take(client_id);
@@ -274,19 +293,49 @@ impl Cache {
             self.known(client_id)?
         };
         let Some(mut record) = known else {
-            self.defer(at_ms, change, counters);
-            return Ok(());
+            return self.defer(now_ms, at_ms, change, counters);
         };
-        apply(&mut record, &self.node, at_ms, change.epoch, &change.what);
-        if change.what.ends_connection() {
-            self.changed.take(client_id);
-            self.forget(client_id);
-            return self.leaving.save(now_ms, &record);
+        if let What::Held(held) = &change.what {
+            return if compare::differs(&record, held, &self.routing) {
+                self.mend_known(now_ms, record, held, change.epoch, counters)
+            } else {
+                Ok(())
+            };
         }
-        self.changed.save(now_ms, &record)?;
-        // Were the changed one dropped at the limit, the unchanged one would be wrong.
-        self.forget(client_id);
-        Ok(())
+        apply(&mut record, &self.node, at_ms, change.epoch, &change.what);
+        let over = Some(change.what.ends_connection());
+        self.keep(now_ms, client_id, Some(record), over, counters)
+    }
+
+    /// A client's record is to be written. `over`: whether its connection is; `None`: nothing has changed.
+    fn keep(
+        &mut self,
+        now_ms: u64,
+        client_id: &str,
+        record: Option<Record>,
+        over: Option<bool>,
+        counters: &ProxyCounters,
+    ) -> Result<(), StoreError> {
+        match (record, over) {
+            (Some(record), Some(true)) => {
+                self.changed.take(client_id);
+                self.forget(client_id);
+                self.leaving.save(now_ms, &record)
+            }
+            (Some(record), Some(false)) => {
+                self.changed.save(now_ms, &record)?;
+                // Were the changed one dropped at the limit, the unchanged one would be wrong.
+                self.forget(client_id);
+                Ok(())
+            }
+            // Another owner's record stands.
+            (Some(_), None) => Ok(()),
+            // Who it is, nobody knows: its CONNECT was dropped, and so was its record.
+            (None, _) => {
+                counters.store_writes_dropped.increment();
+                Ok(())
+            }
+        }
     }
 
     /// The record of a connected client.
@@ -300,7 +349,7 @@ impl Cache {
     /// The epoch of what is known of a client, if anything is.
     fn epoch(&self, client_id: &str) -> Result<Option<u64>, StoreError> {
         if let Some(unloaded) = self.unloaded.get(client_id) {
-            return Ok(unloaded.changes.last().map(|last| last.epoch));
+            return Ok(unloaded.epoch());
         }
         if let Some(write) = self.changed.get(client_id) {
             return Ok(Some(write.epoch()));
@@ -313,122 +362,6 @@ impl Cache {
         self.unchanged
             .forget_now(client_id)
             .expect("its journal is nothing");
-    }
-
-    /// Lets a change wait for the client's record.
-    fn defer(&mut self, at_ms: u64, change: &RecordChange, counters: &ProxyCounters) {
-        let client_id = &change.client_id;
-        if !self.unloaded.contains_key(client_id) {
-            let load = Load {
-                client_id: client_id.clone(),
-                number: 0,
-            };
-            let (changes, bytes) = (Vec::new(), client_id.len());
-            let unloaded = Unloaded {
-                number: 0,
-                changes,
-                bytes,
-            };
-            self.unloaded.insert(client_id.clone(), unloaded);
-            self.unloaded_bytes += bytes;
-            self.load_again(load);
-        }
-        let unloaded = self.unloaded.get_mut(client_id).expect("it is there now");
-        let bytes = bytes_of(&change.what);
-        unloaded.bytes += bytes;
-        self.unloaded_bytes += bytes;
-        unloaded.changes.push(Waiting {
-            at_ms,
-            epoch: change.epoch,
-            what: change.what.clone(),
-        });
-        if unloaded.bytes > UNLOADED_CLIENT_BYTES_MAX {
-            self.drop_unloaded(client_id);
-            counters.store_writes_dropped.increment();
-        }
-        while self.unloaded.len() > UNLOADED_MAX || self.unloaded_bytes > UNLOADED_BYTES_MAX {
-            let Some(oldest) = self.to_load.pop_front() else {
-                break;
-            };
-            if self.awaits(&oldest) {
-                self.drop_unloaded(&oldest.client_id);
-                counters.store_writes_dropped.increment();
-            }
-        }
-    }
-
-    /// Puts a client at the end of those to be loaded.
-    fn load_again(&mut self, mut load: Load) {
-        self.last_number += 1;
-        load.number = self.last_number;
-        if let Some(unloaded) = self.unloaded.get_mut(&load.client_id) {
-            unloaded.number = load.number;
-        }
-        self.to_load.push_back(load);
-        if self.to_load.len() > 2 * self.unloaded.len() + UNLOADED_IN_ORDER {
-            let mut order = std::mem::take(&mut self.to_load);
-            order.retain(|load| self.awaits(load));
-            self.to_load = order;
-        }
-    }
-
-    /// Whether the client still waits for this load.
-    fn awaits(&self, load: &Load) -> bool {
-        let there = self.unloaded.get(&load.client_id);
-        there.is_some_and(|unloaded| unloaded.number == load.number)
-    }
-
-    fn drop_unloaded(&mut self, client_id: &str) -> Option<Unloaded> {
-        let unloaded = self.unloaded.remove(client_id)?;
-        self.unloaded_bytes -= unloaded.bytes;
-        Some(unloaded)
-    }
-
-    /// Changes the record as it was in the store by what waited for it.
-    fn join(
-        &mut self,
-        now_ms: u64,
-        client_id: &str,
-        stored: Option<Record>,
-        counters: &ProxyCounters,
-    ) -> Result<(), StoreError> {
-        let Some(unloaded) = self.drop_unloaded(client_id) else {
-            return Ok(());
-        };
-        let mut record = match self.leaving.take(client_id) {
-            // It came too late for the load.
-            Some(last)
-                if stored
-                    .as_ref()
-                    .is_none_or(|stored| stored.epoch <= last.epoch()) =>
-            {
-                read(&last)?
-            }
-            _ => stored,
-        };
-        let mut over = None;
-        for Waiting { at_ms, epoch, what } in &unloaded.changes {
-            if record.as_ref().is_some_and(|record| record.epoch > *epoch) {
-                continue;
-            }
-            if record.is_none() && matches!(what, What::Connected(_)) {
-                record = Some(blank(client_id));
-            }
-            let Some(record) = &mut record else { continue };
-            apply(record, &self.node, *at_ms, *epoch, what);
-            over = Some(what.ends_connection());
-        }
-        match (record, over) {
-            (Some(record), Some(true)) => self.leaving.save(now_ms, &record),
-            (Some(record), Some(false)) => self.changed.save(now_ms, &record),
-            // Another owner's record stands.
-            (Some(_), None) => Ok(()),
-            // Who it is, nobody knows: its CONNECT was dropped, and so was its record.
-            (None, _) => {
-                counters.store_writes_dropped.increment();
-                Ok(())
-            }
-        }
     }
 
     fn count_dropped(&mut self, counters: &ProxyCounters) {
@@ -446,23 +379,6 @@ fn read(write: &Write) -> Result<Option<Record>, StoreError> {
         Write::Save { record, .. } => Record::decode(record).map(Some),
         Write::Delete { .. } => Ok(None),
     }
-}
-
-/// Bytes of a change, about.
-fn bytes_of(what: &What) -> usize {
-    let texts = match what {
-        What::Connected(connected) => connected.user.as_ref().map_or(0, String::len),
-        What::Subscribed { filters, .. } => {
-            let of = |filter: &str| filter.len() + CHANGE_BYTES;
-            filters.iter().map(|(filter, _)| of(filter.as_str())).sum()
-        }
-        What::Unsubscribed { filters } => {
-            let of = |filter: &str| filter.len() + CHANGE_BYTES;
-            filters.iter().map(|filter| of(filter.as_str())).sum()
-        }
-        What::Ended { .. } => 0,
-    };
-    CHANGE_BYTES + texts
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What a change does to a record.
 
-use super::{Connected, What};
+use super::{Connected, Held, What};
 use protocol::{SubscribeOptions, TopicFilter, Version};
 use session_store::{EventKind, Filter, FilterOptions, Record};
 
@@ -8,6 +8,15 @@ impl What {
     /// Whether the session is over, so that its record goes.
     pub(super) fn ends_session(&self) -> bool {
         matches!(self, Self::Ended { expiry_s: 0, .. })
+    }
+
+    /// What groups have said of what they hold.
+    pub(super) fn held(&self) -> Option<&Held> {
+        match self {
+            Self::Connected(connected) => connected.resumed.as_deref(),
+            Self::Held(held) => Some(held),
+            _ => None,
+        }
     }
 
     /// Whether the connection is over.
@@ -31,6 +40,8 @@ pub(super) fn apply(record: &mut Record, node: &str, now_ms: u64, epoch: u64, wh
                 .filters
                 .retain(|old| filters.iter().all(|gone| gone.as_str() != old.filter));
         }
+        // They say what there is, and change nothing.
+        What::Held(_) | What::Listed(_) => {}
         What::Ended { expiry_s, how } => {
             record.expiry_s = *expiry_s;
             record.disconnected_at_ms = Some(now_ms);
@@ -67,10 +78,20 @@ fn connect(record: &mut Record, node: &str, now_ms: u64, connected: &Connected) 
     record.expiry_s = connected.expiry_s;
     record.connected_at_ms = now_ms;
     record.disconnected_at_ms = None;
-    if !connected.session_present {
+    if connected.resumed.is_none() {
         record.filters.clear();
     }
     record.push_event(now_ms, EventKind::Connected);
+}
+
+/// Options as records have them.
+pub(super) fn to_options(options: SubscribeOptions) -> FilterOptions {
+    FilterOptions {
+        qos: options.qos.as_u8(),
+        no_local: options.no_local,
+        retain_as_published: options.retain_as_published,
+        retain_handling: options.retain_handling as u8,
+    }
 }
 
 /// A filter that is there already is replaced (MQTT-3.8.4-3).
@@ -82,12 +103,7 @@ fn subscribe(
     for (filter, options) in filters {
         let new = Filter {
             filter: filter.as_str().to_owned(),
-            options: FilterOptions {
-                qos: options.qos.as_u8(),
-                no_local: options.no_local,
-                retain_as_published: options.retain_as_published,
-                retain_handling: options.retain_handling as u8,
-            },
+            options: to_options(*options),
             subscription_id: (subscription_id > 0).then_some(subscription_id),
         };
         match record

@@ -1,7 +1,7 @@
 //! Session records in the store of this process.
 
 use super::changing::{apply, blank};
-use super::{RecordChange, RecordSink};
+use super::{RecordChange, RecordSink, What};
 use crate::counters::ProxyCounters;
 use session_store::{EmbeddedStore, Journal, Record, StoreError, Write, WriteBehind};
 use std::sync::Arc;
@@ -33,6 +33,9 @@ impl<J: Journal> EmbeddedRecords<J> {
     }
 
     fn change(&mut self, now_ms: u64, change: &RecordChange) -> Result<(), StoreError> {
+        if matches!(change.what, What::Held(_) | What::Listed(_)) {
+            return Ok(());
+        }
         let current = self.current(&change.client_id)?;
         if current
             .as_ref()
@@ -88,7 +91,7 @@ impl<J: Journal> RecordSink for EmbeddedRecords<J> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Connected, What};
+    use super::super::{Connected, Held};
     use super::*;
     use protocol::{SubscribeOptions, TopicFilter, Version};
     use session_store::EventKind;
@@ -136,8 +139,18 @@ mod tests {
             address: None,
             clean_start: false,
             expiry_s,
-            session_present,
+            resumed: session_present.then(|| Box::new(nothing_held())),
         })
+    }
+
+    fn nothing_held() -> Held {
+        Held {
+            handle: cluster::ids::Handle {
+                index: 0,
+                generation: 0,
+            },
+            groups: Box::default(),
+        }
     }
 
     fn subscribed(filter: &str) -> What {

@@ -1,5 +1,7 @@
 //! Every limit of the session records that a shard keeps for a remote store, with the rule at the limit.
 
+use cluster::limits::FILTER_PAGE_BYTES;
+use session_store::limits::WAITING_ENTRIES_MAX;
 use std::time::Duration;
 
 /// Records of connected clients that a shard remembers, as they were written last. At the limit further ones are not
@@ -9,8 +11,10 @@ pub(super) const REMEMBERED_MAX: u64 = 1_000_000;
 /// Bytes of those records; same rule. A device with one subscription takes about 150.
 pub(super) const REMEMBERED_BYTES_MAX: u64 = 256 << 20;
 
-/// Clients of a shard whose changes wait for their record to be loaded. At the limit the changes of the client that
-/// has waited longest are dropped and counted: the record in the store stands as it is.
+/// Clients of a shard whose changes wait for their record to be loaded, or for what groups say of it. At the limit the
+/// rebuild of the one that waits longest for groups is given up and counted: its record is written as it is. Where
+/// none does, the changes of the client that has waited longest for a load are dropped and counted: the record in the
+/// store stands as it is.
 pub(super) const UNLOADED_MAX: usize = 100_000;
 
 /// Bytes of changes that wait so; same rule.
@@ -18,6 +22,26 @@ pub(super) const UNLOADED_BYTES_MAX: usize = 32 << 20;
 
 /// Bytes of the changes of one client that wait so. At the limit they are dropped and counted.
 pub(super) const UNLOADED_CLIENT_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of one client's filters, in its record and in the groups' answers, while its record is built again. At the
+/// limit that is given up and counted: the record stands as it is until the session is resumed again.
+pub(super) const MENDED_CLIENT_BYTES_MAX: usize = 16 << 20;
+
+/// Questions of a shard for what groups hold that have no answer yet, one a client. The others wait their turn.
+pub(super) const QUESTIONS_OPEN_MAX: usize = 256;
+
+/// Places in the orders of clients whose records are built again that are there no more, beside two for each that is.
+pub(super) const QUESTIONS_IN_ORDER: usize = 64;
+
+/// A record that is built again is worth a log line where none was for so many milliseconds.
+pub(super) const REBUILDS_QUIET_MS: u64 = 60_000;
+
+/// Records of connected clients that a shard writes again in a second, after the store has lost them: a tenth of what
+/// Redis takes, so that it has room for what happens meanwhile.
+pub(super) const REWRITES_PER_S: u64 = 2_000;
+
+/// While so many changed records wait to be written, no more are written again.
+pub(super) const REWRITES_WAITING_MAX: usize = 10_000;
 
 /// Bytes that a change takes beside its texts, about.
 pub(super) const CHANGE_BYTES: usize = 160;
@@ -45,3 +69,7 @@ pub(super) const LAST_LOADS_WAIT: Duration = Duration::from_secs(1);
 
 const _: () = assert!(LOADS_OPEN_MAX * UNLOADED_CLIENT_BYTES_MAX < UNLOADED_BYTES_MAX);
 const _: () = assert!(LOADS_OPEN_MAX < UNLOADED_MAX);
+// Answers of the usual size fit, and one client's at the limit.
+const _: () = assert!(QUESTIONS_OPEN_MAX * FILTER_PAGE_BYTES < UNLOADED_BYTES_MAX);
+const _: () = assert!(MENDED_CLIENT_BYTES_MAX < UNLOADED_BYTES_MAX);
+const _: () = assert!(REWRITES_WAITING_MAX < WAITING_ENTRIES_MAX);

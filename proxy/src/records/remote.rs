@@ -4,10 +4,12 @@
 
 use super::cache::{Cache, Loaded};
 use super::limits::{LAST_LOADS_WAIT, LOADED_BYTES_MAX, WRITES_PER_TURN};
-use super::{RecordChange, RecordSink};
+use super::{FilterQuestion, RecordChange, RecordSink};
 use crate::counters::ProxyCounters;
+use cluster::topology::Routing;
 use session_store::limits::STORE_WAIT_MS;
 use session_store::{Record, RedisStore, StoreError};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,8 @@ use std::time::{Duration, Instant};
 pub struct RemoteRecords {
     store: RedisStore,
     cache: Cache,
+    /// How often the store was found to have lost what it had, as far as that is dealt with.
+    wipes: u64,
     inbox: Arc<Inbox>,
     /// What is due is told by a clock that nobody sets.
     started: Instant,
@@ -35,10 +39,12 @@ struct Answers {
 
 impl RemoteRecords {
     /// `node` is this node's name in the records.
-    pub fn new(store: RedisStore, node: String) -> Self {
+    /// `routing` says which group has which filter.
+    pub fn new(store: RedisStore, node: String, routing: Arc<Routing>) -> Self {
         Self {
             store,
-            cache: Cache::new(node),
+            cache: Cache::new(node, routing),
+            wipes: 0,
             inbox: Arc::default(),
             started: Instant::now(),
         }
@@ -46,6 +52,10 @@ impl RemoteRecords {
 
     fn elapsed_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
+    }
+
+    fn store_wipes(&self) -> u64 {
+        self.store.stats().wipes.load(Ordering::Relaxed)
     }
 
     fn take_answers(&mut self, now_ms: u64, counters: &ProxyCounters) {
@@ -91,7 +101,13 @@ impl RecordSink for RemoteRecords {
 
     fn flush_due(&mut self, _now_ms: u64, counters: &ProxyCounters) {
         let now_ms = self.elapsed_ms();
+        let wipes = self.store_wipes();
+        if wipes != self.wipes {
+            self.wipes = wipes;
+            self.cache.rewrite_all();
+        }
         self.take_answers(now_ms, counters);
+        self.cache.rewrite_some(now_ms, counters);
         self.hand_over(now_ms, WRITES_PER_TURN, counters);
         // Behind the writes: a load sees what was handed over.
         self.ask(now_ms);
@@ -110,7 +126,11 @@ impl RecordSink for RemoteRecords {
     }
 
     fn has_waiting(&self) -> bool {
-        self.cache.has_waiting()
+        self.cache.has_waiting() || self.wipes != self.store_wipes()
+    }
+
+    fn next_question(&mut self) -> Option<FilterQuestion> {
+        self.cache.next_question()
     }
 }
 
@@ -153,8 +173,10 @@ fn bytes_of(record: &Record) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Connected, What};
+    use super::super::{Connected, Held, What};
     use super::*;
+    use cluster::ids::Handle;
+    use cluster::slots::GroupNo;
     use protocol::Version;
     use session_store::RedisConfig;
     use std::net::TcpListener;
@@ -171,7 +193,13 @@ mod tests {
                 address: None,
                 clean_start: false,
                 expiry_s: 60,
-                session_present: true,
+                resumed: Some(Box::new(Held {
+                    handle: Handle {
+                        index: 0,
+                        generation: 0,
+                    },
+                    groups: Box::default(),
+                })),
             }),
         }
     }
@@ -183,7 +211,8 @@ mod tests {
         let address = silent.local_addr().expect("its own");
         let config = RedisConfig::new([format!("redis://{address}")]);
         let store = RedisStore::start(config).expect("a store");
-        let mut records = RemoteRecords::new(store.clone(), "node".to_owned());
+        let routing = Arc::new(Routing::one_group(GroupNo(0)));
+        let mut records = RemoteRecords::new(store.clone(), "node".to_owned(), routing);
         let counters = ProxyCounters::default();
         let started = Instant::now();
         for n in 0..CLIENTS {

@@ -5,8 +5,9 @@ use super::places::Places;
 use super::waits::What;
 use super::{Context, End, Rule, Rules, Session, State};
 use crate::limits::{ATTACH_WAIT_S, CLAIM_WAIT_S, ProxyLimits};
-use crate::records::Connected;
+use crate::records::{Connected, Said};
 use bytes::Bytes;
+use cluster::filters::FilterDigest;
 use cluster::frame::{Claim, Claimed, ToGroup, WillFate};
 use cluster::ids::Actor;
 use cluster::slots::GroupNo;
@@ -21,10 +22,23 @@ use std::num::{NonZeroU16, NonZeroU32};
 pub(super) struct Opening {
     connack: ConnAck,
     connected: Option<Connected>,
+    /// What groups hold of a session that is resumed, as far as they have said so.
+    held: Vec<(GroupNo, Said)>,
     /// PUBRELs that came before CONNACK may leave. Bounded by the windows of the groups.
     releases: Vec<(PacketId, ReasonCode)>,
     /// Bytes of the QoS 0 deliveries that came before.
     pub(super) early_bytes: usize,
+}
+
+impl Opening {
+    /// A group has let the connection in before CONNACK.
+    pub(super) fn has_joined(&mut self, group: GroupNo, digest: FilterDigest) {
+        // The home has said something exactly where the session is resumed and has a record.
+        if !self.held.is_empty() {
+            self.held.retain(|(said, _)| *said != group);
+            self.held.push((group, Said::Digest(digest)));
+        }
+    }
 }
 
 impl Session {
@@ -112,11 +126,12 @@ impl Session {
             address,
             clean_start: connect.clean_start,
             expiry_s: self.expiry_s,
-            session_present: false,
+            resumed: None,
         });
         self.busy().opening = Some(Box::new(Opening {
             connack,
             connected,
+            held: Vec::new(),
             releases: Vec::new(),
             early_bytes: 0,
         }));
@@ -144,12 +159,12 @@ impl Session {
         self.state = State::Attaching;
         self.due_s = u32::MAX;
         let session_present = claimed.session_present;
-        let v31 = self.version == Version::V31;
+        let (home, v31) = (self.home, self.version == Version::V31);
         let opening = self.opening();
         // In 3.1 the flag's byte is reserved.
         opening.connack.session_present = session_present && !v31;
-        if let Some(connected) = &mut opening.connected {
-            connected.session_present = session_present;
+        if session_present && opening.connected.is_some() {
+            opening.held.push((home, Said::Digest(claimed.digest)));
         }
         if claimed.groups.is_empty() || !self.join_listed(&claimed.groups, cx) {
             return self.open(cx);
@@ -175,7 +190,7 @@ impl Session {
         debug_assert_eq!(self.state, State::Attaching, "the home has answered");
         let opening = self.busy().opening.take();
         let opening = *opening.expect("made when the claim was");
-        self.record_connected(opening.connected, cx);
+        self.record_connected(opening.connected, opening.held, cx);
         self.state = State::Connected;
         self.due_s = u32::MAX;
         self.write(&Packet::ConnAck(Box::new(opening.connack)), cx);

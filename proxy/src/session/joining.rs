@@ -111,9 +111,15 @@ impl Session {
             };
             return leave_late(from, actor, will, cx);
         };
+        let tells = place.tells();
         if !place.joined(joined.client, joined.epoch) {
             // The client waits for answers that nobody will give.
             return self.end(End::Forgotten, cx);
+        }
+        if self.state == State::Attaching {
+            self.opening().has_joined(from, joined.digest);
+        } else if tells {
+            self.record_late_join(from, joined.digest, cx);
         }
         self.advance(from, cx);
         self.open_if_attached(cx);

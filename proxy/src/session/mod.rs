@@ -275,6 +275,7 @@ impl Session {
             } if self.state == State::Attaching => self.keep_release(packet_id, reason),
             _ if self.state != State::Connected => cx.counters().answers_stale.increment(),
             FromGroup::Listed { group, rank, .. } => self.listed(group, rank, cx),
+            FromGroup::Filters(page) => self.record_page(*page, cx),
             FromGroup::Release {
                 packet_id, reason, ..
             } => self.release(packet_id, reason, cx),

@@ -33,6 +33,8 @@ pub(super) struct Place {
     ranked: bool,
     /// The group had forgotten the connection; what it was sent before and has not answered is lost.
     rejoining: bool,
+    /// What the group says of the session when it lets the connection in is news for the session's record.
+    tells: bool,
     /// Deliveries up to `last` come again.
     repeats: bool,
     /// The newest of them so far.
@@ -104,6 +106,11 @@ impl Places {
         self.list.iter()
     }
 
+    /// Groups that have been asked and have not answered.
+    pub(super) fn late(&mut self) -> impl Iterator<Item = &mut Place> {
+        self.list.iter_mut().filter(|place| place.joining)
+    }
+
     /// Whether every group has answered that was asked.
     pub(super) fn have_joined(&self) -> bool {
         self.list.iter().all(|place| !place.joining)
@@ -124,6 +131,7 @@ impl Place {
             join_due: false,
             ranked: false,
             rejoining: false,
+            tells: false,
             repeats: false,
             repeated: None,
             actor: None,
@@ -245,6 +253,17 @@ impl Place {
     pub(super) fn forgotten(&mut self) {
         self.actor = None;
         self.rejoining = true;
+        self.tells = true;
+    }
+
+    /// What the group says of the session when it lets the connection in has to be told.
+    pub(super) fn tell_when_joined(&mut self) {
+        self.tells = true;
+    }
+
+    /// Whether what the group says of the session has to be told; once.
+    pub(super) fn tells(&mut self) -> bool {
+        std::mem::take(&mut self.tells)
     }
 
     /// Whether nothing would be missed if the connection were not at the group.
@@ -341,6 +360,7 @@ fn set_actor(frame: &mut ToGroup, who: Actor) {
         ToGroup::Ack(ack) => ack.actor = who,
         ToGroup::Subscribe(subscribe) => subscribe.actor = who,
         ToGroup::Unsubscribe(unsubscribe) => unsubscribe.actor = who,
+        ToGroup::ListFilters(list) => list.actor = who,
         other => unreachable!("{other:?} does not wait for a join"),
     }
 }

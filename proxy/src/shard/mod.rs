@@ -185,6 +185,7 @@ impl Shard {
             self.hand_over();
             self.write_dirty();
             self.write_records();
+            self.ask_for_records();
         }
         if let Some(records) = &mut self.records {
             records.flush(&self.rules.counters);
@@ -208,6 +209,24 @@ impl Shard {
             records.take(now_ms, &change, &self.rules.counters);
         }
         records.flush_due(now_ms, &self.rules.counters);
+    }
+
+    /// Asks groups what records have to say, where that is not known.
+    fn ask_for_records(&mut self) {
+        let next = |records: &mut Option<Box<dyn RecordSink>>| records.as_mut()?.next_question();
+        let mut any = false;
+        while let Some(asked) = next(&mut self.records) {
+            any = true;
+            if self.table.get(asked.handle).is_some() {
+                let index = asked.handle.index;
+                self.with(index, |session, context| {
+                    session.ask_for_filters(asked, context);
+                });
+            }
+        }
+        if any {
+            self.hand_over();
+        }
     }
 
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {

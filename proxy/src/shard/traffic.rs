@@ -328,6 +328,7 @@ fn handle_of(frame: &FromGroup) -> Handle {
         | FromGroup::Listed { handle, .. }
         | FromGroup::Rejoin { handle } => *handle,
         FromGroup::Joined(joined) => joined.handle,
+        FromGroup::Filters(page) => page.handle,
         FromGroup::Deliver(_)
         | FromGroup::Resume
         | FromGroup::Done { .. }

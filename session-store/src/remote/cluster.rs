@@ -6,7 +6,7 @@
 //!
 //! Invariant: no lock is held over a wait, except that of one node while it is being connected to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -161,6 +161,17 @@ impl Cluster {
             }
         }
         Err(last)
+    }
+
+    /// The first slot of each master.
+    pub(super) fn first_slots(&self) -> BTreeSet<u16> {
+        let table = self.table();
+        let mut first: BTreeMap<&Address, u16> = BTreeMap::new();
+        for range in table.ranges.values() {
+            let slot = first.entry(&range.master).or_insert(range.first);
+            *slot = range.first.min(*slot);
+        }
+        first.into_values().collect()
     }
 
     /// Asks for the slots while others go on, if something has changed and nobody asks yet.
@@ -323,7 +334,7 @@ impl Node {
 }
 
 /// The slot of a key whose hash tag is whole, as all of ours are.
-fn slot_of(key: &str) -> u16 {
+pub(super) fn slot_of(key: &str) -> u16 {
     let tag = key
         .split_once('{')
         .and_then(|(_, behind)| behind.split_once('}'))

@@ -6,7 +6,7 @@
 //! up to 6.2, what a command says inside a script comes back as `ERR` with the script's place and
 //! the command's own error behind it.
 
-use redis::{ErrorKind, RedisError};
+use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 /// What an error means for what was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +56,14 @@ pub(super) fn meaning(error: &RedisError) -> Meaning {
         // What breaks off in the middle of an answer (`Parse`) is a connection that fails.
         _ => Meaning::Away,
     }
+}
+
+/// Whether the connection is of no use any more. (A cluster repairs its connections itself.)
+pub(super) fn is_lost(error: &RedisError) -> bool {
+    // A server that is a replica now is not the one to talk to.
+    let demoted = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
+    let broken = error.is_io_error() || error.kind() == ErrorKind::Parse;
+    broken || error.is_connection_dropped() || demoted
 }
 
 /// Whether a permission is missing.

@@ -19,6 +19,7 @@ mod driver;
 mod fields;
 mod health;
 mod key;
+mod mark;
 mod meaning;
 mod outbox;
 mod question;
@@ -129,6 +130,11 @@ impl RedisStore {
     /// (or once Redis is there), and again and again until the store is closed.
     pub fn share_ticket_keys(&self, rules: TicketRules, keyring: Box<dyn TicketKeyring>) {
         self.shared.ask(Question::ShareTickets { rules, keyring });
+    }
+
+    /// Finds out, from now on, when Redis has lost what it had, and counts that as [`RedisStats::wipes`].
+    pub fn watch_for_wipes(&self) {
+        self.shared.ask(Question::WatchMark);
     }
 
     /// The counters.

@@ -7,6 +7,7 @@ use redis::{RedisError, RedisResult};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::connect::Connection;
+use super::mark;
 use super::meaning::{Meaning, meaning};
 use super::scan;
 use super::script::{self, Changed, Scripts};
@@ -77,6 +78,8 @@ pub(super) enum Question {
         rules: TicketRules,
         keyring: Box<dyn TicketKeyring>,
     },
+    /// Stays open as long as the store.
+    WatchMark,
 }
 
 impl Question {
@@ -85,7 +88,10 @@ impl Question {
         match self {
             Self::Load { client_id, .. } | Self::Delete { client_id, .. } => client_id.len(),
             Self::Save { record, .. } => weight(record),
-            Self::Scan { .. } | Self::Count { .. } | Self::ShareTickets { .. } => 0,
+            Self::Scan { .. }
+            | Self::Count { .. }
+            | Self::ShareTickets { .. }
+            | Self::WatchMark => 0,
         }
     }
 
@@ -100,6 +106,9 @@ impl Question {
             Self::Count { reply } => reply.send(Err(error)),
             Self::ShareTickets { .. } => {
                 tracing::warn!("keys of TLS session tickets are not shared: {error}");
+            }
+            Self::WatchMark => {
+                tracing::warn!("nobody looks whether Redis loses session records: {error}");
             }
         }
     }
@@ -179,6 +188,7 @@ impl Desk {
             Question::ShareTickets { rules, keyring } => {
                 tickets::share(self.clone(), rules, keyring).await;
             }
+            Question::WatchMark => mark::watch(self.clone()).await,
         }
         self.shared.answered(bytes);
     }

@@ -66,6 +66,10 @@ stats! {
     ticket_keys_made,
     /// Times the keys of TLS session tickets could not be had.
     ticket_keys_failed,
+    /// Times Redis was found to have lost what it had.
+    wipes,
+    /// Times Redis could not be asked whether it has.
+    mark_failed,
     /// Times Redis went away.
     outages,
     /// Connections opened.

@@ -9,9 +9,10 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+use redis::{RedisError, RedisResult, Value};
 
 use super::connect::Connection;
+use super::meaning::is_lost;
 use super::question::Desk;
 use super::stats::count;
 use crate::limits::{REFUSALS_LOGGED_EVERY_MS, TICKET_KEYS_RETRY_MS};
@@ -135,10 +136,7 @@ impl Failure {
 
 impl From<RedisError> for Failure {
     fn from(error: RedisError) -> Self {
-        // A server that is a replica now is not the one to talk to.
-        let demoted = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
-        let broken = error.is_io_error() || error.kind() == ErrorKind::Parse;
-        if broken || error.is_connection_dropped() || demoted {
+        if is_lost(&error) {
             return Self::Lost(error);
         }
         Self::Refused(error.to_string())

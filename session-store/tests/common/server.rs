@@ -15,8 +15,9 @@ use redis::FromRedisValue;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The least a user needs, as the documentation has it: in a cluster these, and [`IN_A_CLUSTER`].
-pub(crate) const PERMISSIONS: [&str; 10] = [
+pub(crate) const PERMISSIONS: [&str; 13] = [
     "~mqtt-fleet:session:*",
+    "~mqtt-fleet:mark*",
     "+evalsha",
     "+eval",
     "+hmget",
@@ -26,6 +27,8 @@ pub(crate) const PERMISSIONS: [&str; 10] = [
     "+del",
     "+expire",
     "+scan",
+    "+get",
+    "+set",
 ];
 pub(crate) const IN_A_CLUSTER: [&str; 5] =
     ["+cluster|slots", "+asking", "+persist", "+hkeys", "+hdel"];

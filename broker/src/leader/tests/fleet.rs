@@ -259,6 +259,7 @@ impl Fleet {
             | FromGroup::Done { .. }
             | FromGroup::Listed { .. }
             | FromGroup::Joined(_)
+            | FromGroup::Filters(_)
             | FromGroup::Rejoin { .. }
             | FromGroup::Errand(_)
             | FromGroup::ErrandDone(_) => {

@@ -3,7 +3,7 @@
 use super::fleet::{DEVICES, Fleet, PROXIES, TOPICS};
 use super::*;
 use crate::command::Command;
-use cluster::frame::Resume;
+use cluster::frame::{ListFilters, Resume};
 use proptest::prelude::*;
 
 const Q1: QoS = QoS::AtLeastOnce;
@@ -259,6 +259,39 @@ fn an_answer_that_waits_for_a_lazy_acknowledgement_makes_it_hurry() {
     world.store();
     let frames = unit(&mut world, link);
     assert_eq!((answered(&frames), done(&frames)), (vec![7], Some(3)));
+}
+
+/// What is listed is in no entry, and says what is stored.
+#[test]
+fn a_page_of_filters_comes_behind_what_its_producer_sent_before() {
+    let mut world = World::new();
+    let (link, actor) = linked(&mut world);
+    let ask = |number| {
+        ToGroup::ListFilters(Box::new(ListFilters {
+            actor,
+            number,
+            after: None,
+        }))
+    };
+    let listed = |frames: &[FromGroup]| {
+        let page = frames.iter().find_map(|frame| match frame {
+            FromGroup::Filters(page) => Some(page),
+            _ => None,
+        });
+        page.map(|page| (page.number, page.filters.len()))
+    };
+    world.leader.frame(link, ask(1));
+    let frames = unit(&mut world, link);
+    assert_eq!((listed(&frames), done(&frames)), (Some((1, 0)), Some(2)));
+    world.leader.frame(link, subscribe_frame(actor, "a", Q1));
+    world.leader.frame(link, ask(2));
+    assert_eq!(listed(&unit(&mut world, link)), None);
+    world.settle();
+    let frames = unit(&mut world, link);
+    assert_eq!((listed(&frames), done(&frames)), (Some((2, 0)), Some(4)));
+    world.leader.frame(link, ask(3));
+    let frames = unit(&mut world, link);
+    assert_eq!((listed(&frames), done(&frames)), (Some((3, 1)), Some(5)));
 }
 
 #[test]

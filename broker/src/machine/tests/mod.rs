@@ -3,6 +3,7 @@
 mod codec;
 mod determinism;
 mod guests;
+mod held;
 mod limits;
 mod model;
 mod publish;

@@ -591,10 +591,8 @@ fn by_handle(frame: FromGroup) -> Vec<(Handle, FromGroup)> {
         | FromGroup::Listed { handle, .. }
         | FromGroup::Rejoin { handle } => *handle,
         FromGroup::Joined(joined) => joined.handle,
-        FromGroup::Resume
-        | FromGroup::Done { .. }
-        | FromGroup::Errand(_)
-        | FromGroup::ErrandDone(_) => return Vec::new(),
+        // For no connection; pages of filters are no effects of commands.
+        _ => return Vec::new(),
     };
     vec![(handle, frame)]
 }

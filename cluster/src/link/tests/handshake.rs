@@ -141,7 +141,7 @@ fn another_version_is_refused_by_number() {
         mut broker,
     } = Ends::new(producer_identity(), group_identity());
     let mut hello = proxy.outgoing().to_vec();
-    hello[9] = 2;
+    hello[9] = 9;
     let said = broker
         .receive(now, &hello, &mut Vec::new())
         .expect_err("another version");
@@ -151,7 +151,7 @@ fn another_version_is_refused_by_number() {
     assert_eq!(said, heard);
     assert_eq!(
         heard.to_string(),
-        "refused: broker-1 speaks version 1 of the link protocol, the proxy version 2"
+        "refused: broker-1 speaks version 2 of the link protocol, the proxy version 9"
     );
 }
 

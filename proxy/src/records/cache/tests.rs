@@ -1,8 +1,14 @@
 //! A cache and a store that is a map, answers when the test says so, and takes no record of a lower epoch.
 
-use super::super::Connected;
-use super::super::limits::UNLOADED_CLIENT_BYTES_MAX;
+mod mending;
+
+use super::super::limits::{
+    CHANGE_BYTES, UNLOADED_CLIENT_BYTES_MAX, UNLOADED_IN_ORDER, UNLOADED_MAX,
+};
+use super::super::{Connected, Held, Said};
 use super::*;
+use cluster::ids::Handle;
+use cluster::slots::GroupNo;
 use proptest::prelude::*;
 use protocol::{SubscribeOptions, TopicFilter, Version};
 use session_store::EventKind;
@@ -10,6 +16,10 @@ use std::collections::BTreeMap;
 
 const NODE: &str = "proxy-1";
 const C: &str = "c";
+const HANDLE: Handle = Handle {
+    index: 3,
+    generation: 1,
+};
 /// The wall clock is ahead by this.
 const EPOCH_MS: u64 = 1_790_000_000_000;
 
@@ -24,8 +34,12 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(Routing::one_group(GroupNo(0)))
+    }
+
+    fn with(routing: Routing) -> Self {
         Self {
-            cache: Cache::new(NODE.to_owned()),
+            cache: Cache::new(NODE.to_owned(), Arc::new(routing)),
             counters: ProxyCounters::default(),
             stored: BTreeMap::new(),
             now_ms: 1_000,
@@ -103,14 +117,23 @@ fn carry_out(stored: &mut BTreeMap<String, Record>, write: &Write) {
     };
 }
 
+/// Where the session was there before: its group says nothing new of it.
 fn connected(session_present: bool) -> What {
+    let held = Held {
+        handle: HANDLE,
+        groups: [(GroupNo(0), Said::Before)].into(),
+    };
+    connected_with(session_present.then_some(held))
+}
+
+fn connected_with(resumed: Option<Held>) -> What {
     What::Connected(Connected {
         version: Version::V5,
         user: None,
         address: None,
         clean_start: false,
         expiry_s: 60,
-        session_present,
+        resumed: resumed.map(Box::new),
     })
 }
 

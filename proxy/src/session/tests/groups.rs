@@ -76,6 +76,7 @@ impl Wire {
             session_present: true,
             start_epoch: START,
             groups: listed.into(),
+            digest: digest_at(HOME),
         })));
     }
 
@@ -87,6 +88,7 @@ impl Wire {
                 handle: HANDLE,
                 client,
                 epoch,
+                digest: digest_at(group),
             })),
         );
     }

@@ -2,6 +2,7 @@
 
 use super::groups::{SECOND, THIRD, actor_at, three_groups};
 use super::*;
+use cluster::filters::FilterDigest;
 use cluster::frame::{FilterOutcome, Joined, Listed, Receiver};
 use cluster::ids::Rank;
 use proptest::prelude::*;
@@ -218,6 +219,7 @@ fn frame_of(step: &Step, from: GroupNo) -> Option<FromGroup> {
                 handle,
                 client,
                 epoch,
+                digest: FilterDigest::default(),
             }))
         }
         &Step::Listed { rank } => FromGroup::Listed {
@@ -306,6 +308,7 @@ fn claimed_with(wire: &mut Wire, group: GroupNo) {
         session_present: true,
         start_epoch: Epoch(3),
         groups: [Listed { group, rank }].into(),
+        digest: FilterDigest::default(),
     })));
 }
 

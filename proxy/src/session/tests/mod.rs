@@ -17,6 +17,7 @@ use super::*;
 use crate::auth::{AcceptAll, Authenticator};
 use crate::counters::ProxyCounters;
 use crate::limits::ProxyLimits;
+use cluster::filters::FilterDigest;
 use cluster::frame::Claimed;
 use cluster::topology::Routing;
 use protocol::{Ack, Connect, Message, PacketId, Publish, QoS, ReasonCode, TopicName, encode};
@@ -40,6 +41,11 @@ const ACTOR: Actor = Actor {
     client: ClientNo(9),
     epoch: Epoch(77),
 };
+
+/// Of what a group holds of the session.
+fn digest_at(group: GroupNo) -> FilterDigest {
+    FilterDigest(100 + u64::from(group.0))
+}
 
 impl Wire {
     fn new(limits: ProxyLimits) -> Self {
@@ -103,6 +109,7 @@ impl Wire {
             session_present,
             start_epoch: epoch,
             groups: Box::default(),
+            digest: FilterDigest::default(),
         })));
     }
 

@@ -102,6 +102,7 @@ impl Proxy {
             }
             FromGroup::Claimed(claimed) => claimed.handle,
             FromGroup::Joined(joined) => joined.handle,
+            FromGroup::Filters(page) => page.handle,
             FromGroup::ClaimRefused { handle, .. }
             | FromGroup::Kick { handle, .. }
             | FromGroup::Published { handle, .. }
