@@ -2,12 +2,13 @@
 
 mod common;
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use common::Connect;
-use common::fleet::{Fleet, FleetNode, Process, Watched, free_ports};
+use common::fleet::{Fleet, FleetNode, Process, Watched, free_ports, signal};
+use common::tools::await_that;
 
 #[test]
 fn the_file_describes_the_fleet_and_follows_it() {
@@ -103,6 +104,46 @@ fn nothing_outlives_a_killed_launcher_and_the_data_do() {
     let mut keeper = Connect::v5("keeper").persistent().open_at(fleet.mqtt(0));
     assert!(keeper.present);
     assert_eq!(keeper.take().text(), "over a kill of everything");
+}
+
+/// Outlives no failure.
+struct Unread(Child);
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_fleet_whose_output_nobody_reads_runs_on() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let base = free_ports();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt-fleet"));
+    common::fleet::without_settings(&mut command);
+    command.args([
+        "cluster",
+        "--proxies",
+        "1",
+        "--groups",
+        "1",
+        "--data",
+        "fleet",
+    ]);
+    command.args(["--base-port", &base.to_string()]);
+    command.current_dir(folder.path()).stdin(Stdio::null());
+    let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut launcher = Unread(piped.spawn().expect("the binary runs"));
+    drop((launcher.0.stdout.take(), launcher.0.stderr.take()));
+    let manifest = folder.path().join("fleet/cluster.json");
+    let complaint = || format!("{} is not there", manifest.display());
+    await_that(|| manifest.exists(), complaint);
+    let proxy = SocketAddr::from(([127, 0, 0, 1], base));
+    Connect::v5("device").open_at(proxy).say("a", 1, "b");
+    signal(launcher.0.id(), "-TERM");
+    assert!(launcher.0.wait().expect("it ends").success());
 }
 
 /// Exit code and sentence of a launcher that must refuse; `base` is its first port.

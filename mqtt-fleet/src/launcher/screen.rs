@@ -50,7 +50,8 @@ impl Screen {
         match &self.live {
             // Drawing fails only with the terminal, and then there is nobody to tell.
             Some((multi, _)) => drop(multi.println(line)),
-            None => eprintln!("{line}"),
+            // A fleet whose lines nobody reads any more runs on.
+            None => drop(writeln!(std::io::stderr().lock(), "{line}")),
         }
     }
 
@@ -93,7 +94,9 @@ fn print(text: &str) {
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(text.as_bytes());
     if let Err(error) = written.and_then(|()| stdout.flush()) {
-        eprintln!("mqtt-fleet: cannot write to standard output: {error}");
+        let sentence = format!("mqtt-fleet: cannot write to standard output: {error}");
+        // As for lines.
+        drop(writeln!(std::io::stderr().lock(), "{sentence}"));
     }
 }
 
