@@ -4,6 +4,7 @@
 //! that of a [`mailbag::Mailbag`], taken once a batch, and that of a [`transport::LinkTls`], once a connection. In one
 //! process the frames pass as typed values; nothing is serialised.
 
+pub mod counters;
 pub mod filters;
 pub mod frame;
 pub mod ids;

@@ -9,7 +9,7 @@ mod counters;
 mod limits;
 mod server;
 
-pub use counters::{Counter, LinkServerCounters};
+pub use counters::LinkServerCounters;
 
 use crate::group::{AbortOnPanic, GroupLinks, GroupWaker};
 use cluster::link::GroupIdentity;

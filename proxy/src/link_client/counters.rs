@@ -1,54 +1,39 @@
 //! What a link counts.
 
 use cluster::link::ProducerFigures;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-macro_rules! counters {
-    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// Figures of one link: written by the client's thread alone, read by anyone.
-        #[derive(Debug, Default)]
-        pub struct LinkCounters {
-            $($(#[doc = $doc])+ pub $name: LinkCounter,)+
-        }
-
-        impl LinkCounters {
-            /// Every figure with its name and description, in the order of the source.
-            pub fn each(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
-                [$((stringify!($name), concat!($($doc),+).trim_ascii_start(), self.$name.get()),)+].into_iter()
-            }
-        }
-    };
-}
-
-counters! {
-    /// 1 while frames flow, 0 otherwise.
-    up,
-    /// Link sessions that began; all but the first are reconnects.
-    sessions,
-    /// Connections that failed, were refused or were lost.
-    losses,
-    /// Connections that the broker refused.
-    refusals,
-    /// Connections where one end had TLS and the other had not, or a certificate was not good.
-    tls_failed,
-    /// Connections that were closed since the broker broke the protocol.
-    protocol_errors,
-    /// Bytes received.
-    bytes_in,
-    /// Bytes sent.
-    bytes_out,
-    /// Frames received.
-    frames_in,
-    /// Frames sent, those sent again included.
-    frames_out,
-    /// Frames sent again.
-    frames_resent,
-    /// QoS 0 publishes dropped while there was no link session.
-    qos0_dropped,
-    /// Bytes kept until the group has stored them, now.
-    kept_bytes,
-    /// Frames kept until the group has stored them, now.
-    kept_frames,
+cluster::counters! {
+    /// Figures of one link: written by the client's thread alone, read by anyone.
+    pub struct LinkCounters {
+        /// 1 while frames flow, 0 otherwise.
+        up,
+        /// Link sessions that began; all but the first are reconnects.
+        sessions,
+        /// Connections that failed, were refused or were lost.
+        losses,
+        /// Connections that the broker refused.
+        refusals,
+        /// Connections where one end had TLS and the other had not, or a certificate was not good.
+        tls_failed,
+        /// Connections that were closed since the broker broke the protocol.
+        protocol_errors,
+        /// Bytes received.
+        bytes_in,
+        /// Bytes sent.
+        bytes_out,
+        /// Frames received.
+        frames_in,
+        /// Frames sent, those sent again included.
+        frames_out,
+        /// Frames sent again.
+        frames_resent,
+        /// QoS 0 publishes dropped while there was no link session.
+        qos0_dropped,
+        /// Bytes kept until the group has stored them, now.
+        kept_bytes,
+        /// Frames kept until the group has stored them, now.
+        kept_frames,
+    }
 }
 
 impl LinkCounters {
@@ -67,24 +52,5 @@ impl LinkCounters {
         ] {
             counter.set(figure);
         }
-    }
-}
-
-/// A figure with one writing thread and any number of readers.
-#[derive(Debug, Default)]
-pub struct LinkCounter(AtomicU64);
-
-impl LinkCounter {
-    pub(super) fn add(&self, n: u64) {
-        self.set(self.get().wrapping_add(n));
-    }
-
-    fn set(&self, n: u64) {
-        self.0.store(n, Ordering::Relaxed);
-    }
-
-    /// The figure now.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
     }
 }

@@ -8,7 +8,7 @@ mod carrier;
 mod counters;
 mod limits;
 
-pub use counters::{LinkCounter, LinkCounters};
+pub use counters::LinkCounters;
 
 use crate::link::{GroupLink, ShardWaker};
 use addresses::Addresses;
