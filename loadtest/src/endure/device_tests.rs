@@ -276,11 +276,8 @@ impl World {
             };
             self.up[at] = bytes[packet.len..].to_vec();
             self.broker.take(at, &packet, &mut self.down);
-            for at in 0..2 {
-                if !self.open[at] {
-                    self.down[at].clear();
-                }
-            }
+            let closed = (0..2).filter(|&at| !self.open[at]);
+            closed.for_each(|at| self.down[at].clear());
         }
     }
 
