@@ -83,7 +83,7 @@ pub(super) struct Remote {
     pub(super) session: Session,
     /// The highest number taken.
     taken: u64,
-    /// The highest number given to the log.
+    /// The highest number given to the log over this link; 0: none.
     proposed: u64,
     /// Every frame up to here is dealt with, and its answer sent, held for this turn, or lost with a session.
     done: u64,
@@ -130,11 +130,12 @@ enum Settled {
 }
 
 impl Remote {
+    /// `high_water`: everything up to here is applied, over this link or an earlier one of the producer.
     fn new(high_water: u64, session: Session) -> Self {
         Self {
             session,
             taken: high_water,
-            proposed: high_water,
+            proposed: 0,
             done: high_water,
             seen: 0,
             counts: false,
@@ -395,14 +396,17 @@ impl Leader {
             && others.any(|(_, other)| other.node == this.0 && other.incarnation != this.1)
     }
 
-    /// Whether frames of the link may be taken now. A new session's wait until what the one before has brought is
-    /// applied; the log's progress then makes for a further turn.
+    /// Whether frames of the link may be taken now. A new session's wait until the link is up as far as entries are
+    /// applied, and what the session before has brought is too; the log's progress then makes for a further turn.
     pub fn is_ready(&self, link: LinkNo) -> bool {
         match self.links.get(link).map(|link| &link.end) {
             Some(End::Local { .. }) => true,
             Some(End::Remote(remote)) => match remote.session {
                 Session::Live => true,
-                Session::Joining => remote.proposed <= self.state.high_water_of_link(link),
+                Session::Joining => {
+                    self.state.is_linked(link)
+                        && remote.proposed <= self.state.high_water_of_link(link)
+                }
                 Session::Resuming | Session::Lost { .. } => false,
             },
             None => false,

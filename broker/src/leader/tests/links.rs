@@ -94,6 +94,23 @@ fn a_link_without_a_session_ends_with_its_lease_and_not_before() {
     fleet.finish();
 }
 
+/// The group forgets a producer after ten minutes; that is on its way through the log when the producer comes back.
+#[test]
+fn a_link_that_comes_back_while_its_producer_is_forgotten_serves() {
+    let mut fleet = subscribed(Q1);
+    fleet.cut(0);
+    fleet.broker.wait(LEASE_MS);
+    fleet.broker.store(usize::MAX);
+    fleet.broker.wait(crate::limits::PRODUCER_MEMORY_MS);
+    fleet.up(0);
+    fleet.flow();
+    assert_eq!(fleet.devices[0].at, None, "it is told that it owns nothing");
+    fleet.connect(0, 0);
+    fleet.publish(1, 0, Q1);
+    fleet.finish();
+    assert_eq!(fleet.devices[0].got.len(), 1);
+}
+
 #[test]
 fn the_lease_runs_from_the_reigns_start_too() {
     let mut fleet = subscribed(Q1);

@@ -153,6 +153,12 @@ impl Fleet {
         }
     }
 
+    /// Whether nothing is forgotten in so many milliseconds more: groups remember ended sessions for ten minutes, and no
+    /// link is to be away for longer in these schedules.
+    pub(super) fn is_remembered_for(&self, ms: u64) -> bool {
+        self.now_ms + ms < broker::limits::PRODUCER_MEMORY_MS - 60_000
+    }
+
     fn now_s(&self) -> u32 {
         (self.now_ms / 1000) as u32
     }
