@@ -6,6 +6,8 @@
 mod cache;
 mod changing;
 mod embedded;
+#[cfg(test)]
+pub(crate) mod in_memory;
 mod limits;
 mod remote;
 

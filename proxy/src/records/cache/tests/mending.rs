@@ -467,18 +467,21 @@ fn a_record_is_written_though_the_groups_never_answer() {
     assert_eq!(world.bench.counters.answers_stale.get(), stale + 1);
 }
 
+/// Also where the record is right as far as that group goes: others were asked too.
 #[test]
 fn a_group_that_forgot_the_connection_is_asked_again() {
-    let mut world = away();
-    world.damage(0, Damage::Lose);
-    world.connect(0, false, NONE_LATE);
-    world.bench.answer_all();
-    world.ask();
-    // The question is lost with the link.
-    world.questions.clear();
-    world.join(0, 1);
-    world.quiet();
-    assert_eq!(world.recorded(0), world.clients[0].filters());
+    for damage in [Damage::Lose, Damage::LoseFilter(0)] {
+        let mut world = away();
+        world.damage(0, damage);
+        world.connect(0, false, NONE_LATE);
+        world.bench.answer_all();
+        world.ask();
+        // The question is lost with the link.
+        world.questions.clear();
+        world.join(0, 1);
+        world.quiet();
+        assert_eq!(world.recorded(0), world.clients[0].filters(), "{damage:?}");
+    }
 }
 
 /// A client of which a group holds what no record has.

@@ -5,6 +5,7 @@ mod broker;
 mod device;
 mod link;
 mod proxy;
+mod records;
 mod verdict;
 mod world;
 

@@ -5,6 +5,7 @@ use super::world::GROUPS;
 use crate::auth::{AcceptAll, Peer};
 use crate::counters::ProxyCounters;
 use crate::limits::ProxyLimits;
+use crate::records::in_memory::InMemoryRecords;
 use crate::session::{AssignedIds, Context, Frames, Outgoing, Rules, Session, leave_late};
 use bytes::{Bytes, BytesMut};
 use cluster::frame::{Body, Delivery, FromGroup, Resume, ToGroup, WillFate};
@@ -31,6 +32,7 @@ pub(super) struct Proxy {
     pub(super) conns: BTreeMap<Handle, Conn>,
     pub(super) links: Vec<Link>,
     pub(super) incarnation: u64,
+    records: Option<InMemoryRecords>,
 }
 
 impl Proxy {
@@ -49,7 +51,33 @@ impl Proxy {
             conns: BTreeMap::new(),
             links: (0..GROUPS).map(|_| Link::default()).collect(),
             incarnation,
+            records: None,
         }
+    }
+
+    /// The proxy keeps session records.
+    pub(super) fn with_records(mut self, records: Option<InMemoryRecords>) -> Self {
+        self.rules.keeps_records = records.is_some();
+        self.records = records;
+        self
+    }
+
+    /// What a shard does with what its sessions tell of records, and with what those ask.
+    pub(super) fn keep_records(&mut self, now_ms: u64) {
+        let Some(mut records) = self.records.take() else {
+            return;
+        };
+        let counters = Arc::clone(&self.rules.counters);
+        for change in std::mem::take(&mut self.frames.changes) {
+            records.take(now_ms, &change, &counters);
+        }
+        records.turn(now_ms, &counters);
+        while let Some(asked) = records.next_question() {
+            self.with(asked.handle, |session, cx| {
+                session.ask_for_filters(asked, cx);
+            });
+        }
+        self.records = Some(records);
     }
 
     /// Runs a piece of a session, if there is one.

@@ -45,7 +45,7 @@ impl Fleet {
     }
 
     /// A connection may still end for what happened before, and the next one is a device's again.
-    fn come_back(&mut self, device: usize) {
+    pub(super) fn come_back(&mut self, device: usize) {
         for _ in 0..3 {
             if !self.devices[device].connected {
                 self.connect(device, device % PROXIES, false, u32::MAX);

@@ -4,6 +4,7 @@ use super::broker::Broker;
 use super::device::{Device, Outgoing, Phase, ack};
 use super::link::Link;
 use super::proxy::{Conn, Proxy};
+use crate::records::in_memory::{InMemoryRecords, Stored};
 use crate::session::{Context, End, Session};
 use broker::command::Producer;
 use broker::leader::Routes;
@@ -43,12 +44,14 @@ pub(super) struct Fleet {
     routing: Arc<Routing>,
     proxies: Vec<Proxy>,
     pub(super) devices: Vec<Device>,
-    ids: Vec<String>,
-    topics: Vec<String>,
+    pub(super) ids: Vec<String>,
+    pub(super) topics: Vec<String>,
     pub(super) promises: Vec<Promise>,
     handles: u32,
     count: u32,
     now_ms: u64,
+    /// The session records, if any are kept.
+    pub(super) stored: Option<Stored>,
 }
 
 fn routing() -> Routing {
@@ -76,7 +79,16 @@ fn names(start: &str, group_of: impl Fn(&str) -> GroupNo) -> Vec<String> {
 }
 
 impl Fleet {
+    /// A fleet that keeps no session records.
     pub(super) fn new() -> Self {
+        Self::start(None)
+    }
+
+    pub(super) fn with_records() -> Self {
+        Self::start(Some(Stored::default()))
+    }
+
+    fn start(stored: Option<Stored>) -> Self {
         let routing = Arc::new(routing());
         let broker = |group| {
             let (own, routing) = (GroupNo(group as u8), Arc::clone(&routing));
@@ -84,7 +96,7 @@ impl Fleet {
         };
         let mut fleet = Self {
             brokers: (0..GROUPS).map(broker).collect(),
-            proxies: (0..PROXIES).map(|_| Proxy::new(&routing, 0, 0)).collect(),
+            proxies: Vec::new(),
             devices: (0..DEVICES).map(|_| Device::default()).collect(),
             ids: names("device", |id| routing.home_of(id)),
             topics: names("topic", |topic| routing.group_of_topic(topic)),
@@ -93,7 +105,9 @@ impl Fleet {
             count: 0,
             now_ms: 0,
             routing,
+            stored,
         };
+        fleet.proxies = (0..PROXIES).map(|it| fleet.new_proxy(it, 0)).collect();
         fleet.all_up();
         fleet.flow();
         fleet
@@ -144,8 +158,8 @@ impl Fleet {
         for group in 0..GROUPS {
             self.cut(proxy, group);
         }
-        let (incarnation, now_s) = (self.proxies[proxy].incarnation + 1, self.now_s());
-        self.proxies[proxy] = Proxy::new(&self.routing, incarnation, now_s);
+        let incarnation = self.proxies[proxy].incarnation + 1;
+        self.proxies[proxy] = self.new_proxy(proxy, incarnation);
         for device in &mut self.devices {
             if device.at.is_some_and(|(at, _)| at == proxy) {
                 device.drop_socket();
@@ -157,6 +171,19 @@ impl Fleet {
     /// link is to be away for longer in these schedules.
     pub(super) fn is_remembered_for(&self, ms: u64) -> bool {
         self.now_ms + ms < broker::limits::PRODUCER_MEMORY_MS - 60_000
+    }
+
+    fn new_proxy(&self, proxy: usize, incarnation: u64) -> Proxy {
+        let node = format!("proxy-{proxy}");
+        let stored = self.stored.as_ref();
+        let records = stored.map(|stored| InMemoryRecords::new(stored, &node, &self.routing));
+        Proxy::new(&self.routing, incarnation, self.now_s()).with_records(records)
+    }
+
+    /// Records that were built again from what groups hold.
+    pub(super) fn records_rebuilt(&self) -> u64 {
+        let counters = self.proxies.iter().map(|it| &it.rules.counters);
+        counters.map(|it| it.store_records_rebuilt.get()).sum()
     }
 
     fn now_s(&self) -> u32 {
@@ -200,6 +227,7 @@ impl Fleet {
                 self.proxies[proxy].with(handle, Session::overdue);
                 self.after(proxy, handle);
             }
+            self.proxies[proxy].keep_records(self.now_ms);
         }
     }
 
