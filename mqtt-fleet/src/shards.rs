@@ -21,8 +21,8 @@ use crate::listen::DevicePorts;
 use crate::standalone::RunError;
 use crate::stop::Stopper;
 
-/// Descriptors for the log, the admin port, the session store and the threads' own.
-const OWN_DESCRIPTORS: usize = 96;
+/// Descriptors for the log, the admin port and the session store.
+const OWN_DESCRIPTORS: usize = 80;
 /// Descriptors of a shard: its poll and what wakes it, and for each of two ports a socket and one held back.
 const DESCRIPTORS_PER_SHARD: usize = 6;
 /// Descriptors of a link of a shard: its connection, and what its carrier is woken by, counted as if it were alone.
