@@ -15,7 +15,7 @@ pub struct Announcement {
     slots: u64,
 }
 
-/// See the [module](self).
+/// The fleet as this process knows it, for all who ask: links hear of newer versions, and its keeper takes them over.
 pub struct SharedTopology {
     newest: Mutex<Arc<Announcement>>,
     /// Counts the changes of `newest`.
