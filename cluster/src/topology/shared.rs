@@ -1,5 +1,5 @@
 //! The newest topology that a node knows, between the threads of its process: links tell other nodes of it and hear
-//! of newer ones, and a keeper writes those to disk before anybody sees them.
+//! of newer ones, and a keeper puts those on the disk, if that takes them, before anybody sees them.
 
 use super::{Topology, TopologyVersion};
 use crate::mailbag::Wake;
@@ -126,7 +126,7 @@ impl SharedTopology {
         self.news.notify_all();
     }
 
-    /// For the keeper: from now on the node knows this, which is kept.
+    /// For the keeper, once it has tried to keep this: from now on the node knows it.
     pub fn publish(&self, topology: Topology) {
         *lock(&self.newest) = Arc::new(Announcement::new(topology));
         self.changes.fetch_add(1, Ordering::AcqRel);
