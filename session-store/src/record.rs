@@ -110,6 +110,24 @@ struct Rest<'a> {
 const FLAG_CLEAN_START: u8 = 1;
 
 impl Record {
+    /// A record that nothing has happened to yet: of MQTT 3.1.1, until a CONNECT says otherwise.
+    pub fn blank(client_id: &str) -> Self {
+        Self {
+            client_id: client_id.to_owned(),
+            epoch: 0,
+            protocol_version: 4,
+            user: None,
+            node: String::new(),
+            address: None,
+            clean_start: false,
+            expiry_s: 0,
+            connected_at_ms: 0,
+            disconnected_at_ms: None,
+            history: Vec::new(),
+            filters: Vec::new(),
+        }
+    }
+
     /// Adds an event; the oldest goes when there are too many.
     pub fn push_event(&mut self, at_ms: u64, kind: EventKind) {
         self.history.push(Event { at_ms, kind });

@@ -26,42 +26,41 @@ pub(crate) struct DevicePort {
 
 /// All ports that are configured, that of `listen.mqtt` first.
 pub(super) fn from_typed(typed: &Typed) -> Result<Vec<DevicePort>, Vec<ConfigError>> {
-    let plain = DevicePort {
-        address: typed.address("listen", "mqtt"),
-        tls: false,
-        proxy_protocol: typed.switch("listen", "proxy_protocol"),
-        key: "listen.mqtt",
-        flag: "--listen",
-        place: ("listen", "mqtt"),
+    let port = |place: Place, key, flag, proxy_protocol| {
+        let (section, name) = place;
+        let address = typed.address_or_none(section, name)?;
+        Some(DevicePort {
+            address,
+            tls: section == "tls",
+            proxy_protocol,
+            key,
+            flag,
+            place,
+        })
     };
-    let plain_balancer = typed.address_or_none("listen", "balancer");
-    let plain_balancer = plain_balancer.map(|address| DevicePort {
-        address,
-        proxy_protocol: true,
-        key: "listen.balancer",
-        flag: "MQTT_FLEET_LISTEN__BALANCER",
-        place: ("listen", "balancer"),
-        ..plain
-    });
-    let tls = typed.address_or_none("tls", "listen");
-    let tls = tls.map(|address| DevicePort {
-        address,
-        tls: true,
-        proxy_protocol: typed.switch("tls", "proxy_protocol"),
-        key: "tls.listen",
-        flag: "MQTT_FLEET_TLS__LISTEN",
-        place: ("tls", "listen"),
-    });
-    let tls_balancer = typed.address_or_none("tls", "balancer");
-    let tls_balancer = tls_balancer.map(|address| DevicePort {
-        address,
-        tls: true,
-        proxy_protocol: true,
-        key: "tls.balancer",
-        flag: "MQTT_FLEET_TLS__BALANCER",
-        place: ("tls", "balancer"),
-    });
-    let ports = [Some(plain), plain_balancer, tls, tls_balancer];
+    let is_behind = |section| typed.switch(section, "proxy_protocol");
+    let (plain, tls) = (is_behind("listen"), is_behind("tls"));
+    let ports = [
+        port(("listen", "mqtt"), "listen.mqtt", "--listen", plain),
+        port(
+            ("listen", "balancer"),
+            "listen.balancer",
+            "MQTT_FLEET_LISTEN__BALANCER",
+            true,
+        ),
+        port(
+            ("tls", "listen"),
+            "tls.listen",
+            "MQTT_FLEET_TLS__LISTEN",
+            tls,
+        ),
+        port(
+            ("tls", "balancer"),
+            "tls.balancer",
+            "MQTT_FLEET_TLS__BALANCER",
+            true,
+        ),
+    ];
     let ports: Vec<_> = ports.into_iter().flatten().collect();
     let errors = conflicts(&ports, typed);
     if errors.is_empty() {

@@ -11,7 +11,7 @@ mod mending;
 mod rewriting;
 mod unloaded;
 
-use super::changing::{apply, blank};
+use super::changing::apply;
 use super::limits::{
     FAULTS_LOGGED_EVERY_MS, LOADS_OPEN_MAX, RELOAD_MS, REMEMBERED_BYTES_MAX, REMEMBERED_MAX,
 };
@@ -263,7 +263,7 @@ impl Cache {
         }
         self.drop_unloaded(client_id);
         self.leaving.take(client_id);
-        let mut record = blank(client_id);
+        let mut record = Record::blank(client_id);
         apply(&mut record, &self.node, at_ms, change.epoch, &change.what);
         self.changed.save(now_ms, &record)
     }

@@ -1,7 +1,7 @@
 //! What a change does to a record.
 
 use super::{Connected, Held, What};
-use protocol::{SubscribeOptions, TopicFilter, Version};
+use protocol::{SubscribeOptions, TopicFilter};
 use session_store::{EventKind, Filter, FilterOptions, Record};
 
 impl What {
@@ -47,24 +47,6 @@ pub(super) fn apply(record: &mut Record, node: &str, now_ms: u64, epoch: u64, wh
             record.disconnected_at_ms = Some(now_ms);
             record.push_event(now_ms, *how);
         }
-    }
-}
-
-/// A record that nothing has happened to yet.
-pub(super) fn blank(client_id: &str) -> Record {
-    Record {
-        client_id: client_id.to_owned(),
-        epoch: 0,
-        protocol_version: Version::V311.level(),
-        user: None,
-        node: String::new(),
-        address: None,
-        clean_start: false,
-        expiry_s: 0,
-        connected_at_ms: 0,
-        disconnected_at_ms: None,
-        history: Vec::new(),
-        filters: Vec::new(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Session records in the store of this process.
 
-use super::changing::{apply, blank};
+use super::changing::apply;
 use super::{RecordChange, RecordSink, What};
 use crate::counters::ProxyCounters;
 use session_store::{EmbeddedStore, Journal, Record, StoreError, Write, WriteBehind};
@@ -47,7 +47,7 @@ impl<J: Journal> EmbeddedRecords<J> {
             self.front.delete(now_ms, &change.client_id, change.epoch);
             return Ok(());
         }
-        let mut record = current.unwrap_or_else(|| blank(&change.client_id));
+        let mut record = current.unwrap_or_else(|| Record::blank(&change.client_id));
         apply(&mut record, &self.node, now_ms, change.epoch, &change.what);
         self.front.save(now_ms, &record)
     }

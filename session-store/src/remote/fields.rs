@@ -75,7 +75,7 @@ pub(super) fn read(
     client_id: &str,
     fields: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>,
 ) -> Result<Record, StoreError> {
-    let mut record = blank(client_id);
+    let mut record = Record::blank(client_id);
     let mut seen = Seen::default();
     let mut events = Vec::new();
     let mut filters = Vec::new();
@@ -186,23 +186,6 @@ fn read_single(
         _ => {}
     }
     Ok(())
-}
-
-fn blank(client_id: &str) -> Record {
-    Record {
-        client_id: client_id.to_owned(),
-        epoch: 0,
-        protocol_version: 0,
-        user: None,
-        node: String::new(),
-        address: None,
-        clean_start: false,
-        expiry_s: 0,
-        connected_at_ms: 0,
-        disconnected_at_ms: None,
-        history: Vec::new(),
-        filters: Vec::new(),
-    }
 }
 
 fn numbered(name: &str, number: usize) -> String {

@@ -12,7 +12,7 @@ use super::super::limits::{
 use super::super::{FilterQuestion, Held, Listed, What};
 use super::compare::{self, HeldFilters};
 use super::unloaded::{Unloaded, Waiting};
-use super::{Cache, apply, blank};
+use super::{Cache, apply};
 use crate::counters::ProxyCounters;
 use cluster::slots::GroupNo;
 use protocol::TopicFilter;
@@ -62,7 +62,7 @@ impl Cache {
             if matches!(what, What::Connected(_)) {
                 // All groups say anew what they hold.
                 differs = false;
-                record.get_or_insert_with(|| blank(client_id));
+                record.get_or_insert_with(|| Record::blank(client_id));
             }
             let Some(record) = &mut record else { continue };
             apply(record, &self.node, at_ms, epoch, &what);

@@ -156,7 +156,7 @@ fn lost(expiry_s: u32) -> What {
 }
 
 fn of_another_proxy(epoch: u64) -> Record {
-    let mut record = blank(C);
+    let mut record = Record::blank(C);
     apply(&mut record, "proxy-2", 10, epoch, &connected(false));
     apply(&mut record, "proxy-2", 11, epoch, &subscribed("theirs"));
     apply(&mut record, "proxy-2", 12, epoch, &lost(60));
@@ -421,7 +421,7 @@ impl Truth {
                 self.epoch += 1;
                 self.online = true;
                 if !present {
-                    self.record = Some(blank(client_id));
+                    self.record = Some(Record::blank(client_id));
                 }
                 connected(present)
             }
