@@ -8,6 +8,7 @@
 
 mod args;
 mod conduct;
+mod control;
 mod crew;
 mod endure;
 mod error;
@@ -16,10 +17,12 @@ mod limits;
 mod link;
 mod meter;
 mod oracle;
+mod outcome;
 mod pacer;
 mod plan;
 mod progress;
 mod report;
+pub mod scenario;
 mod tls;
 mod traffic;
 mod wire;
@@ -27,5 +30,10 @@ mod worker;
 
 pub use args::{LoadtestArgs, Scenario};
 pub use conduct::run;
+pub use control::message::FindingKind;
 pub use error::Error;
+pub use outcome::{
+    Check, FindingLine, LatencyOutcome, LatencyPoint, Machine, Outcome, PhaseOutcome, Point,
+    Resources, RoleResources, TargetInfo, Totals,
+};
 pub use report::{Endurance, Fight, Quantiles, Verdict};
