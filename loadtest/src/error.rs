@@ -92,6 +92,14 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// A process of the load simulator is gone, or said what it should not.
+    #[error("{who} {what}")]
+    Control {
+        /// `worker 3`, `the controller`, ….
+        who: String,
+        /// What it did.
+        what: String,
+    },
     /// A thread of the generator ended early; its panic message is on stderr.
     #[error("a thread of the load generator ended early")]
     Thread,

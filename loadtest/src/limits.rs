@@ -115,6 +115,22 @@ pub(crate) const CONTENDERS: usize = 3;
 /// endure: wait after everything has arrived for what should not come any more.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
+/// Longest message between controller and worker. The longest are samples with the filled buckets of all histograms, and
+/// receipts by the thousand: tens of KiB.
+pub(crate) const CONTROL_FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What either end of a control connection keeps for the other one. It is reached only by an end that does not read at all.
+pub(crate) const CONTROL_UNSENT_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// What may wait for a worker before the controller keeps back what other workers have for it.
+pub(crate) const CONTROL_BACKLOG_BYTES: usize = 1024 * 1024;
+
+/// How long an end of a control connection may read nothing while something waits for it. A machine that is short of CPU
+/// makes a worker's turns seconds long, but not this long.
+pub(crate) const CONTROL_STALL_MAX: Duration = Duration::from_secs(60);
+
+const _: () =
+    assert!(CONTROL_BACKLOG_BYTES + 2 * CONTROL_FRAME_BYTES_MAX < CONTROL_UNSENT_BYTES_MAX);
 const _: () = assert!(ENDURE_OPEN_MAX < 65_535 && BACKOFF_MIN.as_nanos() < BACKOFF_MAX.as_nanos());
 const _: () = assert!(WINDOW_MAX < 65_535 / 2 && OPEN_LOOP_UNACKED_MAX < 65_535 / 2 + 2);
 const _: () = assert!(PAYLOAD_BYTES_MAX + 1024 < PACKET_BYTES_MAX);
