@@ -23,6 +23,8 @@ mod plan;
 mod progress;
 mod report;
 pub mod scenario;
+#[allow(dead_code, reason = "the worker processes that use it are being built")]
+mod simulate;
 mod tls;
 mod traffic;
 mod wire;

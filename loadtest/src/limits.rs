@@ -134,3 +134,6 @@ const _: () =
 const _: () = assert!(ENDURE_OPEN_MAX < 65_535 && BACKOFF_MIN.as_nanos() < BACKOFF_MAX.as_nanos());
 const _: () = assert!(WINDOW_MAX < 65_535 / 2 && OPEN_LOOP_UNACKED_MAX < 65_535 / 2 + 2);
 const _: () = assert!(PAYLOAD_BYTES_MAX + 1024 < PACKET_BYTES_MAX);
+
+/// Latencies of one kind that are kept one by one before they are counted by buckets: 8 KiB.
+pub(crate) const SPREAD_PENDING_MAX: usize = 1_024;

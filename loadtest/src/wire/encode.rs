@@ -28,7 +28,7 @@ impl Template {
         body.extend_from_slice(&sender.to_be_bytes());
         body.resize(stamp_at + size.max(STAMP_BYTES), b'.');
         let mut bytes = Vec::with_capacity(body.len() + 5);
-        framed(&mut bytes, kind::PUBLISH | (qos << 1), &body);
+        whole(&mut bytes, kind::PUBLISH | (qos << 1), &body);
         let header = bytes.len() - body.len();
         stamp_at += header;
         packet_id_at = packet_id_at.map(|at| at + header);
@@ -77,7 +77,22 @@ pub(crate) enum Keep {
     Seconds(u32),
 }
 
-/// CONNECT without credentials.
+/// What a broker is to publish when a connection ends without DISCONNECT.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Testament<'a> {
+    /// Topic name.
+    pub(crate) topic: &'a str,
+    /// 0, 1 or 2.
+    pub(crate) qos: u8,
+    /// Kept as the topic's retained message.
+    pub(crate) retain: bool,
+    /// Will Delay Interval, s (version 5 only).
+    pub(crate) delay_s: u32,
+    /// Payload.
+    pub(crate) payload: &'a str,
+}
+
+/// CONNECT without credentials and without a will.
 pub(crate) fn connect(
     out: &mut Vec<u8>,
     version: Version,
@@ -85,13 +100,29 @@ pub(crate) fn connect(
     keep_alive_s: u16,
     keep: Keep,
 ) {
+    connect_with_will(out, version, client_id, keep_alive_s, keep, None);
+}
+
+/// CONNECT without credentials.
+pub(crate) fn connect_with_will(
+    out: &mut Vec<u8>,
+    version: Version,
+    client_id: &str,
+    keep_alive_s: u16,
+    keep: Keep,
+    will: Option<Testament<'_>>,
+) {
     let mut body = Vec::with_capacity(16 + client_id.len());
     text(&mut body, "MQTT");
     body.push(match version {
         Version::V4 => 4,
         Version::V5 => 5,
     });
-    body.push(if keep == Keep::No { 0b10 } else { 0 });
+    let clean = if keep == Keep::No { 0b10 } else { 0 };
+    let willed = will.map_or(0, |will| {
+        0b100 | (will.qos << 3) | (u8::from(will.retain) << 5)
+    });
+    body.push(clean | willed);
     body.extend_from_slice(&keep_alive_s.to_be_bytes());
     match (version, keep) {
         (Version::V4, _) => {}
@@ -99,7 +130,19 @@ pub(crate) fn connect(
         (Version::V5, Keep::Seconds(seconds)) => expiry(&mut body, seconds),
     }
     text(&mut body, client_id);
-    framed(out, kind::CONNECT, &body);
+    if let Some(will) = will {
+        match (version, will.delay_s) {
+            (Version::V4, _) => {}
+            (Version::V5, 0) => body.push(0),
+            (Version::V5, delay_s) => {
+                body.extend_from_slice(&[5, 0x18]);
+                body.extend_from_slice(&delay_s.to_be_bytes());
+            }
+        }
+        text(&mut body, will.topic);
+        text(&mut body, will.payload);
+    }
+    whole(out, kind::CONNECT, &body);
 }
 
 /// SUBSCRIBE to `filters` with packet id 1.
@@ -109,15 +152,25 @@ pub(crate) fn subscribe<F: AsRef<str>>(
     filters: impl IntoIterator<Item = F>,
     qos: u8,
 ) {
+    let filters = filters.into_iter().map(|filter| (filter, qos));
+    subscribe_each(out, version, filters);
+}
+
+/// SUBSCRIBE to filters, each at its `QoS`, with packet id 1.
+pub(crate) fn subscribe_each<F: AsRef<str>>(
+    out: &mut Vec<u8>,
+    version: Version,
+    filters: impl IntoIterator<Item = (F, u8)>,
+) {
     let mut body = vec![0, 1];
     if version == Version::V5 {
         body.push(0);
     }
-    for filter in filters {
+    for (filter, qos) in filters {
         text(&mut body, filter.as_ref());
         body.push(qos);
     }
-    framed(out, kind::SUBSCRIBE | 0b10, &body);
+    whole(out, kind::SUBSCRIBE | 0b10, &body);
 }
 
 /// PUBACK, PUBREC, PUBREL or PUBCOMP meaning success; `first` is the packet's first byte.
@@ -144,7 +197,7 @@ pub(crate) fn end_session(out: &mut Vec<u8>, version: Version) {
     }
     let mut body = vec![0];
     expiry(&mut body, 0);
-    framed(out, kind::DISCONNECT, &body);
+    whole(out, kind::DISCONNECT, &body);
 }
 
 /// Properties that are a Session Expiry Interval and nothing else.
@@ -153,15 +206,22 @@ fn expiry(out: &mut Vec<u8>, seconds: u32) {
     out.extend_from_slice(&seconds.to_be_bytes());
 }
 
-fn text(out: &mut Vec<u8>, value: &str) {
+pub(super) fn text(out: &mut Vec<u8>, value: &str) {
     let length = u16::try_from(value.len()).expect("names made here are short");
     out.extend_from_slice(&length.to_be_bytes());
     out.extend_from_slice(value.as_bytes());
 }
 
-fn framed(out: &mut Vec<u8>, first: u8, body: &[u8]) {
+/// A packet with its body.
+fn whole(out: &mut Vec<u8>, first: u8, body: &[u8]) {
+    framed(out, first, body.len());
+    out.extend_from_slice(body);
+}
+
+/// Fixed header of a packet whose body has so many bytes.
+pub(super) fn framed(out: &mut Vec<u8>, first: u8, body_len: usize) {
     out.push(first);
-    let mut rest = body.len();
+    let mut rest = body_len;
     loop {
         let low = (rest & 0x7F) as u8;
         rest >>= 7;
@@ -170,7 +230,6 @@ fn framed(out: &mut Vec<u8>, first: u8, body: &[u8]) {
             break;
         }
     }
-    out.extend_from_slice(body);
 }
 
 #[cfg(test)]
@@ -236,6 +295,49 @@ mod tests {
         out.clear();
         end_session(&mut out, Version::V4);
         assert_eq!(v4_read(&out), v4::Packet::Disconnect);
+    }
+
+    #[test]
+    fn a_will_says_what_is_meant() {
+        let will = |delay_s| Testament {
+            topic: "d/7/gone",
+            qos: 1,
+            retain: true,
+            delay_s,
+            payload: "bye",
+        };
+        let mut out = Vec::new();
+        connect_with_will(&mut out, Version::V4, "d7", 60, Keep::No, Some(will(9)));
+        let v4::Packet::Connect(packet) = v4_read(&out) else {
+            panic!("a CONNECT")
+        };
+        let read = packet.last_will.expect("given");
+        assert_eq!(
+            (read.topic.as_str(), &read.message[..]),
+            ("d/7/gone", &b"bye"[..])
+        );
+        assert_eq!((read.qos, read.retain), (QoS::AtLeastOnce, true));
+        for delay_s in [0, 9] {
+            out.clear();
+            connect_with_will(
+                &mut out,
+                Version::V5,
+                "d7",
+                60,
+                Keep::No,
+                Some(will(delay_s)),
+            );
+            let v5::Packet::Connect(packet) = v5_read(&out) else {
+                panic!("a CONNECT")
+            };
+            let read = packet.last_will.expect("given");
+            assert_eq!(
+                (read.topic.as_str(), &read.message[..]),
+                ("d/7/gone", &b"bye"[..])
+            );
+            let delay = read.properties.and_then(|given| given.delay_interval);
+            assert_eq!(delay.unwrap_or(0), delay_s);
+        }
     }
 
     #[test]

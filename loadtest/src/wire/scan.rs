@@ -103,6 +103,8 @@ pub(crate) struct Connack {
     pub(crate) session_present: bool,
     /// Receive Maximum of the broker; 65,535 unless it says less.
     pub(crate) receive_max: u16,
+    /// Server Keep Alive, s: to be used instead of what was asked for.
+    pub(crate) server_keep_alive_s: Option<u16>,
 }
 
 /// Reads a CONNACK's body.
@@ -114,13 +116,14 @@ pub(crate) fn connack(body: &[u8], version: Version) -> Result<Connack, &'static
         code: *code,
         session_present: flags & 1 != 0,
         receive_max: u16::MAX,
+        server_keep_alive_s: None,
     };
     if version == Version::V5 {
         let (len, digits) = varint(properties)?.ok_or("CONNACK without properties")?;
         let properties = properties
             .get(digits..digits + len)
             .ok_or("CONNACK properties cut")?;
-        found.receive_max = receive_max(properties)?;
+        walk(properties, &mut found)?;
     }
     Ok(found)
 }
@@ -135,15 +138,22 @@ pub(crate) fn suback(body: &[u8], filters: usize) -> Option<&[u8]> {
     Some(&body[codes..])
 }
 
-/// Walks CONNACK's properties (MQTT 5, 3.2.2.3) to Receive Maximum, 0x21.
-fn receive_max(mut properties: &[u8]) -> Result<u16, &'static str> {
+/// Walks CONNACK's properties (MQTT 5, 3.2.2.3).
+fn walk(mut properties: &[u8], found: &mut Connack) -> Result<(), &'static str> {
     const CUT: &str = "CONNACK property cut";
     while let [id, value @ ..] = properties {
         let text = |v: &[u8]| packet_id(v).map(|len| 2 + usize::from(len));
         let len = match id {
-            0x21 => return packet_id(value).ok_or(CUT),
+            0x21 => {
+                found.receive_max = packet_id(value).ok_or(CUT)?;
+                2
+            }
+            0x13 => {
+                found.server_keep_alive_s = Some(packet_id(value).ok_or(CUT)?);
+                2
+            }
             0x24 | 0x25 | 0x28 | 0x29 | 0x2A => 1,
-            0x22 | 0x13 => 2,
+            0x22 => 2,
             0x11 | 0x27 => 4,
             0x12 | 0x15 | 0x16 | 0x1A | 0x1C | 0x1F => text(value).ok_or(CUT)?,
             0x26 => {
@@ -154,11 +164,11 @@ fn receive_max(mut properties: &[u8]) -> Result<u16, &'static str> {
         };
         properties = value.get(len..).ok_or(CUT)?;
     }
-    Ok(u16::MAX)
+    Ok(())
 }
 
 /// A variable byte integer (MQTT 5, 1.5.5) and its length; `None` where bytes are missing.
-fn varint(bytes: &[u8]) -> Result<Option<(usize, usize)>, &'static str> {
+pub(super) fn varint(bytes: &[u8]) -> Result<Option<(usize, usize)>, &'static str> {
     let mut value = 0;
     for (digit, byte) in bytes.iter().take(4).enumerate() {
         value |= usize::from(byte & 0x7F) << (7 * digit);
@@ -275,18 +285,20 @@ mod tests {
             code: 5,
             session_present: false,
             receive_max: u16::MAX,
+            server_keep_alive_s: None,
         };
         assert_eq!(connack(&[0, 5], Version::V4), Ok(refused));
         let user_property = [0x26, 0, 1, b'k', 0, 1, b'v'];
-        let mut body = vec![1, 0, 14, 0x24, 1];
+        let mut body = vec![1, 0, 17, 0x24, 1];
         body.extend_from_slice(&user_property);
-        body.extend_from_slice(&[0x21, 0, 20, 0x29, 1]);
+        body.extend_from_slice(&[0x21, 0, 20, 0x13, 1, 4, 0x29, 1]);
         assert_eq!(
             connack(&body, Version::V5),
             Ok(Connack {
                 code: 0,
                 session_present: true,
-                receive_max: 20
+                receive_max: 20,
+                server_keep_alive_s: Some(260),
             })
         );
         for cut in 1..body.len() {
