@@ -92,6 +92,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The fleet that a run has started, or a node of it, does not do what it should.
+    #[error("the target: {0}")]
+    Target(String),
     /// A process of the load simulator is gone, or said what it should not.
     #[error("{who} {what}")]
     Control {

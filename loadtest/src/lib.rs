@@ -9,6 +9,8 @@
 mod args;
 mod conduct;
 mod control;
+#[allow(dead_code, reason = "what uses it follows")]
+mod controller;
 mod crew;
 mod endure;
 mod error;
@@ -33,6 +35,10 @@ mod worker;
 pub use args::{LoadtestArgs, Scenario};
 pub use conduct::run;
 pub use control::message::FindingKind;
+pub use controller::{
+    Agents, ProcessList, RestartHook, RunOptions, Secret, Target, TargetProcess, Trust,
+    WorkerProgram,
+};
 pub use error::Error;
 pub use outcome::{
     Check, FindingLine, LatencyOutcome, LatencyPoint, Machine, Outcome, PhaseOutcome, Point,

@@ -129,6 +129,16 @@ pub(crate) const CONTROL_BACKLOG_BYTES: usize = 1024 * 1024;
 /// makes a worker's turns seconds long, but not this long.
 pub(crate) const CONTROL_STALL_MAX: Duration = Duration::from_secs(60);
 
+/// Devices that keep about one core busy at most, with their telemetry, pings and commands: so many get a worker of their
+/// own where there is a core for it.
+pub(crate) const DEVICES_PER_CORE: u32 = 10_000;
+
+/// Worker processes of one run, worker 0 counted: each costs the controller a socket and the machine a few MiB.
+pub(crate) const WORKERS_MAX: usize = 1_024;
+
+/// Questions in one exchange of clocks. The quickest answer counts, and most of them come through empty queues.
+pub(crate) const CLOCK_ROUNDS: u32 = 8;
+
 const _: () =
     assert!(CONTROL_BACKLOG_BYTES + 2 * CONTROL_FRAME_BYTES_MAX < CONTROL_UNSENT_BYTES_MAX);
 const _: () = assert!(ENDURE_OPEN_MAX < 65_535 && BACKOFF_MIN.as_nanos() < BACKOFF_MAX.as_nanos());

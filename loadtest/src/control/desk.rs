@@ -1,5 +1,6 @@
 //! The worker's end of its control connection.
 
+use std::cell::Cell;
 use std::os::fd::OwnedFd;
 
 use mio::{Registry, Token};
@@ -18,7 +19,9 @@ use crate::limits::CONTROL_STALL_MAX;
 pub(crate) struct Desk {
     channel: Channel<FromWorker, ToWorker>,
     /// Own clock to run time, µs.
-    offset_us: i64,
+    offset_us: Option<i64>,
+    /// The latest run time given out: a corrected offset does not turn it back.
+    latest_us: Cell<u64>,
 }
 
 impl Desk {
@@ -38,7 +41,8 @@ impl Desk {
         channel.open()?;
         let desk = Self {
             channel,
-            offset_us: 0,
+            offset_us: None,
+            latest_us: Cell::new(0),
         };
         Ok((desk, *assignment))
     }
@@ -57,7 +61,7 @@ impl Desk {
                     self.channel.send(&FromWorker::Clock { sent_us, own_us })?;
                     self.channel.flush()?;
                 }
-                Some(ToWorker::Offset { us }) => self.offset_us = us,
+                Some(ToWorker::Offset { us }) => self.offset_us = Some(us),
                 other => return Ok(other),
             }
         }
@@ -78,10 +82,15 @@ impl Desk {
         self.channel.unsent_bytes()
     }
 
-    /// Run time, µs. The controller says the offset before it begins the first phase.
+    /// Run time, µs; it never goes back. 0 until the controller has said the offset, which it does before the first phase.
     #[inline]
     pub(crate) fn now_us(&self) -> u64 {
-        own_clock_us().saturating_add_signed(self.offset_us)
+        let Some(offset_us) = self.offset_us else {
+            return 0;
+        };
+        let now = own_clock_us().saturating_add_signed(offset_us);
+        self.latest_us.set(self.latest_us.get().max(now));
+        self.latest_us.get()
     }
 }
 

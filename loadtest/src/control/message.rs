@@ -50,7 +50,7 @@ pub(crate) enum ToWorker {
     Receipts(Vec<Receipt>),
     /// What became of devices that this worker sends commands to.
     Presence(Vec<Presence>),
-    /// Leave in good order, send `Final`, end.
+    /// Close the accounts, leave in good order, send what was found and then `Final`, end.
     Finish,
 }
 
@@ -106,7 +106,8 @@ pub(crate) struct Presence {
 /// From a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum FromWorker {
-    /// It knows what to do. `process`: its process id, for measuring it where it is on the controller's machine.
+    /// It knows what to do, and worker 0's consumers are subscribed: the first phase begins when all are ready. `process`: its
+    /// process id, for measuring it where it is on the controller's machine.
     Ready {
         /// Process id.
         process: u32,
@@ -131,7 +132,9 @@ pub(crate) enum FromWorker {
     Presence(Vec<Presence>),
     /// Broken promises, as they are found; at most `FINDINGS_MAX` of a worker, all are counted in `Sample`.
     Findings(Vec<Finding>),
-    /// The worker's part of a phase is done (its devices are up, back, or owe nothing).
+    /// The worker's part of a ramp, storm or drain is done (its devices are up, back, or nothing is owed any more). Right
+    /// before it comes a `Sample`, so that the figures of the phase are whole. Worker 0 says it too. (The controller ends
+    /// steady phases by the clock, and restarts when samples younger than the last restarted node show all devices back.)
     PhaseDone {
         /// Index.
         index: u16,
@@ -149,13 +152,13 @@ pub(crate) struct Sample {
     pub(crate) at_us: u64,
     /// Devices with a CONNACK (and SUBACK).
     pub(crate) connected: u64,
-    /// Devices on their way.
+    /// Devices on their way, of worker 0: its connections that are not up.
     pub(crate) connecting: u64,
     /// Counters.
     pub(crate) counts: Counts,
     /// Latencies since the last sample.
     pub(crate) latencies: Vec<(LatencyKind, Spread)>,
-    /// Connections lost and refused, by reason in words; at most `REASONS_MAX` of them.
+    /// Connections lost and refused since the start, by reason in words; at most `REASONS_MAX` reasons.
     pub(crate) errors: Vec<(String, u64)>,
     /// CPU time used, µs.
     pub(crate) cpu_us: u64,

@@ -103,6 +103,7 @@ fn orders_and_reports_arrive_as_they_were_sent() {
 #[test]
 fn the_desk_answers_for_its_clock_and_takes_the_offset() {
     let (mut line, mut desk) = ends();
+    assert_eq!(desk.now_us(), 0, "no offset yet");
     let before = own_clock_us();
     line.send(&ToWorker::Clock { sent_us: 77 })
         .expect("the worker is there");
@@ -116,7 +117,14 @@ fn the_desk_answers_for_its_clock_and_takes_the_offset() {
     line.send(&ToWorker::Offset { us })
         .expect("the worker is there");
     assert_eq!(desk.take().expect("well-formed"), None);
-    assert!(desk.now_us() < 60_000_000, "run time: {}", desk.now_us());
+    let now = desk.now_us();
+    assert!(now < 60_000_000, "run time: {now}");
+    line.send(&ToWorker::Offset {
+        us: us - 500_000_000,
+    })
+    .expect("the worker is there");
+    assert_eq!(desk.take().expect("well-formed"), None);
+    assert_eq!(desk.now_us(), now, "time does not go back");
 }
 
 #[test]

@@ -1,0 +1,16 @@
+//! Leads one run: starts the workers, takes them through the phases, watches the target, judges.
+//!
+//! | file      | what it holds                                            |
+//! |-----------|----------------------------------------------------------|
+//! | `options` | what a run is given from outside                         |
+//! | `plan`    | how many workers, where, with which devices              |
+//! | `clock`   | the clocks of other machines                             |
+
+mod clock;
+mod options;
+mod plan;
+
+pub use options::{
+    Agents, ProcessList, RestartHook, RunOptions, Secret, Target, TargetProcess, Trust,
+    WorkerProgram,
+};
