@@ -6,6 +6,8 @@
 //! Invariant: the generator costs less CPU than the broker it drives, or its figures mean little;
 //! every report says what it cost.
 
+#[allow(dead_code, unused_imports, reason = "the workers that use it follow")]
+mod account;
 mod args;
 mod conduct;
 mod control;

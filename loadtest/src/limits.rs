@@ -141,6 +141,36 @@ pub(crate) const CLOCK_ROUNDS: u32 = 8;
 
 const _: () =
     assert!(CONTROL_BACKLOG_BYTES + 2 * CONTROL_FRAME_BYTES_MAX < CONTROL_UNSENT_BYTES_MAX);
+
+/// run: messages of one worker that are sent and not both acknowledged and received. At 1,000,000 devices that is one
+/// each and as many again; about 100 bytes each. Beyond it the run fails.
+pub(crate) const LEDGER_MAX: usize = 1 << 21;
+
+/// run: messages of one worker that were sent more than once and are remembered, because a repetition at the receiver may
+/// be due to that. 40 bytes each. Beyond it the run fails.
+pub(crate) const RESENT_MAX: usize = 1 << 20;
+
+/// run: how long that is remembered: as long as the sessions of consumers last.
+pub(crate) const RESENT_KEPT: Duration = Duration::from_secs(3_600);
+
+/// run: gaps in the numbers that one worker has received. 24 bytes each. Beyond it the run fails.
+pub(crate) const STREAM_GAPS_MAX: usize = 1 << 20;
+
+/// run: a `QoS` 0 message that has not come by then has not come: brokers drop it rather than keep it.
+pub(crate) const QOS0_PATIENCE: Duration = Duration::from_secs(10);
+
+/// run: how long a message to a session that has ended stays in the ledger, in case that it came all the same.
+pub(crate) const EXCUSED_KEPT: Duration = Duration::from_secs(60);
+
+/// run: a first arrival this much after its due time is late. That does not fail a run: devices may have been away.
+pub(crate) const ARRIVAL_LATE: Duration = Duration::from_secs(10);
+
+/// run: receipts that travel together: about 40 KiB on the control socket.
+pub(crate) const RECEIPTS_BATCH: usize = 4_096;
+
+/// run: findings of one worker that are told in words, the same number of each kind; all are counted.
+pub(crate) const FINDINGS_MAX: usize = 1_000;
+
 const _: () = assert!(ENDURE_OPEN_MAX < 65_535 && BACKOFF_MIN.as_nanos() < BACKOFF_MAX.as_nanos());
 const _: () = assert!(WINDOW_MAX < 65_535 / 2 && OPEN_LOOP_UNACKED_MAX < 65_535 / 2 + 2);
 const _: () = assert!(PAYLOAD_BYTES_MAX + 1024 < PACKET_BYTES_MAX);

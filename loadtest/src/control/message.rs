@@ -89,6 +89,20 @@ pub(crate) struct Receipt {
     pub(crate) stream: Stream,
     /// And of these.
     pub(crate) seq: u32,
+    /// For the first time, or again.
+    pub(crate) seen: Seen,
+}
+
+/// Which arrival of a message a receipt is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Seen {
+    /// The first one.
+    First,
+    /// Another one, that is allowed only if the sender has sent the message more than once: the sender's worker knows.
+    Again {
+        /// `QoS` at which it was delivered.
+        qos: u8,
+    },
 }
 
 /// What became of a device, for those who send to it.
@@ -255,7 +269,7 @@ pub enum FindingKind {
     DuplicatedQos0,
     /// First arrival behind a later message of its stream.
     Reordered,
-    /// Arrived later than the scenario's promise allows for.
+    /// Arrived more than `ARRIVAL_LATE` after its due time. Not a broken promise: its receiver may have been away.
     Late,
     /// CONNACK without a session where there had to be one.
     SessionLost,

@@ -7,7 +7,9 @@ use mio::{Events, Poll, Token};
 
 use super::desk::{Desk, own_clock_us};
 use super::line::Line;
-use super::message::{Assignment, FromWorker, Presence, Receipt, Sample, Spread, Stream, ToWorker};
+use super::message::{
+    Assignment, FromWorker, Presence, Receipt, Sample, Seen, Spread, Stream, ToWorker,
+};
 use crate::Error;
 use crate::limits::{CONTROL_BACKLOG_BYTES, CONTROL_UNSENT_BYTES_MAX};
 use crate::scenario::{FleetSpec, Scenario, Thresholds};
@@ -55,7 +57,10 @@ fn ends() -> (Line, Desk) {
 
 fn receipts(count: u32) -> Vec<Receipt> {
     let stream = Stream { kind: 1, device: 9 };
-    (0..count).map(|seq| Receipt { stream, seq }).collect()
+    let seen = Seen::First;
+    (0..count)
+        .map(|seq| Receipt { stream, seq, seen })
+        .collect()
 }
 
 #[test]
