@@ -82,6 +82,9 @@ pub(crate) struct TlsTrust {
     pub(crate) name: String,
 }
 
+/// See [`FromWorker::PhaseDone`]. Worker 0 connects as soon as it knows run time.
+pub(crate) const BACKEND_UP: u16 = u16::MAX;
+
 /// A message has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Receipt {
