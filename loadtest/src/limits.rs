@@ -171,6 +171,36 @@ pub(crate) const RECEIPTS_BATCH: usize = 4_096;
 /// run: findings of one worker that are told in words, the same number of each kind; all are counted.
 pub(crate) const FINDINGS_MAX: usize = 1_000;
 
+/// Scenarios: devices of all populations. Device numbers are `u32`; ten machines with a million each are more than anybody
+/// has tried.
+pub(crate) const DEVICES_MAX: u32 = 10_000_000;
+
+/// Scenarios: populations. Reports list them; a fleet has a few kinds of devices.
+pub(crate) const POPULATIONS_MAX: usize = 64;
+
+/// Scenarios: subscriptions of a device. They travel in one SUBSCRIBE, and each is memory in the broker.
+pub(crate) const SUBSCRIPTIONS_MAX: usize = 32;
+
+/// Scenarios: consumers, and commands. The kind of a message is a byte: 0 for telemetry, then the commands.
+pub(crate) const BACKENDS_MAX: usize = 64;
+
+/// Scenarios: connections of one consumer or of one sender of commands. All of them are in one process.
+pub(crate) const BACKEND_CONNECTIONS_MAX: u64 = 1_000;
+
+/// Scenarios: phases. A report has a row for each.
+pub(crate) const PHASES_MAX: usize = 1_000;
+
+/// Scenarios: bytes of a client id, with its number, without what tells runs apart. Brokers commonly take 256 in all.
+pub(crate) const CLIENT_ID_BYTES_MAX: usize = 200;
+
+/// Scenarios: proxies, groups and threads of each proxy of a fleet that is started: what `mqtt-fleet cluster` takes.
+pub(crate) const FLEET_PROXIES_MAX: u64 = 100;
+/// See [`FLEET_PROXIES_MAX`].
+pub(crate) const FLEET_GROUPS_MAX: u64 = 64;
+/// See [`FLEET_PROXIES_MAX`].
+pub(crate) const FLEET_SHARDS_MAX: u64 = 256;
+
+const _: () = assert!(BACKENDS_MAX < u8::MAX as usize && PHASES_MAX <= u16::MAX as usize);
 const _: () = assert!(ENDURE_OPEN_MAX < 65_535 && BACKOFF_MIN.as_nanos() < BACKOFF_MAX.as_nanos());
 const _: () = assert!(WINDOW_MAX < 65_535 / 2 && OPEN_LOOP_UNACKED_MAX < 65_535 / 2 + 2);
 const _: () = assert!(PAYLOAD_BYTES_MAX + 1024 < PACKET_BYTES_MAX);

@@ -70,7 +70,8 @@ pub struct Population {
     pub clean: bool,
     /// Session expiry interval, s (version 5 and not clean only).
     pub session_expiry_s: u32,
-    /// Template of the client id: `%n` is the number within the population.
+    /// Template of the client id: `%n` is the number within the population. The run stands before it, see
+    /// [`Template::client_id`].
     pub client_id: Template,
     /// What each subscribes to, once, when it has no session.
     pub subscriptions: Vec<Subscription>,
@@ -82,7 +83,8 @@ pub struct Population {
     pub reconnect: Reconnect,
 }
 
-/// A text with `%n` (number within the population) and, in topics, `%c` (client id).
+/// A text with `%n` (number within the population) and, in topics, `%c` (client id). Topics say nothing else of the run: the
+/// levels of a topic decide which group of a fleet it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Template(pub String);
 
@@ -132,11 +134,11 @@ pub enum PayloadSize {
     Fixed(u32),
     /// Evenly from the first to the second.
     Even(u32, u32),
-    /// `floor + e`, with `e` exponential of this mean, at most the last: many small ones, few large ones.
+    /// `min + e`, with `e` exponential of this mean, at most `max`: many small ones, few large ones.
     Exponential {
         /// Smallest.
         min: u32,
-        /// Mean.
+        /// Mean of what is above the smallest.
         mean: u32,
         /// Largest.
         max: u32,
@@ -307,6 +309,13 @@ impl Scenario {
 }
 
 impl Template {
+    /// The client id of a device of a run: 8 hexadecimal digits and `-`, then this template. So two runs never have a
+    /// client id in common, nor a topic with `%c` in it.
+    #[must_use]
+    pub fn client_id(&self, run: u32, number: u32) -> String {
+        format!("{run:08x}-{}", self.fill(number, ""))
+    }
+
     /// The text for a device.
     #[must_use]
     pub fn fill(&self, number: u32, client_id: &str) -> String {

@@ -1,0 +1,115 @@
+//! What is fine alone and wrong together.
+
+use std::ops::Range;
+
+use protocol::TopicFilter;
+
+use super::super::model::{Consumer, PhaseKind, Population, Scenario, Template};
+use super::population::Places;
+use super::text::Section;
+
+/// Complains about what makes no sense in the whole.
+pub(super) fn check(top: &Section<'_, '_>, scenario: &Scenario, places: &Places) {
+    client_ids_differ(top, scenario, places);
+    for (population, place) in scenario.populations.iter().zip(&places.telemetry) {
+        telemetry_goes_to_one_consumer(top, scenario, population, place);
+    }
+    thresholds_judge_something(&top.section("pass"), scenario);
+}
+
+fn client_ids_differ(top: &Section<'_, '_>, scenario: &Scenario, places: &Places) {
+    for (index, population) in scenario.populations.iter().enumerate() {
+        let earlier = &scenario.populations[..index];
+        if let Some(other) = earlier
+            .iter()
+            .find(|other| other.client_id == population.client_id)
+        {
+            let (id, name) = (&population.client_id.0, &other.name);
+            let problem = format!("population.client_id: population \"{name}\" has \"{id}\" too");
+            top.complain_at(&places.client_id[index], problem);
+        }
+    }
+}
+
+/// A message that two consumers get, or a device, would look like one that the broker has doubled.
+fn telemetry_goes_to_one_consumer(
+    top: &Section<'_, '_>,
+    scenario: &Scenario,
+    population: &Population,
+    place: &Range<usize>,
+) {
+    let Some(telemetry) = &population.telemetry else {
+        return;
+    };
+    let topic = filled(&telemetry.topic, population);
+    let matches = |filter: &str| TopicFilter::new(filter).is_ok_and(|f| f.matches(&topic));
+    let complain = |problem: String| {
+        top.complain_at(place, format!("population.telemetry.topic: {problem}"));
+    };
+    let matching = |consumer: &&Consumer| matches(&consumer.filter);
+    let consumers: Vec<_> = scenario.consumers.iter().filter(matching).collect();
+    match consumers[..] {
+        [one, other, ..] => complain(format!(
+            "consumers \"{}\" and \"{}\" would both get it",
+            one.name, other.name
+        )),
+        [one] if one.qos < telemetry.qos => complain(format!(
+            "sent at QoS {}, but consumer \"{}\" subscribes at QoS {}, and the lower one counts",
+            telemetry.qos, one.name, one.qos
+        )),
+        _ => {}
+    }
+    for other in &scenario.populations {
+        let mut filters = other
+            .subscriptions
+            .iter()
+            .map(|one| filled(&one.filter, other));
+        if let Some(filter) = filters.find(|filter| matches(filter)) {
+            let name = &other.name;
+            complain(format!(
+                "devices of \"{name}\" would get it by their filter \"{filter}\""
+            ));
+        }
+    }
+}
+
+/// The text for the first device.
+fn filled(template: &Template, population: &Population) -> String {
+    template.fill(0, &population.client_id.fill(0, ""))
+}
+
+/// A threshold that nothing is held against would let a run pass that has shown nothing.
+fn thresholds_judge_something(section: &Section<'_, '_>, scenario: &Scenario) {
+    let has_phase =
+        |wanted: fn(&PhaseKind) -> bool| scenario.phases.iter().any(|phase| wanted(&phase.what));
+    let storm = has_phase(|what| matches!(what, PhaseKind::Storm { .. }));
+    let ramp = has_phase(|what| matches!(what, PhaseKind::Ramp { .. }));
+    let commands = !scenario.commands.is_empty();
+    let mut telemetry = scenario.populations.iter().filter_map(|population| {
+        let telemetry = population.telemetry.as_ref()?;
+        Some(filled(&telemetry.topic, population))
+    });
+    let received = |topic: &str| {
+        let filters = scenario.consumers.iter().map(|consumer| &consumer.filter);
+        let mut filters = filters.filter_map(|filter| TopicFilter::new(filter).ok());
+        filters.any(|filter| filter.matches(topic))
+    };
+    let arrives = telemetry.any(|topic| received(&topic));
+    for (key, judged, without) in [
+        ("storm_s_max", storm, "a phase with do = \"storm\""),
+        ("storm_growth_max", storm, "a phase with do = \"storm\""),
+        ("ramp_per_s_min", ramp, "a phase with do = \"ramp\""),
+        ("command_p99_ms_max", commands, "[[commands]]"),
+        (
+            "telemetry_p99_ms_max",
+            arrives,
+            "a consumer that gets telemetry",
+        ),
+    ] {
+        if let Some(found) = section.get(key)
+            && !judged
+        {
+            found.complain(format!("would judge nothing without {without}"));
+        }
+    }
+}
