@@ -13,11 +13,15 @@ use crate::scenario::Scenario;
 /// Which messages belong together: those of one kind from or to one device. Sequence numbers count from 0 within it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Stream {
-    /// 0: telemetry of the device. `1 + i`: commands number i of the scenario to the device.
+    /// 0: telemetry of the device. `1 + i`: commands number i of the scenario to the device. [`BACKEND`]: see there.
     pub(crate) kind: u8,
     /// Device number.
     pub(crate) device: u32,
 }
+
+/// In a finding: nothing of a device, but a connection of the back end. `device` is that connection's number, and `detail`
+/// begins with its client id.
+pub(crate) const BACKEND: u8 = u8::MAX;
 
 /// From the controller.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -152,8 +156,10 @@ pub(crate) enum FromWorker {
     /// The worker's part of a ramp, storm or drain is done (its devices are up, back, or nothing is owed any more). Right
     /// before it comes a `Sample`, so that the figures of the phase are whole. Worker 0 says it too. (The controller ends
     /// steady phases by the clock, and restarts when samples younger than the last restarted node show all devices back.)
+    /// Before all phases worker 0 says [`BACKEND_UP`]: its consumers are subscribed and its senders connected. No device is
+    /// to connect earlier.
     PhaseDone {
-        /// Index.
+        /// Index, or [`BACKEND_UP`].
         index: u16,
     },
     /// The last message; the sample covers the rest.
