@@ -139,6 +139,21 @@ pub(crate) const WORKERS_MAX: usize = 1_024;
 /// Questions in one exchange of clocks. The quickest answer counts, and most of them come through empty queues.
 pub(crate) const CLOCK_ROUNDS: u32 = 8;
 
+/// µs a phase is announced ahead of its beginning, so that it begins for all workers at the same time.
+pub(crate) const PHASE_LEAD_US: u64 = 200_000;
+
+/// µs until all workers must be ready: they start, read certificates, and worker 0 connects and subscribes.
+pub(crate) const READY_MAX_US: u64 = 60_000_000;
+
+/// µs for receipts of what arrived just before a drain was cut short. Workers send them each second.
+pub(crate) const SETTLE_US: u64 = 2_500_000;
+
+/// µs until all workers must have ended: a million devices leave in good order.
+pub(crate) const FINISH_MAX_US: u64 = 180_000_000;
+
+/// How long a worker may take from its last message to its end: the kernel closes what it still has.
+pub(crate) const WORKER_END_MAX: Duration = Duration::from_secs(20);
+
 const _: () =
     assert!(CONTROL_BACKLOG_BYTES + 2 * CONTROL_FRAME_BYTES_MAX < CONTROL_UNSENT_BYTES_MAX);
 

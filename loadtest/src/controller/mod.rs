@@ -7,8 +7,12 @@
 //! | `clock`   | the clocks of other machines                             |
 
 mod clock;
+mod conductor;
+mod observer;
 mod options;
 mod plan;
+mod switchboard;
+mod workers;
 
 pub use options::{
     Agents, ProcessList, RestartHook, RunOptions, Secret, Target, TargetProcess, Trust,
