@@ -127,8 +127,7 @@ pub(crate) struct Presence {
 /// From a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum FromWorker {
-    /// It knows what to do, and worker 0's consumers are subscribed: the first phase begins when all are ready. `process`: its
-    /// process id, for measuring it where it is on the controller's machine.
+    /// It knows what to do. `process`: its process id, for measuring it where it is on the controller's machine.
     Ready {
         /// Process id.
         process: u32,

@@ -5,14 +5,14 @@
 
 use std::collections::VecDeque;
 
-use crate::control::message::ToWorker;
+use crate::control::message::{BACKEND_UP, ToWorker};
 use crate::limits::{FINISH_MAX_US, PHASE_LEAD_US, READY_MAX_US, SETTLE_US};
 use crate::scenario::{Phase, PhaseKind, RestartNodes};
 
 /// What has happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// A worker knows what to do.
+    /// A worker knows what to do. The first phase begins when all do, and worker 0's part of [`BACKEND_UP`] is done.
     Ready(u16),
     /// A worker's part of a phase is done.
     PhaseDone { worker: u16, index: u16 },
@@ -130,7 +130,11 @@ impl Conductor {
     /// What has happened by `now_us`.
     pub(crate) fn handle(&mut self, now_us: u64, event: Event) {
         match event {
-            Event::Ready(worker) if matches!(self.stage, Stage::Gathering) => self.did(worker),
+            Event::Ready(worker) if self.gathers() && worker > 0 => self.did(worker),
+            Event::PhaseDone {
+                worker: 0,
+                index: BACKEND_UP,
+            } if self.gathers() => self.did(0),
             Event::PhaseDone { worker, index } if self.phase_index() == Some(index) => {
                 self.did(worker);
             }
@@ -188,6 +192,10 @@ impl Conductor {
     /// True once a signal or a limit has cut the run short.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped
+    }
+
+    fn gathers(&self) -> bool {
+        matches!(self.stage, Stage::Gathering)
     }
 
     fn did(&mut self, worker: u16) {

@@ -37,9 +37,15 @@ fn effects(conductor: &mut Conductor) -> Vec<Effect> {
 fn started(phases: Vec<Phase>) -> Conductor {
     let mut conductor = Conductor::new(phases, 2);
     conductor.handle(0, Event::Ready(1));
-    assert_eq!(effects(&mut conductor), [], "one is missing");
     conductor.handle(0, Event::Ready(0));
+    assert_eq!(effects(&mut conductor), [], "the back end is not up");
+    up(&mut conductor, 0);
     conductor
+}
+
+fn up(conductor: &mut Conductor, now_us: u64) {
+    let (worker, index) = (0, BACKEND_UP);
+    conductor.handle(now_us, Event::PhaseDone { worker, index });
 }
 
 fn began(index: u16, at_us: u64) -> [Effect; 2] {
@@ -190,7 +196,7 @@ fn a_signal_ends_a_steady_phase_well_and_a_ramp_not() {
 fn a_signal_before_all_are_ready_leaves_only_the_drain() {
     let mut conductor = Conductor::new(vec![ramp(), drain()], 1);
     conductor.handle(0, Event::Stop);
-    conductor.handle(SECOND, Event::Ready(0));
+    up(&mut conductor, SECOND);
     assert_eq!(effects(&mut conductor), began(1, SECOND + PHASE_LEAD_US));
 }
 
