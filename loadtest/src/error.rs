@@ -84,6 +84,14 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// A file of the report cannot be written.
+    #[error("the report cannot be written: {}: {source}", path.display())]
+    Report {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A system call failed that should not.
     #[error("{what}: {source}")]
     System {

@@ -307,6 +307,23 @@ impl FindingKind {
         Self::Misdelivered,
     ];
 
+    /// In words, behind a count.
+    #[must_use]
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::LostQos0 => "lost at QoS 0",
+            Self::Duplicated => "duplicated",
+            Self::DuplicatedQos0 => "duplicated at QoS 0",
+            Self::Reordered => "reordered",
+            Self::Late => "late",
+            Self::SessionLost => "sessions lost",
+            Self::SessionUnexpected => "sessions where there could be none",
+            Self::Violation => "violations of the standard",
+            Self::Misdelivered => "misdelivered or altered",
+        }
+    }
+
     /// Whether it fails a run whose promises are judged.
     #[must_use]
     pub fn breaks_a_promise(self) -> bool {

@@ -1,4 +1,18 @@
-//! What came of a run: everything that reports are made of.
+//! What came of a run: everything that reports are made of, and the reports.
+//!
+//! | module    | what it holds                            |
+//! |-----------|------------------------------------------|
+//! | `verdict` | the verdict in words                     |
+//! | `summary` | what the terminal shows                  |
+//! | `page`    | `report.html`                            |
+//! | `write`   | the files                                |
+//! | `units`   | figures for people                       |
+
+mod page;
+mod summary;
+mod units;
+mod verdict;
+mod write;
 
 use serde::Serialize;
 
