@@ -111,9 +111,18 @@ pub enum Error {
         /// What it did.
         what: String,
     },
+    /// A limit of the oracle was hit, as told here.
+    #[error("{0}")]
+    Oracle(String),
     /// A thread of the generator ended early; its panic message is on stderr.
     #[error("a thread of the load generator ended early")]
     Thread,
+}
+
+impl From<crate::account::Full> for Error {
+    fn from(full: crate::account::Full) -> Self {
+        Self::Oracle(full.to_string())
+    }
 }
 
 impl Error {

@@ -183,6 +183,30 @@ pub(crate) const ARRIVAL_LATE: Duration = Duration::from_secs(10);
 /// run: receipts that travel together: about 40 KiB on the control socket.
 pub(crate) const RECEIPTS_BATCH: usize = 4_096;
 
+/// run: commands that one connection of the back end may have unacknowledged, counted from the oldest one. What falls due
+/// beyond waits and counts as late. Brokers commonly grant this much as Receive Maximum.
+pub(crate) const COMMANDS_OPEN_MAX: usize = 1_024;
+
+/// run: time that a broker has to answer CONNECT, SUBSCRIBE and PINGREQ of the back end.
+pub(crate) const BACKEND_ANSWER_MAX: Duration = Duration::from_secs(15);
+
+/// run: longest first wait before a lost connection of the back end is tried again; it doubles with each failure.
+pub(crate) const BACKEND_BACKOFF_MIN: Duration = Duration::from_millis(100);
+/// See [`BACKEND_BACKOFF_MIN`].
+pub(crate) const BACKEND_BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+/// run: how often timers of the back end are looked at.
+pub(crate) const BACKEND_TICK: Duration = Duration::from_millis(50);
+
+/// run: the same while commands leave by the clock.
+pub(crate) const BACKEND_STEP: Duration = Duration::from_millis(2);
+
+/// run: how long the back end waits for brokers to close after its DISCONNECT.
+pub(crate) const BACKEND_LEAVE_MAX: Duration = Duration::from_secs(5);
+
+/// run: reasons of lost connections that the back end tells apart. The rest counts as `other`.
+pub(crate) const BACKEND_REASONS_MAX: usize = 64;
+
 /// run: findings of one worker that are told in words, the same number of each kind; all are counted.
 pub(crate) const FINDINGS_MAX: usize = 1_000;
 
@@ -217,6 +241,8 @@ pub(crate) const FLEET_SHARDS_MAX: u64 = 256;
 
 const _: () = assert!(BACKENDS_MAX < u8::MAX as usize && PHASES_MAX <= u16::MAX as usize);
 const _: () = assert!(ENDURE_OPEN_MAX < 65_535 && BACKOFF_MIN.as_nanos() < BACKOFF_MAX.as_nanos());
+const _: () =
+    assert!(COMMANDS_OPEN_MAX < 65_535 && BACKEND_STEP.as_nanos() < BACKEND_TICK.as_nanos());
 const _: () = assert!(WINDOW_MAX < 65_535 / 2 && OPEN_LOOP_UNACKED_MAX < 65_535 / 2 + 2);
 const _: () = assert!(PAYLOAD_BYTES_MAX + 1024 < PACKET_BYTES_MAX);
 

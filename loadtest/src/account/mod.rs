@@ -23,7 +23,7 @@ pub(crate) use arrivals::{Arrival, Gaps, Heard, Meaning, is_late, meaning};
 pub(crate) use findings::Findings;
 pub(crate) use ledger::{Closed, Ledger, Message, Resent};
 pub(crate) use outbox::Outbox;
-pub(crate) use promise::{Promise, matches, of_commands, of_telemetry};
+pub(crate) use promise::{Promise, hears, of_commands, of_telemetry};
 pub(crate) use stamp::{Stamp, Unreadable};
 
 /// What there is no room for. The run fails with these words.

@@ -54,7 +54,7 @@ pub(crate) fn hears(consumer: &Consumer, population: &Population) -> bool {
 }
 
 /// Whether a topic filter matches a topic (MQTT 5, 4.7).
-pub(crate) fn matches(filter: &str, topic: &str) -> bool {
+fn matches(filter: &str, topic: &str) -> bool {
     if topic.starts_with('$') && filter.starts_with(['+', '#']) {
         return false;
     }
