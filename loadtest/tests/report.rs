@@ -239,6 +239,14 @@ fn names_from_outside_stay_text() {
     for drawing in drawings(&page) {
         parse(drawing);
     }
+    let summary = outcome.to_string();
+    assert!(summary.contains("alert("), "{summary}");
+    assert!(
+        summary
+            .chars()
+            .all(|shown| shown == '\n' || !shown.is_control()),
+        "{summary:?}"
+    );
 }
 
 #[test]

@@ -7,9 +7,11 @@
 //! | `page`    | `report.html`                            |
 //! | `write`   | the files                                |
 //! | `units`   | figures for people                       |
+//! | `text`    | text from outside                        |
 
 mod page;
 mod summary;
+mod text;
 mod units;
 mod verdict;
 mod write;

@@ -2,13 +2,12 @@
 
 use std::fmt::Write as _;
 
-/// Characters of one name or reason; what is longer is cut.
-const NAME_CHARS_MAX: usize = 300;
+use crate::outcome::text;
 
 /// Text as HTML and as an attribute. Characters that no document may hold are shown as such.
 pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for character in printable(text).chars() {
+    for character in text.chars().map(text::printable) {
         match character {
             '&' => escaped.push_str("&amp;"),
             '<' => escaped.push_str("&lt;"),
@@ -19,28 +18,6 @@ pub(super) fn escape(text: &str) -> String {
         }
     }
     escaped
-}
-
-/// Text without what XML cannot hold, nor what turns the direction of writing, and of bounded length.
-pub(super) fn printable(text: &str) -> String {
-    let mut shown: String = text
-        .chars()
-        .take(NAME_CHARS_MAX)
-        .map(|character| match character {
-            '\n' | '\t' => ' ',
-            control if control.is_control() || matches!(control, '\u{FFFE}' | '\u{FFFF}') => {
-                '\u{FFFD}'
-            }
-            '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' => {
-                '\u{FFFD}'
-            }
-            plain => plain,
-        })
-        .collect();
-    if text.chars().nth(NAME_CHARS_MAX).is_some() {
-        shown.push('…');
-    }
-    shown
 }
 
 /// How a column is set.
@@ -99,7 +76,11 @@ impl Table {
             } else {
                 ("td", "td")
             };
-            _ = write!(self.html, "<{open}{class}>{}</{close}>", escape(cell));
+            _ = write!(
+                self.html,
+                "<{open}{class}>{}</{close}>",
+                escape(&text::short(cell))
+            );
         }
         self.html.push_str("</tr>\n");
     }
@@ -119,13 +100,6 @@ mod tests {
             escape("<script>\"&'\u{0}\u{202E}\n"),
             "&lt;script&gt;&quot;&amp;&#39;\u{FFFD}\u{FFFD} "
         );
-    }
-
-    #[test]
-    fn long_names_are_cut() {
-        let shown = printable(&"é".repeat(10_000));
-        assert_eq!(shown.chars().count(), NAME_CHARS_MAX + 1);
-        assert_eq!(printable("short"), "short");
     }
 
     #[test]

@@ -8,9 +8,9 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::axis::{self, Axis};
-use super::html::{escape, printable};
+use super::html::escape;
 use super::ink::{self, Ink};
-use crate::outcome::units;
+use crate::outcome::{text, units};
 
 /// Steps of the drawing per pixel: the drawing library rounds to whole steps.
 const FINE: u32 = 4;
@@ -134,14 +134,18 @@ impl Plot {
     /// The figure with heading, legend and drawing.
     pub(super) fn figure(&self, frame: &Frame) -> String {
         let mut html = String::from("<figure>\n");
-        _ = writeln!(html, "<figcaption><b>{}</b>", escape(&self.title));
+        _ = writeln!(
+            html,
+            "<figcaption><b>{}</b>",
+            escape(&text::short(&self.title))
+        );
         for line in &self.lines {
             let class = Ink::Line(line.look).class();
             _ = writeln!(
                 html,
                 "<span class=\"key\"><svg viewBox=\"0 0 28 8\" width=\"28\" height=\"8\" aria-hidden=\"true\">\
                  <path class=\"s {class}\" d=\"M0 4H28\"/></svg> {}</span>",
-                escape(&line.name)
+                escape(&text::short(&line.name))
             );
         }
         html.push_str("</figcaption>\n");
@@ -177,7 +181,7 @@ impl Plot {
             "<svg class=\"plot\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\" viewBox=\"0 0 {width} {height}\" \
              xmlns=\"http://www.w3.org/2000/svg\"{}>\n<title id=\"{id}-t\">{}</title>\n<desc id=\"{id}-d\">{}</desc>",
             self.measures(frame),
-            escape(&self.title),
+            escape(&text::short(&self.title)),
             escape(&self.in_words(frame)),
         )
     }
@@ -190,13 +194,15 @@ impl Plot {
             Scale::Linear(Unit::Bytes) => "bytes",
             Scale::Decades { .. } => "us",
         };
-        let (right, bottom) = (self.width - RIGHT, self.height - BOTTOM);
+        // The drawing library ends one step before the end of an area.
+        let right = (self.width - RIGHT) * FINE - 1;
+        let bottom = (self.height - BOTTOM) * FINE - 1;
         format!(
             " data-unit=\"{unit}\" data-box=\"{} {} {} {}\" data-ends=\"{} {} {}\"",
             LEFT * FINE,
             TOP * FINE,
-            right * FINE,
-            bottom * FINE,
+            right,
+            bottom,
             across.to,
             up.from,
             up.to,
@@ -291,7 +297,7 @@ impl Plot {
             let width = text.chars().count() as f64 * LETTER_WIDTH + 4.0;
             width * f64::from(FINE) <= f64::from(to - from)
         };
-        let name = printable(&shade.name);
+        let name = text::short(&shade.name).into_owned();
         let number = shade.number.to_string();
         let Some(label) = [name, number].into_iter().find(|text| fits(text)) else {
             return Ok(());

@@ -1,4 +1,4 @@
-// Shows the figures of a plot under the pointer. They are read off the drawing; the page says the same without it.
+// Shows the figures of a plot under the pointer, as near as the drawing tells. Nothing else depends on it.
 "use strict";
 for (const plot of document.querySelectorAll("svg.plot")) {
   const [left, top, right, bottom] = plot.dataset.box.split(" ").map(Number);
@@ -13,6 +13,8 @@ for (const plot of document.querySelectorAll("svg.plot")) {
       line.getAttribute("points").trim().split(" ").map((pair) => pair.split(",").map(Number)));
   const lines = names.map(({ name, look }) => ({ name, points: points(look) }));
   const three = (value) => Number(value.toPrecision(3)).toString();
+  // What a step of the drawing stands for: a figure is not shown finer.
+  const step = 10 ** Math.floor(Math.log10((high - low) / (bottom - top)));
   const scaled = (value, unit) => {
     const prefixes = ["", "k", "M", "G", "T", "P", "E"];
     let at = 0;
@@ -21,8 +23,9 @@ for (const plot of document.querySelectorAll("svg.plot")) {
   };
   const words = (y) => {
     const value = low + ((bottom - y) / (bottom - top)) * (high - low);
-    if (plot.dataset.unit === "bytes") return scaled(value, "B");
-    if (plot.dataset.unit !== "us") return scaled(value, "");
+    const rounded = Math.round(value / step) * step;
+    if (plot.dataset.unit === "bytes") return scaled(rounded, "B");
+    if (plot.dataset.unit !== "us") return scaled(rounded, "");
     const us = 10 ** value;
     return us < 1e3 ? `${three(us)} µs` : us < 1e6 ? `${three(us / 1e3)} ms` : `${three(us / 1e6)} s`;
   };
@@ -53,7 +56,7 @@ for (const plot of document.querySelectorAll("svg.plot")) {
     const text = [clock(x)];
     for (const { name, points } of lines) {
       const [nearest] = points.length ? [points.reduce((a, b) => (Math.abs(b[0] - x) < Math.abs(a[0] - x) ? b : a))] : [];
-      if (nearest && Math.abs(nearest[0] - x) <= near) text.push(`${name}  ${words(nearest[1])}`);
+      if (nearest && Math.abs(nearest[0] - x) <= near) text.push(`${name} ≈ ${words(nearest[1])}`);
     }
     readout.textContent = text.join("\n");
     readout.hidden = false;

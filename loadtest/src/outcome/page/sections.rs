@@ -187,7 +187,8 @@ pub(super) fn messages(outcome: &Outcome) -> String {
         let [qos0, qos1, qos2, all] = [qos0, qos1, qos2, all].map(units::count);
         table.row(&[name.to_owned(), qos0, qos1, qos2, all]);
     }
-    table.end() + &promises(outcome) + &connections(outcome)
+    let tables = [table.end(), connections(outcome), promises(outcome)].concat();
+    format!("<div class=\"tables\">\n{tables}</div>\n")
 }
 
 fn promises(outcome: &Outcome) -> String {
@@ -300,11 +301,6 @@ pub(super) fn findings(outcome: &Outcome) -> String {
     ];
     let mut table = Table::new("The first findings", &columns);
     for example in outcome.examples.iter().take(EXAMPLES_MAX) {
-        let class = if example.kind.breaks_a_promise() {
-            "bad"
-        } else {
-            ""
-        };
         let cells = [
             example.kind.in_words().to_owned(),
             example.client_id.clone(),
@@ -313,7 +309,7 @@ pub(super) fn findings(outcome: &Outcome) -> String {
             format!("{:.6}", example.at_s),
             example.detail.clone(),
         ];
-        table.marked_row(class, &cells);
+        table.row(&cells);
     }
     table.end()
 }
