@@ -248,3 +248,41 @@ const _: () = assert!(PAYLOAD_BYTES_MAX + 1024 < PACKET_BYTES_MAX);
 
 /// Latencies of one kind that are kept one by one before they are counted by buckets: 8 KiB.
 pub(crate) const SPREAD_PENDING_MAX: usize = 1_024;
+
+/// run: slots of a worker's timer wheel. With ticks of 10 ms that is 41 s; timers further off are looked at once a turn.
+pub(crate) const SIM_WHEEL_SLOTS: usize = 4_096;
+
+/// run: source ports on loopback. Below them servers listen.
+pub(crate) const SIM_SOURCE_PORTS: std::ops::Range<u16> = 10_000..60_000;
+
+/// run: ports that a connection may find taken, by whatever else runs on the machine, before that counts as an error.
+pub(crate) const SIM_BIND_TRIES: u32 = 1_000;
+
+/// run: connections of one worker between dial and last answer; further ones wait, and their latency counts. Together
+/// with other workers that fills the backlog of a listener (4,096 by default) but rarely overflows it.
+pub(crate) const SIM_DIALING_MAX: usize = 512;
+
+/// run: time a device gives a broker to answer CONNECT, SUBSCRIBE and PINGREQ. Longer than brokers need to settle after
+/// one of them was restarted.
+pub(crate) const SIM_ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// run: devices of one worker that have sent DISCONNECT and wait for the broker to close.
+pub(crate) const SIM_LEAVING_MAX: usize = 64;
+
+/// run: how long they wait before they close themselves.
+pub(crate) const SIM_LEAVE_MAX: Duration = Duration::from_secs(5);
+
+/// run: telemetry that a device may have unacknowledged. What falls due beyond it waits and counts as late.
+pub(crate) const SIM_OPEN_MAX: usize = 32;
+
+/// run: unsent bytes at which a device's telemetry waits for its socket.
+pub(crate) const SIM_UNSENT_BYTES_MAX: usize = 64 * 1024;
+
+/// run: devices that a presence message is about; a second's worth is split so that none is too long.
+pub(crate) const SIM_PRESENCE_MAX: usize = 4_096;
+
+/// run: reasons for lost connections that are told apart. The rest counts as `other`.
+pub(crate) const SIM_REASONS_MAX: usize = 64;
+
+/// run: how long a worker waits at the end of a run for what is under way, before its devices leave.
+pub(crate) const SIM_FINISH_QUIET_MAX: Duration = Duration::from_secs(5);

@@ -4,17 +4,29 @@
 //! |-----------|-----------------------------------------------------------------------|
 //! | `backend` | worker 0: consumers and senders of commands                            |
 //! | `dice`    | chance                                                                |
+//! | `devices` | the others: devices                                                    |
 //! | `names`   | client ids and topics of a run                                        |
 //! | `spread`  | latencies of one second, compact                                      |
 //! | `usage`   | CPU time and memory of this process                                   |
 
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the worker process that runs it follows"
-)]
 pub(crate) mod backend;
+pub(crate) mod devices;
 pub(crate) mod dice;
 pub(crate) mod names;
 pub(crate) mod spread;
 pub(crate) mod usage;
+
+use std::os::fd::OwnedFd;
+
+use crate::Error;
+use crate::control::desk::Desk;
+
+/// A worker process: takes its assignment from the controller at the other end of `socket`, and does it.
+pub(crate) fn serve(socket: impl Into<OwnedFd>) -> Result<(), Error> {
+    let (desk, assignment) = Desk::attach(socket)?;
+    if assignment.worker == 0 {
+        backend::run(desk, assignment)
+    } else {
+        devices::run(desk, assignment)
+    }
+}

@@ -2,22 +2,13 @@
 //! that one misreading of the standard cannot hide in both.
 
 mod encode;
-#[allow(dead_code, reason = "the worker processes that use it are being built")]
 mod publish;
 mod scan;
 
-#[allow(
-    unused_imports,
-    reason = "the worker processes that use it are being built"
-)]
 pub(crate) use encode::{
     Keep, Template, Testament, ack, connect, connect_with_will, disconnect, end_session, pingreq,
     subscribe, subscribe_each,
 };
-#[allow(
-    unused_imports,
-    reason = "the worker processes that use it are being built"
-)]
 pub(crate) use publish::{Publish, Published, published};
 pub(crate) use scan::{Packet, Scan, connack, delivery, packet_id, reason, scan, suback};
 
