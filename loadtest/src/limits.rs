@@ -154,6 +154,20 @@ pub(crate) const FINISH_MAX_US: u64 = 180_000_000;
 /// How long a worker may take from its last message to its end: the kernel closes what it still has.
 pub(crate) const WORKER_END_MAX: Duration = Duration::from_secs(20);
 
+/// Rows of figures over time in a report: more than a screen has columns.
+pub(crate) const SERIES_POINTS_MAX: usize = 2_000;
+
+/// Findings in words in a report. All are counted.
+pub(crate) const EXAMPLES_MAX: usize = 200;
+
+/// Time between two looks at the processes.
+pub(crate) const LOOK_US: u64 = 1_000_000;
+
+/// The same with more than [`LOOK_PROCESSES`]: the controller's CPU counts as the simulator's.
+pub(crate) const LOOK_MANY_US: u64 = 2_000_000;
+/// See [`LOOK_MANY_US`].
+pub(crate) const LOOK_PROCESSES: usize = 60;
+
 const _: () =
     assert!(CONTROL_BACKLOG_BYTES + 2 * CONTROL_FRAME_BYTES_MAX < CONTROL_UNSENT_BYTES_MAX);
 

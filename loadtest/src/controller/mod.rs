@@ -11,6 +11,11 @@ mod conductor;
 mod observer;
 mod options;
 mod plan;
+mod records;
+mod resources;
+#[cfg(test)]
+mod samples;
+mod series;
 mod switchboard;
 mod workers;
 

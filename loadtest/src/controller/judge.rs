@@ -1,0 +1,201 @@
+//! Thresholds and figures make verdicts.
+
+use crate::outcome::{Check, Outcome, PhaseOutcome};
+use crate::scenario::Thresholds;
+
+/// What a figure that nobody could take is called. It is not the target's fault, and not judged.
+const UNKNOWN: &str = "not judged: the target's processes are not known here";
+
+/// What is called a figure of something that did not happen. A threshold on it fails.
+const NOTHING: &str = "there was none";
+
+/// Judges a run by all that its scenario has thresholds for. (Phases that were not done fail it too: see
+/// [`PhaseOutcome::done`].)
+pub(crate) fn judge(thresholds: &Thresholds, outcome: &Outcome) -> Vec<Check> {
+    let mut checks = Vec::new();
+    if thresholds.promises {
+        checks.push(promises(outcome));
+    }
+    checks.extend(connections(thresholds, outcome));
+    checks.extend(latencies(thresholds, outcome));
+    checks.extend(memory(thresholds, outcome));
+    checks.extend(storm_growth(thresholds, outcome));
+    checks.extend(cpu(thresholds, outcome));
+    checks.extend(thresholds.run_s_max.map(|most| {
+        at_most("run_s_max", "length of the run", most, Some(outcome.secs), seconds)
+    }));
+    checks
+}
+
+fn promises(outcome: &Outcome) -> Check {
+    let broken = outcome.findings.iter();
+    let broken = broken.filter(|(kind, count)| kind.breaks_a_promise() && *count > 0);
+    let words: Vec<_> = broken
+        .map(|(kind, count)| format!("{} {}", count, in_words(*kind)))
+        .collect();
+    Check {
+        key: "promises".to_owned(),
+        about: "promises broken".to_owned(),
+        bound: "none".to_owned(),
+        passed: words.is_empty(),
+        figure: if words.is_empty() {
+            "none".to_owned()
+        } else {
+            words.join(", ")
+        },
+    }
+}
+
+fn connections(thresholds: &Thresholds, outcome: &Outcome) -> Vec<Check> {
+    let mut checks = Vec::new();
+    if let Some(most) = thresholds.qos0_lost_share_max {
+        let lost = outcome.findings.iter();
+        let lost = lost.filter(|(kind, _)| *kind == FindingKind::LostQos0);
+        let lost: u64 = lost.map(|(_, count)| count).sum();
+        let sent = outcome.totals.sent[0];
+        let share = (sent > 0).then(|| lost as f64 / sent as f64);
+        let about = "QoS 0 messages lost";
+        checks.push(at_most("qos0_lost_share_max", about, most, share, share_of));
+    }
+    if let Some(most) = thresholds.connections_lost_max {
+        let excused = |phase: &&PhaseOutcome| matches!(&*phase.kind, "storm" | "restart");
+        let excused = outcome.phases.iter().filter(excused);
+        let excused: u64 = excused.map(|phase| phase.connections_lost).sum();
+        let lost = outcome.totals.connections_lost.saturating_sub(excused);
+        let about = "connections lost outside of storms and restarts";
+        let (most, lost) = (most as f64, Some(lost as f64));
+        checks.push(at_most("connections_lost_max", about, most, lost, plain));
+    }
+    if let Some(least) = thresholds.ramp_per_s_min {
+        let rate = |phase: &PhaseOutcome| phase.connects as f64 / (phase.to_s - phase.from_s);
+        let slowest = of_kind(outcome, "ramp").map(rate).reduce(f64::min);
+        checks.push(Check {
+            key: "ramp_per_s_min".to_owned(),
+            about: "connects a second, slowest ramp".to_owned(),
+            bound: format!("at least {}", plain(least)),
+            figure: slowest.map_or_else(|| NOTHING.to_owned(), plain),
+            passed: slowest.is_some_and(|slowest| slowest >= least),
+        });
+    }
+    if let Some(most) = thresholds.storm_s_max {
+        let took = of_kind(outcome, "storm").map(|phase| phase.to_s - phase.from_s);
+        let longest = took.reduce(f64::max);
+        let about = "until all were back, longest storm";
+        checks.push(at_most("storm_s_max", about, most, longest, seconds));
+    }
+    checks
+}
+
+fn latencies(thresholds: &Thresholds, outcome: &Outcome) -> Vec<Check> {
+    let of = [
+        ("connect_p99_ms_max", LatencyKind::Connect, thresholds.connect_p99_ms_max),
+        ("command_p99_ms_max", LatencyKind::Command, thresholds.command_p99_ms_max),
+        (
+            "telemetry_p99_ms_max",
+            LatencyKind::Telemetry,
+            thresholds.telemetry_p99_ms_max,
+        ),
+    ];
+    let check = |(key, kind, most): (&str, LatencyKind, Option<f64>)| {
+        let mut found = outcome.latencies.iter();
+        let found = found.find(|latency| latency.kind == name(kind) && latency.count > 0);
+        let p99_ms = found.map(|latency| latency.p99_us as f64 / 1e3);
+        let about = format!("latency, 99th percentile: {}", name(kind));
+        most.map(|most| at_most(key, &about, most, p99_ms, millis))
+    };
+    of.into_iter().filter_map(check).collect()
+}
+
+fn memory(thresholds: &Thresholds, outcome: &Outcome) -> Vec<Check> {
+    let of = [
+        (
+            "proxy_bytes_per_connection_max",
+            "memory of proxies per connection",
+            "proxies",
+            thresholds.proxy_bytes_per_connection_max,
+        ),
+        (
+            "group_bytes_per_device_max",
+            "memory of brokers per device",
+            "brokers",
+            thresholds.group_bytes_per_device_max,
+        ),
+        (
+            "redis_bytes_per_device_max",
+            "memory of Redis per device",
+            "redis",
+            thresholds.redis_bytes_per_device_max,
+        ),
+        (
+            "simulator_bytes_per_device_max",
+            "memory of the simulator per device",
+            SIMULATOR,
+            thresholds.simulator_bytes_per_device_max,
+        ),
+    ];
+    let check = |(key, about, role, most): (&str, &str, &str, Option<f64>)| {
+        let mut roles = outcome.resources.roles.iter();
+        let found = roles.find(|found| found.role == role);
+        let Some(found) = found else {
+            return most.map(|most| unknown(key, about, bytes(most)));
+        };
+        most.map(|most| at_most(key, about, most, Some(found.per_device_bytes), bytes))
+    };
+    of.into_iter().filter_map(check).collect()
+}
+
+fn storm_growth(thresholds: &Thresholds, outcome: &Outcome) -> Option<Check> {
+    let (key, about) = ("storm_growth_max", "growth of a process in a storm");
+    let most = thresholds.storm_growth_max?;
+    if outcome.resources.target_cpu_s.is_none() {
+        return Some(unknown(key, about, share_of(most)));
+    }
+    let grown = of_kind(outcome, "storm").filter_map(|phase| phase.growth.as_ref());
+    let worst = grown.max_by(|a, b| a.1.total_cmp(&b.1));
+    let mut check = at_most(key, about, most, worst.map(|(_, share)| *share), share_of);
+    if let Some((name, _)) = worst {
+        check.figure = format!("{} ({name})", check.figure);
+    }
+    Some(check)
+}
+
+fn cpu(thresholds: &Thresholds, outcome: &Outcome) -> Option<Check> {
+    let (key, about) = ("cpu_ratio_max", "CPU of the simulator over that of the target");
+    let most = thresholds.cpu_ratio_max?;
+    let ratio = |ratio: f64| format!("{ratio:.2}");
+    let Some(target) = outcome.resources.target_cpu_s else {
+        return Some(unknown(key, about, ratio(most)));
+    };
+    let figure = (target > 0.0).then(|| outcome.resources.simulator_cpu_s / target);
+    Some(at_most(key, about, most, figure, ratio))
+}
+
+fn of_kind<'a>(outcome: &'a Outcome, kind: &str) -> impl Iterator<Item = &'a PhaseOutcome> {
+    outcome.phases.iter().filter(move |phase| phase.kind == kind)
+}
+
+fn at_most(
+    key: &str,
+    about: &str,
+    most: f64,
+    figure: Option<f64>,
+    in_words: impl Fn(f64) -> String,
+) -> Check {
+    Check {
+        key: key.to_owned(),
+        about: about.to_owned(),
+        bound: format!("at most {}", in_words(most)),
+        figure: figure.map_or_else(|| NOTHING.to_owned(), in_words),
+        passed: figure.is_some_and(|figure| figure <= most),
+    }
+}
+
+fn unknown(key: &str, about: &str, most: String) -> Check {
+    Check {
+        key: key.to_owned(),
+        about: about.to_owned(),
+        bound: format!("at most {most}"),
+        figure: UNKNOWN.to_owned(),
+        passed: true,
+    }
+}
