@@ -27,6 +27,7 @@ mod plan;
 mod progress;
 mod report;
 pub mod scenario;
+mod signals;
 #[allow(dead_code, reason = "the worker processes that use it are being built")]
 mod simulate;
 mod tls;
@@ -39,7 +40,7 @@ pub use conduct::run;
 pub use control::message::FindingKind;
 pub use controller::{
     Agents, ProcessList, RestartHook, RunOptions, Secret, Target, TargetProcess, Trust,
-    WorkerProgram,
+    WorkerProgram, run_scenario,
 };
 pub use error::Error;
 pub use outcome::{

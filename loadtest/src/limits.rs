@@ -168,6 +168,9 @@ pub(crate) const LOOK_MANY_US: u64 = 2_000_000;
 /// See [`LOOK_MANY_US`].
 pub(crate) const LOOK_PROCESSES: usize = 60;
 
+/// µs between two exchanges of clocks with a worker: two quartzes may drift apart by 50 µs a second.
+pub(crate) const CLOCK_EVERY_US: u64 = 60_000_000;
+
 const _: () =
     assert!(CONTROL_BACKLOG_BYTES + 2 * CONTROL_FRAME_BYTES_MAX < CONTROL_UNSENT_BYTES_MAX);
 

@@ -41,7 +41,7 @@ pub(crate) enum Effect {
     /// To restart the node of this number.
     Restart { nodes: RestartNodes, number: usize },
     /// A phase begins.
-    Began { index: u16, at_us: u64 },
+    Began { at_us: u64 },
     /// It is over; `done`: not because of its limit or a signal.
     Ended { index: u16, done: bool },
     /// All have said all.
@@ -319,7 +319,7 @@ impl Conductor {
         });
         self.effects
             .push_back(Effect::Tell(ToWorker::Phase { index, at_us }));
-        self.effects.push_back(Effect::Began { index, at_us });
+        self.effects.push_back(Effect::Began { at_us });
     }
 
     fn end(&mut self, now_us: u64, done: bool) {

@@ -51,7 +51,7 @@ fn up(conductor: &mut Conductor, now_us: u64) {
 fn began(index: u16, at_us: u64) -> [Effect; 2] {
     [
         Effect::Tell(ToWorker::Phase { index, at_us }),
-        Effect::Began { index, at_us },
+        Effect::Began { at_us },
     ]
 }
 

@@ -137,6 +137,15 @@ impl Observer {
         })
     }
 
+    /// CPU of this process, s.
+    pub(crate) fn own_cpu_s(&self) -> Result<f64, Error> {
+        let files = Files::open(std::process::id());
+        let files = files.map_err(Error::system("cannot observe the own process"))?;
+        Ok(files
+            .usage(self.page_bytes)
+            .map_or(0.0, |usage| usage.cpu_s))
+    }
+
     /// Takes up processes that are new or have another number than before.
     fn read_list(&mut self) {
         for process in (self.list)() {

@@ -32,11 +32,7 @@ mod timers;
 mod worker;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
+use std::sync::atomic::Ordering;
 
 use crate::Error;
 use crate::args::LoadtestArgs;
@@ -45,6 +41,7 @@ use crate::crew::{Crew, Phase};
 use crate::meter::Meter;
 use crate::progress::Progress;
 use crate::report::Verdict;
+use crate::signals::stop_on_signal;
 use crate::tls::Tls;
 use worker::Worker;
 
@@ -67,6 +64,7 @@ pub(crate) fn run(
     let from = run.mark()?;
     let setup = from.at - began;
     run.progress.step("measuring");
+    // The first one ends the publishing before its time, and what was found out by then is judged.
     let enough = stop_on_signal()?;
     run.crew.enter(Phase::Measure)?;
     run.until(Some(args.measured()), |crew| {
@@ -87,17 +85,4 @@ pub(crate) fn run(
     tally::sum(&mut verdict, std::mem::take(&mut run.crew.heard.endured));
     verdict.judge();
     Ok(verdict)
-}
-
-/// The first SIGINT or SIGTERM ends the publishing before its time, and what was found out by then is judged. The
-/// second one ends the process.
-fn stop_on_signal() -> Result<Arc<AtomicBool>, Error> {
-    let enough = Arc::<AtomicBool>::default();
-    for signal in [SIGINT, SIGTERM] {
-        // In this order: the second signal finds what the first one set.
-        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&enough))
-            .and_then(|_| flag::register(signal, Arc::clone(&enough)))
-            .map_err(Error::system("cannot watch for signals"))?;
-    }
-    Ok(enough)
 }

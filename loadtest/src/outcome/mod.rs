@@ -12,7 +12,7 @@
 mod page;
 mod summary;
 mod text;
-mod units;
+pub(crate) mod units;
 mod verdict;
 mod write;
 

@@ -4,7 +4,7 @@
 const THOUSANDS: [&str; 7] = ["", "k", "M", "G", "T", "P", "E"];
 
 /// `1,234,567`.
-pub(super) fn count(value: u64) -> String {
+pub(crate) fn count(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.char_indices() {
@@ -22,12 +22,12 @@ pub(super) fn short(value: f64) -> String {
 }
 
 /// `2.41 GB`, `512 B`.
-pub(super) fn bytes(value: f64) -> String {
+pub(crate) fn bytes(value: f64) -> String {
     scaled(value, "B")
 }
 
 /// `840 µs`, `12.3 ms`, `1.25 s`, from µs.
-pub(super) fn micros(us: f64) -> String {
+pub(crate) fn micros(us: f64) -> String {
     let (value, unit) = if us < 1e3 {
         (us, "µs")
     } else if us < 1e6 {
@@ -49,7 +49,7 @@ pub(super) fn clock(secs: f64) -> String {
 }
 
 /// `8.4 s`, `3 min 7 s`, `1 h 2 min`, from seconds.
-pub(super) fn duration(secs: f64) -> String {
+pub(crate) fn duration(secs: f64) -> String {
     if !secs.is_finite() || secs < 60.0 {
         return format!("{secs:.1} s");
     }
@@ -61,7 +61,7 @@ pub(super) fn duration(secs: f64) -> String {
 }
 
 /// A number with three digits that count, without zeros behind the point.
-pub(super) fn plain(value: f64) -> String {
+pub(crate) fn plain(value: f64) -> String {
     let places = match value.abs() {
         size if size >= 99.95 => 0,
         size if size >= 9.995 => 1,
@@ -77,7 +77,7 @@ pub(super) fn plain(value: f64) -> String {
 
 /// The whole part of a figure that is not below 0; what is, or is no number, counts as 0.
 #[expect(clippy::cast_sign_loss, reason = "what is below 0 becomes 0")]
-pub(super) fn whole(value: f64) -> u64 {
+pub(crate) fn whole(value: f64) -> u64 {
     value as u64
 }
 

@@ -1,0 +1,74 @@
+//! From a run that is over to its outcome.
+
+use std::time::SystemTime;
+
+use super::judge::judge;
+use super::observer::{kernel, memory_bytes};
+use super::run::Run;
+use crate::Error;
+use crate::outcome::{Machine, Outcome, PhaseOutcome, Point, TargetInfo};
+
+/// Adds up and judges. The workers have said their last words, and their processes are waited for.
+pub(crate) fn finish(
+    mut run: Run,
+    number: u32,
+    target: TargetInfo,
+    started: SystemTime,
+) -> Result<Outcome, Error> {
+    run.crew.end_all()?;
+    let own_cpu_s = run.observer.own_cpu_s()?;
+    let simulator_cpu_s = run.records.workers_cpu_s() + own_cpu_s;
+    let rows = run.series.rows();
+    let steady = longest_steady(&run.phases);
+    let steady_rows = rows.filter(|row| steady.is_some_and(|phase| is_within(row, phase)));
+    let resources = run
+        .usage
+        .finish(steady_rows, run.records.connected_max(), simulator_cpu_s);
+    let secs = run.now_us() as f64 / 1e6;
+    let mut outcome = Outcome {
+        scenario: run.scenario.name.clone(),
+        about: run.scenario.about.clone(),
+        started: humantime::format_rfc3339_seconds(started).to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        machine: machine()?,
+        target,
+        devices: u64::from(run.scenario.device_count()),
+        workers: run.crew.0.len() as u64,
+        clock_error_us: run.clocks.error_us(),
+        secs,
+        latencies: run.records.latencies(),
+        totals: run.records.totals(),
+        errors: run.records.errors(),
+        findings: run.records.finding_counts(),
+        examples: run.records.examples(&run.scenario, number),
+        resources,
+        series: run.series.finish(),
+        phases: run.phases,
+        checks: Vec::new(),
+        passed: false,
+    };
+    outcome.checks = judge(&run.scenario.pass, &outcome);
+    let done = outcome.phases.iter().all(|phase| phase.done);
+    outcome.passed = done && outcome.checks.iter().all(|check| check.passed);
+    Ok(outcome)
+}
+
+fn longest_steady(phases: &[PhaseOutcome]) -> Option<&PhaseOutcome> {
+    let steady = phases.iter().filter(|phase| phase.kind == "steady");
+    let secs = |phase: &&PhaseOutcome| phase.to_s - phase.from_s;
+    steady.max_by(|a, b| secs(a).total_cmp(&secs(b)))
+}
+
+fn is_within(row: &Point, phase: &PhaseOutcome) -> bool {
+    (phase.from_s..=phase.to_s).contains(&row.at_s)
+}
+
+fn machine() -> Result<Machine, Error> {
+    let cores =
+        std::thread::available_parallelism().map_err(Error::system("cannot count the cores"))?;
+    Ok(Machine {
+        cores: cores.get() as u64,
+        memory_bytes: memory_bytes()?,
+        kernel: kernel()?,
+    })
+}
