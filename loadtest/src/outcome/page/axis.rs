@@ -15,6 +15,9 @@ const TIME_STEPS: [f64; 20] = [
 /// No axis goes beyond: far more than can be counted, far less than what arithmetic loses itself in.
 const FIGURE_MAX: f64 = 1e24;
 
+/// Decades that are marked one by one; of more only each second, third, …
+const DECADES_MAX: f64 = 9.0;
+
 /// One axis: its ends and its marks, within them.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Axis {
@@ -86,10 +89,11 @@ pub(super) fn linear(max: f64) -> Axis {
 pub(super) fn decades(min: f64, max: f64) -> Axis {
     let from = min.max(1.0).log10().floor();
     let to = max.max(1.0).log10().ceil().max(from + 1.0);
+    let step = ((to - from) / DECADES_MAX).ceil();
     Axis {
         from,
         to,
-        marks: marks(from, to, 1.0),
+        marks: marks(from, to, step),
     }
 }
 
@@ -134,5 +138,6 @@ mod tests {
         assert_eq!(decades(120.0, 80_000.0).marks, [2.0, 3.0, 4.0, 5.0]);
         assert_eq!(decades(0.0, 0.0).marks, [0.0, 1.0]);
         assert_eq!(decades(1_000.0, 1_000.0).marks, [3.0, 4.0]);
+        assert_eq!(decades(1.0, 1e11).marks, [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
     }
 }
