@@ -6,7 +6,7 @@
 //! Invariant: the generator costs less CPU than the broker it drives, or its figures mean little;
 //! every report says what it cost.
 
-#[allow(dead_code, unused_imports, reason = "the workers that use it follow")]
+#[allow(dead_code, reason = "the command that runs the workers follows")]
 mod account;
 mod args;
 mod conduct;

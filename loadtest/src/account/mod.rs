@@ -19,9 +19,9 @@ mod outbox;
 mod promise;
 mod stamp;
 
-pub(crate) use arrivals::{Arrival, Gaps, Heard, Meaning, is_late, meaning};
+pub(crate) use arrivals::{Gaps, Heard, Meaning, is_late, meaning};
 pub(crate) use findings::Findings;
-pub(crate) use ledger::{Closed, Ledger, Message, Resent};
+pub(crate) use ledger::{Ledger, Message, Resent};
 pub(crate) use outbox::Outbox;
 pub(crate) use promise::{Promise, hears, of_commands, of_telemetry};
 pub(crate) use stamp::{Stamp, Unreadable};

@@ -16,6 +16,9 @@ pub(crate) mod names;
 pub(crate) mod spread;
 pub(crate) mod usage;
 
+#[cfg(test)]
+mod lies;
+
 use std::os::fd::OwnedFd;
 
 use crate::Error;

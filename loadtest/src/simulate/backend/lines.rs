@@ -161,8 +161,8 @@ impl Lines {
         Ok(())
     }
 
-    /// A socket is ready.
-    pub(super) fn ready(&mut self, index: usize, now_us: u64) -> Result<(), Full> {
+    /// A socket is ready. `ended`: the broker sends nothing more, which the last read is to find.
+    pub(super) fn ready(&mut self, index: usize, ended: bool, now_us: u64) -> Result<(), Full> {
         self.write(index, now_us)?;
         // What a broker does not take, it is not asked to answer.
         while self.links[index].out.len() < UNSENT_BYTES_MAX {
@@ -194,7 +194,7 @@ impl Lines {
                 Err(Trouble::Full(full)) => return Err(full),
             }
             self.write(index, now_us)?;
-            if !more {
+            if !more && !ended {
                 break;
             }
         }

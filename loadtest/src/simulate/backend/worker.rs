@@ -87,7 +87,8 @@ impl Backend {
                 if event.token() == CONTROL {
                     self.orders()?;
                 } else {
-                    self.lines.ready(event.token().0, now_us)?;
+                    let ended = event.is_read_closed() || event.is_error();
+                    self.lines.ready(event.token().0, ended, now_us)?;
                 }
             }
             if self.turn()? {

@@ -1,0 +1,6 @@
+//! The oracle finds exactly the lies that a broker tells: workers, as they are, against a small MQTT 5 server that lies on
+//! command.
+
+mod hub;
+mod server;
+mod tests;

@@ -1,0 +1,335 @@
+//! Every lie is found, counted once, and named.
+
+use super::hub::{Hub, RUN};
+use super::server::{Lie, LieKind, Server, Told};
+use crate::control::message::{BACKEND, Counts, Finding, FindingKind, Stream};
+use crate::scenario::{
+    Commands, Consumer, FleetSpec, NextAddress, PayloadSize, Phase, PhaseKind, Population,
+    Protocol, Reconnect, Scenario, Subscription, Telemetry, Template, Thresholds,
+};
+
+const DEVICES: u32 = 6;
+
+const RAMP: u16 = 0;
+const STEADY: u16 = 1;
+const STORM: u16 = 2;
+const CALM: u16 = 3;
+const DRAIN: u16 = 4;
+
+fn phase(what: PhaseKind, commands: f64) -> Phase {
+    Phase {
+        name: "phase".to_owned(),
+        what,
+        limit_ms: 60_000,
+        commands,
+    }
+}
+
+/// Six devices with persistent sessions; everything at one `QoS`.
+fn scenario(qos: u8) -> Scenario {
+    let fleet = FleetSpec {
+        proxies: 1,
+        groups: 1,
+        shards: 1,
+        durability: "memory".to_owned(),
+        home_key: None,
+    };
+    let steady = PhaseKind::Steady { for_ms: 60_000 };
+    Scenario {
+        name: "lies".to_owned(),
+        about: String::new(),
+        seed: 5,
+        fleet,
+        populations: vec![population(qos)],
+        consumers: vec![Consumer {
+            name: "ingest".to_owned(),
+            connections: 1,
+            share: Some("ingest".to_owned()),
+            filter: "d/+/up".to_owned(),
+            qos,
+        }],
+        commands: vec![Commands {
+            name: "orders".to_owned(),
+            population: 0,
+            connections: 2,
+            topic: Template("d/%c/cmd".to_owned()),
+            qos,
+            rate_per_s: 200.0,
+            payload: PayloadSize::Even(30, 200),
+        }],
+        phases: vec![
+            phase(PhaseKind::Ramp { per_s: 1_000.0 }, 0.0),
+            phase(steady.clone(), 1.0),
+            phase(PhaseKind::Storm { share: 0.5 }, 1.0),
+            phase(steady, 0.0),
+            phase(PhaseKind::Drain, 0.0),
+        ],
+        pass: Thresholds::default(),
+    }
+}
+
+fn population(qos: u8) -> Population {
+    Population {
+        name: "pumps".to_owned(),
+        devices: 0..DEVICES,
+        protocol: Protocol::V5,
+        tls: false,
+        keepalive_s: 60,
+        clean: false,
+        session_expiry_s: 600,
+        client_id: Template("p%n".to_owned()),
+        subscriptions: vec![Subscription {
+            filter: Template("d/%c/cmd".to_owned()),
+            qos,
+        }],
+        will: None,
+        telemetry: Some(Telemetry {
+            topic: Template("d/%c/up".to_owned()),
+            qos,
+            interval_ms: 30,
+            jitter: 0.5,
+            payload: PayloadSize::Even(30, 200),
+        }),
+        reconnect: Reconnect {
+            first_ms: 300,
+            longest_ms: 300,
+            address: NextAddress::Same,
+        },
+    }
+}
+
+fn device(number: u32) -> String {
+    format!("{RUN:x}-p{number}")
+}
+
+/// One lie of each kind about telemetry and about commands, each of another device.
+fn lies() -> Vec<Lie> {
+    let kinds = |shift: u32| {
+        let to = device((4 + shift) % DEVICES);
+        [
+            LieKind::Drop,
+            LieKind::Repeat,
+            LieKind::Swap,
+            LieKind::Alter,
+            LieKind::Misdeliver(to),
+        ]
+    };
+    let of = |kind: u8| {
+        let about = kinds(1).into_iter().zip(0..);
+        about.map(move |(lie, device)| Lie {
+            stream: Stream { kind, device },
+            seq: 3 + device,
+            kind: lie,
+        })
+    };
+    of(0).chain(of(1)).collect()
+}
+
+/// Ramp, everything until `is_so`, and a drain until nothing is under way but what is lost.
+fn run(scenario: &Scenario, server: &Server, lost: u64, is_so: impl Fn(&Hub) -> bool) -> Hub {
+    let mut hub = Hub::start(scenario, server);
+    hub.play(RAMP, "all devices", |hub| hub.did(RAMP));
+    let commands = if scenario.commands[0].rate_per_s > 0.0 {
+        STEADY
+    } else {
+        CALM
+    };
+    hub.play(commands, "all lies", is_so);
+    drain(&mut hub, lost);
+    hub
+}
+
+fn drain(hub: &mut Hub, lost: u64) {
+    let sent = |counts: &Counts| counts.sent.iter().sum::<u64>();
+    let acknowledged = |counts: &Counts| counts.acknowledged.iter().sum::<u64>();
+    hub.play(DRAIN, "what is under way", |hub| {
+        let fresh = hub.samples.iter().all(|sample| sample.at_us > 0);
+        let under_way = hub.sum(sent) - hub.sum(acknowledged);
+        fresh && under_way == 0 && hub.sum(|counts| counts.owed) == lost
+    });
+    hub.finish();
+}
+
+/// How many findings there are of each kind; all others are 0.
+fn check_counts(hub: &Hub, expected: &[(FindingKind, u64)]) {
+    for kind in FindingKind::ALL {
+        let known = expected.iter().find(|(of, _)| *of == kind);
+        let count = known.map_or(0, |(_, count)| *count);
+        assert_eq!(hub.count(kind), count, "{kind:?}: {:#?}", hub.findings);
+    }
+}
+
+/// Finds the finding of one lie, by device, sequence and time.
+fn named<'a>(hub: &'a Hub, kind: FindingKind, told: &Told) -> Option<&'a Finding> {
+    let is_it = |finding: &&Finding| {
+        let named = finding.stream == told.lie.stream && finding.seq == Some(told.lie.seq);
+        // Of a repetition only the time when it was found is known, once its first arrival is settled.
+        let repeated = kind == FindingKind::Duplicated && finding.at_us > told.due_us;
+        finding.kind == kind && named && (finding.at_us == told.due_us || repeated)
+    };
+    let mut findings = hub.findings.iter().map(|(_, finding)| finding);
+    findings.find(is_it)
+}
+
+fn check_named(hub: &Hub, qos: u8, told: &[Told]) {
+    let (lost, repeated) = match qos {
+        0 => (FindingKind::LostQos0, FindingKind::DuplicatedQos0),
+        _ => (FindingKind::Lost, FindingKind::Duplicated),
+    };
+    for told in told {
+        let kind = match told.lie.kind {
+            LieKind::Drop | LieKind::Alter | LieKind::Misdeliver(_) => lost,
+            LieKind::Repeat => repeated,
+            LieKind::Swap => FindingKind::Reordered,
+            LieKind::Forget(_) | LieKind::Cut(_) => continue,
+        };
+        let finding =
+            named(hub, kind, told).unwrap_or_else(|| panic!("{told:?}: {:#?}", hub.findings));
+        assert!(
+            finding.at_us >= hub.began_us && finding.qos == qos,
+            "{finding:?}"
+        );
+    }
+}
+
+#[test]
+fn every_lie_is_found_counted_and_named() {
+    for qos in 0..=2 {
+        let server = Server::start(lies());
+        let all = lies().len();
+        let hub = run(&scenario(qos), &server, 6, |_| server.told().len() == all);
+        let (lost, repeated) = match qos {
+            0 => (FindingKind::LostQos0, FindingKind::DuplicatedQos0),
+            _ => (FindingKind::Lost, FindingKind::Duplicated),
+        };
+        let expected = [
+            (lost, 6),
+            (repeated, 2),
+            (FindingKind::Reordered, 2),
+            (FindingKind::Misdelivered, 4),
+        ];
+        check_counts(&hub, &expected);
+        check_named(&hub, qos, &server.told());
+        let at = usize::from(qos);
+        let (sent, received) = (hub.sum(|c| c.sent[at]), hub.sum(|c| c.received[at]));
+        assert_eq!((received, server.unwanted()), (sent - 6, 0), "QoS {qos}");
+    }
+}
+
+/// Enough of everything.
+fn busy(hub: &Hub) -> bool {
+    let arrived = |counts: &Counts| counts.received.iter().sum::<u64>();
+    hub.samples
+        .iter()
+        .all(|sample| arrived(&sample.counts) > 300)
+}
+
+#[test]
+fn a_truthful_server_gives_no_findings_through_a_storm_and_cut_connections() {
+    for qos in 1..=2 {
+        let about = |kind, seq, whom: String| Lie {
+            stream: Stream { kind, device: 1 },
+            seq,
+            kind: LieKind::Cut(whom),
+        };
+        let cuts = vec![
+            about(0, 3, device(2)),
+            about(0, 6, format!("{RUN:x}-ingest-0")),
+            about(0, 9, format!("{RUN:x}-ingest-1")),
+            about(1, 4, format!("{RUN:x}-orders-0")),
+            about(1, 8, format!("{RUN:x}-orders-1")),
+        ];
+        let all = cuts.len();
+        let server = Server::start(cuts);
+        let mut scenario = scenario(qos);
+        scenario.consumers[0].connections = 2;
+        let mut hub = Hub::start(&scenario, &server);
+        hub.play(RAMP, "all devices", |hub| hub.did(RAMP));
+        hub.play(STEADY, "all cuts and traffic", |hub| {
+            server.told().len() == all && busy(hub)
+        });
+        hub.play(STORM, "all devices to be back", |hub| hub.did(STORM));
+        hub.play(DRAIN, "both workers", |hub| hub.did(DRAIN));
+        hub.finish();
+        check_counts(&hub, &[]);
+        let at = usize::from(qos);
+        assert_eq!(hub.sum(|c| c.received[at]), hub.sum(|c| c.sent[at]));
+        assert_eq!(hub.sum(|c| c.acknowledged[at]), hub.sum(|c| c.sent[at]));
+        assert_eq!(hub.sum(|c| c.unacknowledged + c.owed + c.excused), 0);
+        assert_eq!(hub.sum(|c| c.connections_lost), 5);
+        assert_eq!(
+            hub.sum(|c| c.connects),
+            u64::from(DEVICES) + 1 + hub.sum(|c| c.dropped)
+        );
+    }
+}
+
+#[test]
+fn a_truthful_server_gives_no_findings_at_qos_0() {
+    let server = Server::start(Vec::new());
+    let hub = run(&scenario(0), &server, 0, busy);
+    check_counts(&hub, &[]);
+    assert_eq!(hub.sum(|c| c.received[0]), hub.sum(|c| c.sent[0]));
+}
+
+#[test]
+fn a_session_that_was_forgotten_is_found() {
+    for qos in 1..=2 {
+        let forget = Lie {
+            stream: Stream { kind: 0, device: 3 },
+            seq: 5,
+            kind: LieKind::Forget(device(3)),
+        };
+        let server = Server::start(vec![forget]);
+        let mut scenario = scenario(qos);
+        scenario.commands[0].rate_per_s = 0.0;
+        let arrived = |hub: &Hub| {
+            let back = hub.samples[1].counts.reconnects == 1;
+            back && hub.samples[0].counts.received[usize::from(qos)] > 300
+        };
+        let hub = run(&scenario, &server, 0, arrived);
+        check_counts(&hub, &[(FindingKind::SessionLost, 1)]);
+        let (worker, finding) = &hub.findings[0];
+        assert_eq!((*worker, finding.stream.device), (1, 3));
+        assert!(finding.at_us > server.told()[0].due_us);
+    }
+}
+
+#[test]
+fn what_a_consumers_forgotten_session_has_cost_is_counted() {
+    for qos in 1..=2 {
+        let forget = Lie {
+            stream: Stream { kind: 0, device: 3 },
+            seq: 5,
+            kind: LieKind::Forget(format!("{RUN:x}-ingest-0")),
+        };
+        let server = Server::start(vec![forget]);
+        let mut scenario = scenario(qos);
+        scenario.commands[0].rate_per_s = 0.0;
+        let mut hub = Hub::start(&scenario, &server);
+        hub.play(RAMP, "all devices", |hub| hub.did(RAMP));
+        hub.play(CALM, "the consumer to be back", |hub| {
+            hub.count(FindingKind::SessionLost) == 1
+                && hub.samples[0].counts.received[usize::from(qos)] > 300
+        });
+        let unwanted = server.unwanted();
+        assert!(
+            unwanted > 0,
+            "at least the message that it was forgotten with"
+        );
+        drain(&mut hub, unwanted);
+        check_counts(
+            &hub,
+            &[(FindingKind::SessionLost, 1), (FindingKind::Lost, unwanted)],
+        );
+        let lost = |finding: &&(u16, Finding)| finding.1.kind == FindingKind::SessionLost;
+        let (worker, finding) = hub.findings.iter().find(lost).expect("counted");
+        assert_eq!((*worker, finding.stream.kind), (0, BACKEND));
+        assert!(
+            finding.detail.starts_with(&format!("{RUN:x}-ingest-0")),
+            "{finding:?}"
+        );
+        let told = &server.told()[0];
+        assert!(named(&hub, FindingKind::Lost, told).is_some(), "{told:?}");
+    }
+}
