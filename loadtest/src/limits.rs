@@ -303,3 +303,6 @@ pub(crate) const SIM_REASONS_MAX: usize = 64;
 
 /// run: how long a worker waits at the end of a run for what is under way, before its devices leave.
 pub(crate) const SIM_FINISH_QUIET_MAX: Duration = Duration::from_secs(5);
+
+/// run: TLS records that are read at once: the longest (RFC 8446, 5.2) and the start of the next one.
+pub(crate) const SIM_RECORDS_BYTES_MAX: usize = 18 * 1024;

@@ -1,6 +1,6 @@
 //! A device's socket, what it has not taken yet, and what is not yet a whole packet.
 //!
-//! Invariant: an idle channel without TLS owns its socket and nothing else.
+//! Invariant: an idle channel owns its socket and, with TLS, what [`Tls`] keeps, but no buffer.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
@@ -11,7 +11,8 @@ use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::source::Sources;
-use crate::limits::SIM_UNSENT_BYTES_MAX;
+use super::tls::Tls;
+use crate::limits::{READ_BLOCK_BYTES, SIM_RECORDS_BYTES_MAX, SIM_UNSENT_BYTES_MAX};
 
 /// A connection, or none.
 #[derive(Debug, Default)]
@@ -19,6 +20,7 @@ pub(super) struct Channel {
     socket: Option<TcpStream>,
     /// Exists while there is something in it.
     buffers: Option<Box<Buffers>>,
+    tls: Option<Box<Tls>>,
 }
 
 #[derive(Debug, Default)]
@@ -27,6 +29,30 @@ struct Buffers {
     unsent: Vec<u8>,
     /// The start of a packet.
     held: Vec<u8>,
+}
+
+/// What all channels of a worker share.
+#[derive(Debug)]
+pub(super) struct Blocks {
+    /// What was read, in plain.
+    pub(super) plain: Vec<u8>,
+    /// TLS: what was read.
+    records: Vec<u8>,
+    /// TLS: what was opened.
+    opened: Vec<u8>,
+    /// TLS: for the socket.
+    sealed: Vec<u8>,
+}
+
+impl Default for Blocks {
+    fn default() -> Self {
+        Self {
+            plain: vec![0; READ_BLOCK_BYTES],
+            records: Vec::new(),
+            opened: Vec::new(),
+            sealed: Vec::new(),
+        }
+    }
 }
 
 /// What a read brought.
@@ -48,6 +74,7 @@ impl Channel {
         sources: &mut Sources,
         registry: &Registry,
         token: Token,
+        tls: Option<Box<Tls>>,
     ) -> io::Result<()> {
         let socket = Socket::new(
             Domain::for_address(target),
@@ -64,6 +91,7 @@ impl Channel {
         registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
         self.socket = Some(socket);
         self.buffers = None;
+        self.tls = tls;
         Ok(())
     }
 
@@ -101,32 +129,40 @@ impl Channel {
     }
 
     /// Writes what waits and then `bytes`; what the socket does not take waits.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn write(&mut self, bytes: &[u8], blocks: &mut Blocks) -> io::Result<()> {
+        let Some(tls) = self.tls.as_deref_mut().filter(|_| !bytes.is_empty()) else {
+            return self.write_raw(bytes);
+        };
+        blocks.sealed.clear();
+        // Nothing comes out of what was looked at before.
+        blocks.opened.clear();
+        tls.seal(bytes, &mut blocks.opened, &mut blocks.sealed)?;
+        self.write_raw(&blocks.sealed)
+    }
+
+    fn write_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(socket) = &mut self.socket else {
             return Ok(());
         };
-        if let Some(buffers) = self.buffers.as_deref_mut().filter(|b| !b.unsent.is_empty()) {
+        let waiting = self.buffers.as_deref_mut();
+        if let Some(buffers) = waiting.filter(|buffers| !buffers.unsent.is_empty()) {
             let written = write(socket, &buffers.unsent)?;
             buffers.unsent.drain(..written);
             if !buffers.unsent.is_empty() {
                 return buffers.keep(bytes);
             }
-            self.tidy();
         }
-        let Some(socket) = &mut self.socket else {
-            return Ok(());
-        };
         let written = write(socket, bytes)?;
         if written < bytes.len() {
-            self.buffers
-                .get_or_insert_default()
-                .keep(&bytes[written..])?;
+            let buffers = self.buffers.get_or_insert_default();
+            return buffers.keep(&bytes[written..]);
         }
+        self.tidy();
         Ok(())
     }
 
-    /// Reads once, behind the bytes held from before, which come first in `block`.
-    pub(super) fn fetch(&mut self, block: &mut Vec<u8>) -> io::Result<Fetched> {
+    /// Reads once, behind the bytes held from before, which come first in the plain block.
+    pub(super) fn fetch(&mut self, blocks: &mut Blocks) -> io::Result<Fetched> {
         let Some(socket) = &mut self.socket else {
             return Ok(Fetched::Nothing);
         };
@@ -135,26 +171,25 @@ impl Channel {
             .as_deref()
             .map_or(&[][..], |buffers| &buffers.held);
         let start = held.len();
-        if start * 2 > block.len() {
-            block.resize(start * 2, 0);
+        if start * 2 > blocks.plain.len() {
+            blocks.plain.resize(start * 2, 0);
         }
-        block[..start].copy_from_slice(held);
-        let len = match socket.read(&mut block[start..]) {
-            Ok(0) => return Ok(Fetched::Closed),
-            Ok(len) => start + len,
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected => {
-                    return Ok(Fetched::Nothing);
-                }
-                io::ErrorKind::Interrupted => return self.fetch(block),
-                _ => return Err(error),
-            },
+        blocks.plain[..start].copy_from_slice(held);
+        let fetched = match &mut self.tls {
+            None => read(socket, &mut blocks.plain, start)?,
+            Some(tls) => read_sealed(socket, tls, blocks, start)?,
         };
-        if let Some(buffers) = &mut self.buffers {
-            buffers.held.clear();
+        if matches!(fetched, Fetched::Bytes { .. }) {
+            if let Some(buffers) = &mut self.buffers {
+                buffers.held.clear();
+            }
+            let sealed = std::mem::take(&mut blocks.sealed);
+            if self.tls.is_some() && !sealed.is_empty() {
+                self.write_raw(&sealed)?;
+            }
+            blocks.sealed = sealed;
         }
-        let more = len == block.len();
-        Ok(Fetched::Bytes { len, more })
+        Ok(fetched)
     }
 
     /// Keeps the start of a packet until the rest comes.
@@ -188,6 +223,66 @@ impl Buffers {
         self.unsent.extend_from_slice(bytes);
         Ok(())
     }
+}
+
+/// Reads behind `start`.
+fn read(socket: &mut TcpStream, block: &mut [u8], start: usize) -> io::Result<Fetched> {
+    loop {
+        return match socket.read(&mut block[start..]) {
+            Ok(0) => Ok(Fetched::Closed),
+            Ok(len) => Ok(Fetched::Bytes {
+                len: start + len,
+                more: start + len == block.len(),
+            }),
+            Err(error) => match error.kind() {
+                io::ErrorKind::Interrupted => continue,
+                io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected => Ok(Fetched::Nothing),
+                _ => Err(error),
+            },
+        };
+    }
+}
+
+/// Reads records, and appends what they say to the plain block behind `start`; answers stand in `sealed`.
+fn read_sealed(
+    socket: &mut TcpStream,
+    tls: &mut Tls,
+    blocks: &mut Blocks,
+    start: usize,
+) -> io::Result<Fetched> {
+    let Blocks {
+        plain,
+        records,
+        opened,
+        sealed,
+    } = blocks;
+    records.resize(SIM_RECORDS_BYTES_MAX, 0);
+    sealed.clear();
+    opened.clear();
+    let kept = tls.partial().len();
+    if kept == records.len() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "a TLS record is too long",
+        ));
+    }
+    records[..kept].copy_from_slice(tls.partial());
+    let (len, more) = match read(socket, records, kept)? {
+        Fetched::Bytes { len, more } => (len, more),
+        nothing => return Ok(nothing),
+    };
+    tls.open(&mut records[..len], opened, sealed)?;
+    if tls.has_ended() && opened.is_empty() {
+        return Ok(Fetched::Closed);
+    }
+    if plain.len() < start + opened.len() {
+        plain.resize(start + opened.len(), 0);
+    }
+    plain[start..start + opened.len()].copy_from_slice(opened);
+    Ok(Fetched::Bytes {
+        len: start + opened.len(),
+        more: more || tls.has_ended(),
+    })
 }
 
 fn write(socket: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {

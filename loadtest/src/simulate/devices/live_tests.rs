@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
 
 use super::fixture;
 use crate::Error;
@@ -17,7 +18,7 @@ use crate::control::desk::own_clock_us;
 use crate::control::line::Line;
 use crate::control::message::{
     Assignment, Finding, FindingKind, FromWorker, LatencyKind, Receipt, Sample, Seen, Stream,
-    ToWorker,
+    TlsTrust, ToWorker,
 };
 use crate::scenario::{Phase, PhaseKind, Population, Protocol};
 use crate::simulate::{self, names};
@@ -25,38 +26,53 @@ use crate::wire::{self, Keep, Publish, Scan, Version, kind};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A mosquitto of our own.
+/// A mosquitto of our own, with a listener for each of plain TCP and TLS.
 struct Broker {
     process: Child,
     address: SocketAddr,
+    tls_address: SocketAddr,
+    /// What its certificate is trusted by.
+    ca_pem: String,
     _folder: tempfile::TempDir,
 }
 
 impl Broker {
     fn start() -> Self {
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let address = free.local_addr().expect("bound");
-        drop(free);
+        let [address, tls_address] = free_addresses();
         let folder = tempfile::tempdir().expect("a folder");
-        let config = folder.path().join("mosquitto.conf");
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["broker.test".to_owned()]).expect("a certificate");
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("writable");
+            path.display().to_string()
+        };
         let text = format!(
-            "listener {} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\nmax_inflight_messages 0\n",
-            address.port()
+            "per_listener_settings false\nallow_anonymous true\nmax_queued_messages 0\nmax_inflight_messages 0\n\
+             listener {} 127.0.0.1\nlistener {} 127.0.0.1\ncertfile {}\nkeyfile {}\n",
+            address.port(),
+            tls_address.port(),
+            file("cert.pem", &cert.pem()),
+            file("key.pem", &signing_key.serialize_pem()),
         );
-        std::fs::write(&config, text).expect("writable");
         let process = Command::new("mosquitto")
-            .arg("-c")
-            .arg(&config)
+            .args(["-c", &file("mosquitto.conf", &text)])
             .stderr(Stdio::null())
             .spawn()
             .expect("mosquitto is installed (Debian: apt-get install mosquitto)");
         let broker = Self {
             process,
             address,
+            tls_address,
+            ca_pem: cert.pem(),
             _folder: folder,
         };
         let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(address).is_err() {
+        while [address, tls_address]
+            .map(TcpStream::connect)
+            .iter()
+            .any(Result::is_err)
+        {
             assert!(Instant::now() < deadline, "mosquitto does not listen");
             std::thread::yield_now();
         }
@@ -69,6 +85,13 @@ impl Drop for Broker {
         self.process.kill().expect("it runs");
         self.process.wait().expect("it ends");
     }
+}
+
+fn free_addresses() -> [SocketAddr; 2] {
+    let bind = |()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    [(); 2]
+        .map(bind)
+        .map(|free| free.local_addr().expect("bound"))
 }
 
 /// A back end of one connection: it takes telemetry and sends commands.
@@ -101,8 +124,12 @@ impl BackEnd {
             sent: HashMap::new(),
             acknowledged: 0,
         };
-        while back_end.take() != Some(kind::SUBACK) {
-            back_end.read();
+        loop {
+            match back_end.take() {
+                Some(kind::SUBACK) => break,
+                Some(_) => {}
+                None => back_end.read(),
+            }
         }
         back_end.socket.set_nonblocking(true).expect("a socket");
         back_end
@@ -219,6 +246,11 @@ impl Controller {
         assignment.scenario.populations[0].devices = 0..devices;
         assignment.shares = vec![0..0, 0..devices];
         assignment.targets = vec![broker.address];
+        assignment.tls_targets = vec![broker.tls_address];
+        assignment.tls = Some(TlsTrust {
+            ca_pem: broker.ca_pem.clone(),
+            name: "broker.test".to_owned(),
+        });
         assignment.scenario.phases = phases.into_iter().map(phase).collect();
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let worker = std::thread::spawn(move || simulate::serve(theirs));
@@ -390,8 +422,10 @@ fn agrees(controller: &Controller, devices: u32, qos: u8) {
 
 #[test]
 fn two_hundred_persistent_devices_live_through_a_storm_and_nothing_is_lost() {
-    for (protocol, qos) in [(Protocol::V5, 1), (Protocol::V311, 2)] {
-        let controller = life(200, qos, |population| population.protocol = protocol);
+    for (protocol, qos, tls) in [(Protocol::V5, 1, true), (Protocol::V311, 2, false)] {
+        let controller = life(200, qos, |population| {
+            (population.protocol, population.tls) = (protocol, tls);
+        });
         agrees(&controller, 200, qos);
         let counts = controller.sample.counts;
         assert_eq!(counts.unacknowledged, 0);

@@ -12,6 +12,7 @@
 //! | `crowd`     | all devices, and what they act with                                     |
 //! | `wheel`     | their timers                                                            |
 //! | `channel`   | one socket, and its bytes                                               |
+//! | `tls`       | its TLS                                                                 |
 //! | `source`    | source addresses on loopback                                            |
 //! | `phases`    | ramp, storm, drain, finish                                              |
 //! | `worker`    | the loop                                                                |
@@ -27,6 +28,7 @@ mod plan;
 mod session;
 mod source;
 mod tally;
+mod tls;
 mod wheel;
 mod worker;
 

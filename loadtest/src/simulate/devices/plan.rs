@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
+use crate::Error;
 use crate::account::{self, Promise};
 use crate::control::message::Assignment;
 use crate::scenario::{
@@ -54,6 +55,23 @@ impl Plan {
             tls_targets: assignment.tls_targets,
             scenario,
         }
+    }
+
+    /// Whether there is somewhere to connect to. `trust`: it is known whom to trust there.
+    pub(super) fn check(&self, trust: bool) -> Result<(), Error> {
+        for population in &self.scenario.populations {
+            let name = &population.name;
+            let with = if population.tls { " with TLS" } else { "" };
+            if self.targets(population).is_empty() {
+                let why = format!("population \"{name}\" has no target{with}");
+                return Err(Error::Arguments(why));
+            }
+            if population.tls && !trust {
+                let why = format!("population \"{name}\" has TLS, but nothing says whom to trust");
+                return Err(Error::Arguments(why));
+            }
+        }
+        Ok(())
     }
 
     /// How many devices this worker has.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mio::{Events, Poll, Token};
 
-use super::channel::{Channel, Fetched};
+use super::channel::{Blocks, Channel, Fetched};
 use super::crowd::Crowd;
 use super::device::{Device, Due, Stage};
 use super::loss::Loss;
@@ -14,11 +14,12 @@ use super::phases::Phases;
 use super::plan::Plan;
 use super::source::Sources;
 use super::tally::Tally;
+use super::tls::{Tls, Trust};
 use super::wheel::{TICK_US, Wheel};
 use crate::Error;
 use crate::control::desk::Desk;
 use crate::control::message::{Assignment, FromWorker, Sample, ToWorker};
-use crate::limits::{EVENTS_PER_POLL, READ_BLOCK_BYTES, SIM_DIALING_MAX};
+use crate::limits::{EVENTS_PER_POLL, SIM_DIALING_MAX};
 use crate::simulate::usage::{self, Usage};
 use crate::wire::{Scan, scan};
 
@@ -34,7 +35,8 @@ pub(super) struct Worker<'a> {
     /// Devices whose time to dial has come.
     pub(super) queue: VecDeque<u32>,
     pub(super) phases: Phases,
-    block: Vec<u8>,
+    blocks: Blocks,
+    trust: Option<Trust>,
     usage: Usage,
     sample_us: Option<u64>,
     /// Shifts samples, so that not all workers write at once.
@@ -55,7 +57,9 @@ impl<'a> Worker<'a> {
         let commands = assignment.scenario.commands.len();
         let share = assignment.shares[usize::from(worker)].clone();
         let tally = Tally::new(&assignment.shares, &share, commands);
+        let trust = assignment.tls.as_ref().map(Trust::new).transpose()?;
         let plan = Plan::new(assignment);
+        plan.check(trust.is_some())?;
         let phase_us = u64::from(worker) * TICK_US / workers;
         Ok(Self {
             desk,
@@ -66,7 +70,8 @@ impl<'a> Worker<'a> {
             crowd: Crowd::new(plan, tally),
             sources: Sources::new(worker, run),
             queue: VecDeque::new(),
-            block: vec![0; READ_BLOCK_BYTES],
+            blocks: Blocks::default(),
+            trust,
             usage: Usage::new()?,
             sample_us: None,
             shift_us: u64::from(worker) * SECOND_US / 10 / workers,
@@ -160,13 +165,12 @@ impl<'a> Worker<'a> {
 
     /// Reads what has come for a device, and lets it answer. `ended`: so does its stream.
     fn ready(&mut self, index: usize, ended: bool) {
-        let mut block = std::mem::take(&mut self.block);
         let now_us = self.desk.now_us();
         if self.channels[index].has_unsent() {
             self.write(index, now_us);
         }
         loop {
-            match self.channels[index].fetch(&mut block) {
+            match self.channels[index].fetch(&mut self.blocks) {
                 Ok(Fetched::Nothing) => break,
                 Ok(Fetched::Closed) => {
                     self.lose(index, &Loss::Closed);
@@ -174,7 +178,7 @@ impl<'a> Worker<'a> {
                 }
                 Ok(Fetched::Bytes { len, more }) => {
                     let more = more || ended;
-                    if !self.hear(index, &block[..len], now_us) || !more {
+                    if !self.hear(index, len, now_us) || !more {
                         break;
                     }
                 }
@@ -184,11 +188,11 @@ impl<'a> Worker<'a> {
                 }
             }
         }
-        self.block = block;
     }
 
-    /// Gives a device its packets; false if it has no connection any more.
-    fn hear(&mut self, index: usize, bytes: &[u8], now_us: u64) -> bool {
+    /// Gives a device its packets, which stand in the plain block; false if it has no connection any more.
+    fn hear(&mut self, index: usize, len: usize, now_us: u64) -> bool {
+        let bytes = &self.blocks.plain[..len];
         let clogged = self.channels[index].is_clogged();
         let mut at = 0;
         let heard = self.crowd.act(index, now_us, clogged, |device, turn| {
@@ -203,11 +207,11 @@ impl<'a> Worker<'a> {
                 }
             }
         });
+        self.channels[index].hold(&bytes[at..]);
         if let Err(loss) = heard {
             self.lose(index, &loss);
             return false;
         }
-        self.channels[index].hold(&bytes[at..]);
         self.write(index, now_us);
         self.channels[index].is_open()
     }
@@ -227,7 +231,7 @@ impl<'a> Worker<'a> {
     pub(super) fn write(&mut self, index: usize, now_us: u64) {
         let channel = &mut self.channels[index];
         let was_clogged = channel.is_clogged();
-        let written = channel.write(&self.crowd.out);
+        let written = channel.write(&self.crowd.out, &mut self.blocks);
         self.crowd.out.clear();
         if let Err(error) = written {
             return self.fail(index, &error);
@@ -258,9 +262,14 @@ impl<'a> Worker<'a> {
         let plan = &self.crowd.plan;
         let (population, _) = plan.population(plan.device(index));
         let target = plan.targets(population)[self.crowd.devices[index].address()];
-        let registry = self.poll.registry();
-        let channel = &mut self.channels[index];
-        if let Err(error) = channel.dial(target, &mut self.sources, registry, Token(index)) {
+        let tls = self.trust.as_ref().filter(|_| population.tls);
+        let tls = tls.map(|trust| Tls::new(trust).map(Box::new)).transpose();
+        let dialed = tls.and_then(|tls| {
+            let registry = self.poll.registry();
+            let sources = &mut self.sources;
+            self.channels[index].dial(target, sources, registry, Token(index), tls)
+        });
+        if let Err(error) = dialed {
             return self.fail(index, &error);
         }
         let now_us = self.desk.now_us();
