@@ -3,6 +3,9 @@
 //! Rule: both ends read whatever the state of what they have to send, so what one end sends always finds a reader, and no
 //! two ends can wait for each other. What cannot leave is kept up to a limit in bytes, and for no longer than
 //! [`CONTROL_STALL_MAX`] without any progress; beyond either the run fails, and says who did not read.
+//!
+//! Rule: an end that is gone is noticed by reading. It may have said its last words before, and they count; what is sent
+//! to it meanwhile is nobody's.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -30,6 +33,8 @@ pub(crate) struct Channel<Out, In> {
     sent: usize,
     /// Since when the other end has taken nothing of what waits.
     stalled: Option<Instant>,
+    /// The other end does not read any more.
+    deaf: bool,
     out: std::marker::PhantomData<Out>,
 }
 
@@ -43,6 +48,7 @@ impl<Out: Serialize, In: DeserializeOwned> Channel<Out, In> {
             unsent: Vec::new(),
             sent: 0,
             stalled: None,
+            deaf: false,
             out: std::marker::PhantomData,
         }
     }
@@ -96,7 +102,7 @@ impl<Out: Serialize, In: DeserializeOwned> Channel<Out, In> {
 
     /// Writes as much as the socket takes.
     pub(crate) fn flush(&mut self) -> Result<(), Error> {
-        while self.sent < self.unsent.len() {
+        while self.sent < self.unsent.len() && !self.deaf {
             match self.socket.write(&self.unsent[self.sent..]) {
                 Ok(len) => {
                     self.sent += len;
@@ -104,6 +110,7 @@ impl<Out: Serialize, In: DeserializeOwned> Channel<Out, In> {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.stall(),
+                Err(error) if is_gone(&error) => self.deaf = true,
                 Err(error) => return Err(self.broken(&error)),
             }
         }
@@ -157,9 +164,8 @@ impl<Out: Serialize, In: DeserializeOwned> Channel<Out, In> {
 
     fn broken(&self, error: &io::Error) -> Error {
         match error.kind() {
-            io::ErrorKind::UnexpectedEof
-            | io::ErrorKind::BrokenPipe
-            | io::ErrorKind::ConnectionReset => self.says("is gone"),
+            io::ErrorKind::UnexpectedEof => self.says("is gone"),
+            _ if is_gone(error) => self.says("is gone"),
             io::ErrorKind::WouldBlock => self.says("said nothing in time"),
             _ => self.says(&error.to_string()),
         }
@@ -171,4 +177,11 @@ impl<Out: Serialize, In: DeserializeOwned> Channel<Out, In> {
             what: what.to_owned(),
         }
     }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
 }

@@ -228,3 +228,46 @@ impl From<Error> for Failure {
 fn number(index: usize) -> u16 {
     u16::try_from(index).expect("there are WORKERS_MAX at most")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::control::message::{Receipt, Sample, Seen, Stream};
+
+    /// The switchboard's end and the worker's.
+    fn worker(name: &str) -> (Line, UnixStream) {
+        let (here, there) = UnixStream::pair().expect("a pair of sockets");
+        let line = Line::open(name.to_owned(), here.into()).expect("a line");
+        (line, there)
+    }
+
+    fn say(socket: &UnixStream, message: &FromWorker) {
+        let body = postcard::to_stdvec(message).expect("it can be written");
+        let length = u32::try_from(body.len()).expect("short enough");
+        let bytes = [&length.to_be_bytes()[..], &body].concat();
+        io::Write::write_all(&mut &*socket, &bytes).expect("written");
+    }
+
+    #[test]
+    fn what_comes_for_a_worker_that_has_just_ended_is_no_failure() {
+        let (zero, to_zero) = worker("worker 0");
+        let (one, to_one) = worker("worker 1");
+        let mut switchboard = Switchboard::new(vec![zero, one]).expect("a switchboard");
+        let stream = Stream { kind: 0, device: 1 };
+        let seen = Seen::First;
+        let receipts = vec![Receipt {
+            stream,
+            seq: 1,
+            seen,
+        }];
+        say(&to_zero, &FromWorker::Receipts { of: 1, receipts });
+        say(&to_one, &FromWorker::Final(Box::default()));
+        drop(to_one);
+        let mut heard = Vec::new();
+        let waited = switchboard.wait(Duration::from_secs(5), &mut heard);
+        waited.expect("nobody has failed");
+        assert_eq!(heard, [(1, FromWorker::Final(Box::<Sample>::default()))]);
+    }
+}
