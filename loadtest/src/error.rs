@@ -100,6 +100,14 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// An agent cannot listen.
+    #[error("cannot listen on {addr}: {source}")]
+    Listen {
+        /// Where.
+        addr: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The fleet that a run has started, or a node of it, does not do what it should.
     #[error("the target: {0}")]
     Target(String),

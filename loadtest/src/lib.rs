@@ -8,6 +8,7 @@
 
 #[allow(dead_code, reason = "the command that runs the workers follows")]
 mod account;
+mod agent;
 mod args;
 mod conduct;
 mod control;
@@ -35,6 +36,7 @@ mod traffic;
 mod wire;
 mod worker;
 
+pub use agent::{AgentOptions, run_agent};
 pub use args::{LoadtestArgs, Scenario};
 pub use conduct::run;
 pub use control::message::FindingKind;

@@ -171,6 +171,15 @@ pub(crate) const LOOK_PROCESSES: usize = 60;
 /// µs between two exchanges of clocks with a worker: two quartzes may drift apart by 50 µs a second.
 pub(crate) const CLOCK_EVERY_US: u64 = 60_000_000;
 
+/// How long either end of an agent's handshake waits for the other one's next message.
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connections of an agent that have not proven yet that they know the secret: each has a thread.
+pub(crate) const AGENT_HANDSHAKES_MAX: usize = 64;
+
+/// Worker processes of an agent, of all runs together.
+pub(crate) const AGENT_WORKERS_MAX: usize = WORKERS_MAX;
+
 const _: () =
     assert!(CONTROL_BACKLOG_BYTES + 2 * CONTROL_FRAME_BYTES_MAX < CONTROL_UNSENT_BYTES_MAX);
 

@@ -5,7 +5,7 @@
 //! | `options`     | what a run is given from outside                                      |
 //! | `plan`        | how many workers, where, with which devices                           |
 //! | `start`       | from what is given to a run under way                                 |
-//! | `workers`     | worker processes on this machine                                      |
+//! | `workers`     | worker processes on this machine; `agents`: on further ones           |
 //! | `crew`        | the workers of a run                                                  |
 //! | `switchboard` | their control connections, and what travels between workers           |
 //! | `clock`       | one exchange of clocks; `clocks`: those of all workers                |
@@ -21,6 +21,7 @@
 //! Invariant: a worker never waits for the controller, nor the controller for a worker; see `switchboard`.
 //! Invariant: whatever ends a run, its worker processes are gone when `run_scenario` returns.
 
+mod agents;
 mod clock;
 mod clocks;
 mod conductor;
@@ -54,15 +55,25 @@ pub use options::{
     WorkerProgram,
 };
 use start::Job;
+pub(crate) use start::own_place;
 use view::View;
+pub(crate) use workers::Worker;
 
 /// Runs a scenario to its end and judges it; a run that has not passed is no error. SIGINT (Ctrl-C) or SIGTERM leads on to
 /// the last phase, a second one ends the process at once. It needs Linux.
 pub fn run_scenario(options: RunOptions) -> Result<Outcome, Error> {
     let (started, began_us) = (SystemTime::now(), own_clock_us());
     start::check(&options)?;
-    let shares = start::plan_here(options.scenario.device_count())?;
-    let workers = start::start_here(&options.worker, &shares)?;
+    let devices = options.scenario.device_count();
+    let (shares, workers) = if let Some(agents) = &options.agents {
+        let shares = agents::plan(agents, devices)?;
+        let workers = agents::start(agents, &options.worker, &shares)?;
+        (shares, workers)
+    } else {
+        let shares = plan::shares(devices, &[own_place()?])?;
+        let workers = start::start_here(&options.worker, &shares)?;
+        (shares, workers)
+    };
     let view = View::new(options.live, options.report_every);
     let target = describe(&options.target);
     let job = Job {

@@ -7,7 +7,7 @@ use super::conductor::Conductor;
 use super::crew::{Crew, Member};
 use super::observer::Observer;
 use super::options::{RunOptions, Target, WorkerProgram};
-use super::plan::{Place, Share, shares};
+use super::plan::{Place, Share};
 use super::records::Records;
 use super::resources::Usage;
 use super::restarts::Restarts;
@@ -40,8 +40,12 @@ pub(crate) type Started = (Crew, Vec<Line>);
 pub(crate) fn check(options: &RunOptions) -> Result<(), Error> {
     let (scenario, target) = (&options.scenario, &options.target);
     let refuse = |why: String| Err(Error::Arguments(why));
-    if options.agents.is_some() {
-        return refuse("devices on agents are not possible yet".to_owned());
+    if options
+        .agents
+        .as_ref()
+        .is_some_and(|agents| agents.addresses.is_empty())
+    {
+        return refuse("there are no agents".to_owned());
     }
     if target.addresses.is_empty() {
         return refuse("the target has no address".to_owned());
@@ -76,13 +80,13 @@ pub(crate) fn check(options: &RunOptions) -> Result<(), Error> {
     Ok(())
 }
 
-/// Plans for this machine alone.
-pub(crate) fn plan_here(devices: u32) -> Result<Vec<Share>, Error> {
+/// This machine, as a place for workers; its limit of open files is raised as far as it may be.
+pub(crate) fn own_place() -> Result<Place, Error> {
     let descriptors = raise_descriptors()?;
     let cores =
         std::thread::available_parallelism().map_err(Error::system("cannot count the cores"))?;
     let cores = u32::try_from(cores.get()).unwrap_or(u32::MAX);
-    shares(devices, &[Place { cores, descriptors }])
+    Ok(Place { cores, descriptors })
 }
 
 /// Starts worker 0 and those with devices, all on this machine.

@@ -45,6 +45,12 @@ impl Worker {
         self.0.id()
     }
 
+    /// How it has ended, if it has.
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>, Error> {
+        let ended = self.0.try_wait();
+        ended.map_err(Error::system("cannot wait for a worker's end"))
+    }
+
     /// Waits for its end, which must be near; a worker that does not end is killed.
     pub(crate) fn end(&mut self) -> Result<ExitStatus, Error> {
         let failed = "cannot wait for a worker's end";
@@ -56,8 +62,7 @@ impl Worker {
 
     fn ends_by(&mut self, deadline: Instant) -> Result<bool, Error> {
         let failed = "cannot wait for a worker's end";
-        let ended = |child: &mut Child| child.try_wait().map_err(Error::system(failed));
-        if ended(&mut self.0)?.is_some() {
+        if self.ended()?.is_some() {
             return Ok(true);
         }
         let id = Pid::from_child(&self.0);
