@@ -449,3 +449,7 @@ const ANSWER_US: u64 = SIM_ANSWER_MAX.as_micros() as u64;
 const PING_STEP_US: u64 = 100_000;
 
 const _: () = assert!(size_of::<Device>() <= 96);
+
+#[cfg(test)]
+#[path = "device_tests.rs"]
+mod tests;
