@@ -4,3 +4,5 @@
 mod hub;
 mod server;
 mod tests;
+
+pub(super) use tests::scenario;

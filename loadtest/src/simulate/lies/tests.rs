@@ -26,7 +26,7 @@ fn phase(what: PhaseKind, commands: f64) -> Phase {
 }
 
 /// Six devices with persistent sessions; everything at one `QoS`.
-fn scenario(qos: u8) -> Scenario {
+pub(in crate::simulate) fn scenario(qos: u8) -> Scenario {
     let fleet = FleetSpec {
         proxies: 1,
         groups: 1,
@@ -260,6 +260,35 @@ fn a_truthful_server_gives_no_findings_through_a_storm_and_cut_connections() {
         assert_eq!(
             hub.sum(|c| c.connects),
             u64::from(DEVICES) + 1 + hub.sum(|c| c.dropped)
+        );
+    }
+}
+
+#[test]
+fn what_is_under_way_to_a_session_that_ends_is_excused_and_nothing_else() {
+    for qos in 1..=2 {
+        let server = Server::start(Vec::new());
+        let mut scenario = scenario(qos);
+        scenario.populations[0].clean = true;
+        scenario.commands[0].rate_per_s = 3_000.0;
+        let mut hub = Hub::start(&scenario, &server);
+        hub.play(RAMP, "all devices", |hub| hub.did(RAMP));
+        hub.play(STEADY, "traffic", busy);
+        hub.play(STORM, "all devices to be back", |hub| hub.did(STORM));
+        hub.play(DRAIN, "both workers", |hub| hub.did(DRAIN));
+        hub.finish();
+        check_counts(&hub, &[]);
+        let at = usize::from(qos);
+        let [back_end, devices] = hub.samples.each_ref().map(|sample| sample.counts);
+        assert!(devices.dropped > 0 && back_end.excused > 0, "{back_end:?}");
+        assert_eq!(back_end.sent[at], devices.received[at] + back_end.excused);
+        assert_eq!(back_end.sent[at], back_end.acknowledged[at]);
+        // Telemetry that a storm tore from a socket may have come through or not; nobody was promised it.
+        let received = back_end.received[at];
+        let promised = devices.sent[at] - devices.unacknowledged;
+        assert!(
+            (promised..=devices.sent[at]).contains(&received),
+            "{devices:?}"
         );
     }
 }
