@@ -44,7 +44,7 @@ pub enum Scenario {
 #[derive(Debug, Clone, Args)]
 pub struct LoadtestArgs {
     /// What the devices do
-    #[arg(value_enum)]
+    #[arg(value_enum, value_name = "LOAD")]
     pub scenario: Scenario,
     /// Brokers; devices are spread over them, the two ends of a pair on different ones (endure:
     /// a device whose connection is lost goes on to the next one)

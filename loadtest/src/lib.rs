@@ -6,13 +6,12 @@
 //! Invariant: the generator costs less CPU than the broker it drives, or its figures mean little;
 //! every report says what it cost.
 
-#[allow(dead_code, reason = "the command that runs the workers follows")]
 mod account;
 mod agent;
 mod args;
+mod command;
 mod conduct;
 mod control;
-#[allow(dead_code, reason = "what uses it follows")]
 mod controller;
 mod crew;
 mod endure;
@@ -29,7 +28,6 @@ mod progress;
 mod report;
 pub mod scenario;
 mod signals;
-#[allow(dead_code, reason = "the worker processes that use it are being built")]
 mod simulate;
 mod tls;
 mod traffic;
@@ -38,6 +36,7 @@ mod worker;
 
 pub use agent::{AgentOptions, run_agent};
 pub use args::{LoadtestArgs, Scenario};
+pub use command::{Action, AgentArgs, LoadtestCommand, RunArgs, ScenariosArgs};
 pub use conduct::run;
 pub use control::message::FindingKind;
 pub use controller::{
@@ -50,3 +49,4 @@ pub use outcome::{
     Resources, RoleResources, TargetInfo, Totals,
 };
 pub use report::{Endurance, Fight, Quantiles, Verdict};
+pub use simulate::work;

@@ -3,7 +3,7 @@
 mod flags;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use loadtest::LoadtestArgs;
+use loadtest::{Action, LoadtestArgs, LoadtestCommand};
 
 use crate::config::{self, ConfigError, Role, Settings, Typed};
 use crate::ctl::{self, CtlArgs};
@@ -13,7 +13,7 @@ use crate::launcher::guard::{self, GuardArgs};
 use crate::launcher::{self, ClusterArgs};
 use crate::node::Node;
 use crate::standalone::{self, RunError};
-use crate::{broker_node, proxy_node};
+use crate::{broker_node, proxy_node, scenario_run};
 pub(crate) use flags::DurabilityArg;
 use flags::{CommonFlags, DeviceFlags, GroupFlags, LinkFlags, NodeFlags};
 
@@ -53,7 +53,7 @@ enum Command {
     #[command(hide = true)]
     Guard(GuardArgs),
     /// Drive a broker with many clients, count what is lost, measure latency and CPU
-    Loadtest(LoadtestArgs),
+    Loadtest(LoadtestCommand),
     /// Check the settings and show each with where it comes from; start nothing
     Check(CheckArgs),
     /// Make certificates to try TLS with: a CA, a server's, a client's
@@ -132,7 +132,7 @@ pub(crate) fn run() -> Exit {
         Some(Command::Proxy(args)) => serve_devices(&args),
         Some(Command::Cluster(args)) => launcher::run(&args),
         Some(Command::Guard(args)) => guard::run(&args),
-        Some(Command::Loadtest(args)) => run_loadtest(&args),
+        Some(Command::Loadtest(command)) => run_loadtest(&command),
         Some(Command::Check(args)) => check(&args),
         Some(Command::DevCerts(args)) => dev_certs::run(&args),
         Some(Command::Ctl(args)) => ctl::run(&args),
@@ -170,7 +170,18 @@ fn ended(run: Result<(), RunError>) -> Exit {
     }
 }
 
-fn run_loadtest(args: &LoadtestArgs) -> Exit {
+fn run_loadtest(command: &LoadtestCommand) -> Exit {
+    match (&command.action, &command.single) {
+        (Some(Action::Run(args)), _) => scenario_run::run(args),
+        (Some(Action::Scenarios(args)), _) => scenario_run::scenarios(args),
+        (Some(Action::Agent(args)), _) => scenario_run::agent(args),
+        (Some(Action::Worker), _) => scenario_run::worker(),
+        (None, Some(args)) => run_single_load(args),
+        (None, None) => complain(Exit::Usage, "loadtest: say what to run; --help lists it"),
+    }
+}
+
+fn run_single_load(args: &LoadtestArgs) -> Exit {
     match loadtest::run(args) {
         Ok(verdict) => {
             println!("{verdict}");

@@ -23,6 +23,7 @@
 //! | `stop`       | signals, and faults of other threads                              |
 //! | `banner`     | what a person reads when the broker is up                         |
 //! | `logging`    | the log on standard error                                         |
+//! | `scenario_run` | a scenario of the load simulator, and the fleet that it starts  |
 //! | `exit`       | exit codes, and the one place that prints why a command failed    |
 
 mod admin;
@@ -45,6 +46,7 @@ mod metrics;
 mod node;
 mod proxy_node;
 mod reload;
+mod scenario_run;
 mod shards;
 mod standalone;
 mod stop;

@@ -411,6 +411,70 @@ fn a_failed_loadtest_and_wrong_loadtest_arguments_differ() {
 }
 
 #[test]
+fn scenarios_are_listed_and_printed_and_every_mistake_in_one_is_named() {
+    let dir = folder();
+    let loadtest = |words: &[&str]| run(mqtt_fleet(dir.path()).arg("loadtest").args(words));
+    let (output, list, _) = loadtest(&["scenarios"]);
+    assert_eq!(output.status.code(), Some(0));
+    let names: Vec<_> = list
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    assert_eq!(names, ["smoke", "fleet-10k", "storm", "million", "soak"]);
+    let (output, text, _) = loadtest(&["scenarios", "--show", "smoke"]);
+    assert!(output.status.success() && text.contains("name = \"smoke\""));
+
+    let wrong = text
+        .replace("rate = 100", "rte = 100")
+        .replace("20\nmqtt", "0\nmqtt");
+    std::fs::write(dir.path().join("mine.toml"), wrong).expect("a writable folder");
+    let (output, _, stderr) = loadtest(&["run", "mine.toml"]);
+    assert_eq!(output.status.code(), USAGE);
+    let said = complaints(&stderr);
+    assert_eq!(said.len(), 4, "{stderr}");
+    assert!(
+        said.iter().all(|line| line.starts_with("mine.toml:")),
+        "{stderr}"
+    );
+    assert!(
+        said[3].ends_with("unknown key phase.rte; did you mean rate?"),
+        "{stderr}"
+    );
+
+    for (words, reason) in [
+        (&["run", "smok"][..], "ready ones: smoke, fleet-10k"),
+        (
+            &["run", "smoke", "--target", "127.0.0.1:1"],
+            "--target-tls ADDR,...",
+        ),
+        (
+            &["run", "smoke", "--target", "nowhere"],
+            "--target nowhere: ",
+        ),
+        (
+            &["run", "soak", "--target", "127.0.0.1:1"],
+            "hook = [\"program\"]",
+        ),
+        (
+            &["run", "smoke", "--cluster-json", "none.json"],
+            "none.json: ",
+        ),
+        (
+            &["run", "smoke", "--agent", "a:1", "--secret-file", "no"],
+            "no: ",
+        ),
+        (&["scenarios", "--show", "smok"], "there are: smoke"),
+    ] {
+        let (output, _, stderr) = loadtest(words);
+        assert_eq!(output.status.code(), USAGE, "{words:?}: {stderr}");
+        assert!(
+            complaints(&stderr).concat().contains(reason),
+            "{words:?}: {stderr}"
+        );
+    }
+}
+
+#[test]
 fn the_admin_port_tells_health_and_figures() {
     let dir = folder();
     let running = Running::start(mqtt_fleet(dir.path()).args(ANY_PORTS));

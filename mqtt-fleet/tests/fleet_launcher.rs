@@ -220,7 +220,8 @@ fn a_program_that_is_not_there_is_named_with_what_to_install() {
 
 #[test]
 fn a_folder_belongs_to_one_fleet_of_its_number_of_groups() {
-    let mut fleet = Fleet::start(1);
+    let fleet = ["--proxies", "1", "--groups", "1"];
+    let mut fleet = Fleet::start_with(&[&fleet[..], &["--home-key", "devices/%c"]].concat());
     let parent = fleet
         .folder
         .parent()
@@ -234,17 +235,28 @@ fn a_folder_belongs_to_one_fleet_of_its_number_of_groups() {
         "{sentence}"
     );
     assert!(fleet.launcher.terminate().success());
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt-fleet"));
-    command
-        .args(["cluster", "--groups", "2", "--data"])
-        .arg(&fleet.folder);
-    command.args(["--base-port", &free_ports().to_string()]);
-    let mut launcher = Process::run("the launcher", &parent, command);
-    assert_eq!(launcher.await_exit().code(), Some(2));
     let file = fleet.folder.join("cluster.toml");
-    let sentence = launcher.output();
+    let text = std::fs::read_to_string(&file).expect("it was written");
     assert!(
-        sentence.contains(&file.display().to_string()) && sentence.contains("--groups 1"),
-        "{sentence}"
+        text.contains("\n[routing]\nhome_key = \"devices/%c\"\n"),
+        "{text}"
     );
+    for (words, said) in [
+        (["--groups", "2", "--home-key", "devices/%c"], "--groups 1"),
+        (
+            ["--groups", "1", "--home-key", "d/%c"],
+            "--home-key devices/%c",
+        ),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt-fleet"));
+        command.arg("cluster").args(words).arg("--data");
+        command
+            .arg(&fleet.folder)
+            .args(["--base-port", &free_ports().to_string()]);
+        let mut launcher = Process::run("the launcher", &parent, command);
+        assert_eq!(launcher.await_exit().code(), Some(2));
+        let sentence = launcher.output();
+        let names_both = sentence.contains(&file.display().to_string()) && sentence.contains(said);
+        assert!(names_both, "{sentence}");
+    }
 }

@@ -262,7 +262,6 @@ enum Step {
 /// Everything that ever happened to a message.
 #[derive(Debug, Clone, Copy, Default)]
 struct Record {
-    qos: u8,
     owed_qos: u8,
     receivers: u8,
     received: u8,
@@ -298,7 +297,6 @@ impl Naive {
         ) = (step, self.0.contains_key(&(stream, seq)))
         {
             let record = Record {
-                qos,
                 owed_qos,
                 receivers,
                 acknowledged: qos == 0,

@@ -70,8 +70,8 @@ pub struct Population {
     pub clean: bool,
     /// Session expiry interval, s (version 5 and not clean only).
     pub session_expiry_s: u32,
-    /// Template of the client id: `%n` is the number within the population. The run stands before it, see
-    /// [`Template::client_id`].
+    /// Template of the client id: `%n` is the number within the population. Before it stand the run's number in hexadecimal
+    /// and `-`, so that no two runs have a client id in common, nor a topic with `%c` in it.
     pub client_id: Template,
     /// What each subscribes to, once, when it has no session.
     pub subscriptions: Vec<Subscription>,
@@ -174,7 +174,7 @@ pub struct Consumer {
     pub name: String,
     /// How many connections.
     pub connections: u16,
-    /// Share name; `None`: one connection with a subscription of its own.
+    /// Share name; `None`: each connection has a subscription of its own, and gets everything.
     pub share: Option<String>,
     /// Topic filter, without `$share/…`.
     pub filter: String,
@@ -309,13 +309,6 @@ impl Scenario {
 }
 
 impl Template {
-    /// The client id of a device of a run: 8 hexadecimal digits and `-`, then this template. So two runs never have a
-    /// client id in common, nor a topic with `%c` in it.
-    #[must_use]
-    pub fn client_id(&self, run: u32, number: u32) -> String {
-        format!("{run:08x}-{}", self.fill(number, ""))
-    }
-
     /// The text for a device.
     #[must_use]
     pub fn fill(&self, number: u32, client_id: &str) -> String {

@@ -19,10 +19,16 @@ pub(crate) mod usage;
 #[cfg(test)]
 mod lies;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use crate::Error;
 use crate::control::desk::Desk;
+
+/// Is a worker process until its controller, at the other end of standard input, has no more need of it.
+pub fn work() -> Result<(), Error> {
+    let socket = std::io::stdin().as_fd().try_clone_to_owned();
+    serve(socket.map_err(Error::system("cannot take standard input"))?)
+}
 
 /// A worker process: takes its assignment from the controller at the other end of `socket`, and does it.
 pub(crate) fn serve(socket: impl Into<OwnedFd>) -> Result<(), Error> {

@@ -7,6 +7,7 @@ use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use cluster::shard_key::HomeKey;
 use cluster::topology::Member;
 
 use super::LaunchError;
@@ -27,7 +28,7 @@ pub(super) fn write(plan: &Plan) -> Result<(), LaunchError> {
         dev_certs::for_fleet(&plan.folder.join(CERTIFICATES)).map_err(LaunchError::Certificates)?;
     }
     let path = plan.folder.join("cluster.toml");
-    check_groups(plan, &path)?;
+    check_fixed(plan, &path)?;
     check_addresses(plan)?;
     put(&path, &cluster_file(plan))?;
     for node in &plan.nodes {
@@ -55,8 +56,8 @@ pub(super) fn lock(folder: &PathBuf) -> Result<File, LaunchError> {
     }
 }
 
-/// The groups of a fleet cannot be changed by its launcher: their messages are where their topics were.
-fn check_groups(plan: &Plan, path: &Path) -> Result<(), LaunchError> {
+/// The groups of a fleet cannot be changed by its launcher: their messages are where their topics were. Nor can the home key.
+fn check_fixed(plan: &Plan, path: &Path) -> Result<(), LaunchError> {
     if !path.exists() {
         return Ok(());
     }
@@ -65,10 +66,17 @@ fn check_groups(plan: &Plan, path: &Path) -> Result<(), LaunchError> {
         LaunchError::ClusterFile(sentences.join("; "))
     })?;
     let (groups, asked) = (file.groups.len(), plan.of(NodeRole::Broker).count());
+    let had = match &file.fixed.home_key {
+        HomeKey::ClientId => None,
+        HomeKey::Topic(template) => Some(template.as_str().to_owned()),
+    };
+    let file = path.to_owned();
+    if had != plan.home_key {
+        return Err(LaunchError::OtherHomeKey { file, had });
+    }
     if groups == asked {
         return Ok(());
     }
-    let file = path.to_owned();
     Err(LaunchError::OtherFleet {
         file,
         groups,
@@ -102,6 +110,11 @@ fn cluster_file(plan: &Plan) -> String {
     let mut text = String::from(
         "# Written by mqtt-fleet cluster, at each start.\n[cluster]\nid = \"local\"\n\n[secret]\nfile = \"secret\"\n",
     );
+    if let Some(home_key) = &plan.home_key {
+        let home_key = toml::Value::String(home_key.clone());
+        write!(text, "\n[routing]\nhome_key = {home_key}\n")
+            .expect("writing to a String cannot fail");
+    }
     for node in plan.of(NodeRole::Broker) {
         let (Some(group), Some(link)) = (node.group, node.addresses.link) else {
             unreachable!("brokers have a group and take links");

@@ -26,6 +26,7 @@ use std::io;
 use std::path::PathBuf;
 
 use clap::Args;
+use cluster::shard_key::HomeTemplate;
 use cluster::topology::{HostPort, NodeName};
 
 use crate::cli::DurabilityArg;
@@ -52,6 +53,10 @@ pub(crate) struct ClusterArgs {
     /// What an acknowledged message outlives
     #[arg(long, value_enum, default_value_t = DurabilityArg::Fsync)]
     durability: DurabilityArg,
+    /// Puts a session where its topics are: a topic in which %c stands for the client id, such as devices/%c [default: where the
+    /// client id belongs]
+    #[arg(long, value_name = "TOPIC", value_parser = home_key)]
+    home_key: Option<String>,
     /// Threads of each proxy
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     shards: u16,
@@ -131,6 +136,17 @@ pub(crate) enum LaunchError {
         /// Groups that are asked for.
         asked: usize,
     },
+    /// Sessions of the folder's fleet are elsewhere.
+    #[error(
+        "{}: the fleet of this folder was made with {}, which cannot change: its sessions are where that says; take another \
+         folder with --data", file.display(), said(had.as_deref())
+    )]
+    OtherHomeKey {
+        /// The cluster file that says so.
+        file: PathBuf,
+        /// The home key it was made with.
+        had: Option<String>,
+    },
     /// A broker of the folder's fleet is elsewhere.
     #[error(
         "{}: {name} of the fleet in this folder is at {link}, which its brokers know; start it with the --base-port it \
@@ -180,6 +196,7 @@ pub(crate) fn run(args: &ClusterArgs) -> Exit {
         Ok(()) => Exit::Fine,
         Err(
             error @ (LaunchError::OtherFleet { .. }
+            | LaunchError::OtherHomeKey { .. }
             | LaunchError::OtherAddress { .. }
             | LaunchError::ClusterFile(_)
             | LaunchError::NoProgram { .. }),
@@ -190,4 +207,17 @@ pub(crate) fn run(args: &ClusterArgs) -> Exit {
         Err(error @ LaunchError::Port { .. }) => complain(Exit::Address, error),
         Err(error) => complain(Exit::Failed, error),
     }
+}
+
+fn home_key(text: &str) -> Result<String, String> {
+    match HomeTemplate::new(text) {
+        Ok(template) => Ok(template.as_str().to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn said(home_key: Option<&str>) -> String {
+    home_key.map_or("no --home-key".to_owned(), |home_key| {
+        format!("--home-key {home_key}")
+    })
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::{ClusterArgs, LaunchError};
+use crate::cli::DurabilityArg;
 
 /// Ports beside the proxies' MQTT ports begin so far above the base port, with that of Redis. There are at most 64
 /// brokers and 100 proxies.
@@ -32,6 +33,8 @@ pub(super) struct Plan {
     pub(super) respawn: bool,
     pub(super) durability: &'static str,
     pub(super) shards: u16,
+    /// What a session's home is chosen by, if not the client id.
+    pub(super) home_key: Option<String>,
     /// Proxies have a port with TLS.
     pub(super) tls: bool,
     /// Links are with TLS.
@@ -105,7 +108,7 @@ impl Plan {
         let redis = program(args.redis_server.as_deref(), "redis-server")?;
         let redis = redis.ok_or(LaunchError::NoRedis)?;
         let own = std::env::current_exe()?;
-        let mut nodes = vec![redis_node(&redis, &folder, args.base_port)];
+        let mut nodes = vec![redis_node(&redis, &folder, args)];
         nodes.extend((0..args.groups).map(|n| broker_node(&own, &folder, args.base_port, n)));
         nodes.extend((0..args.proxies).map(|n| proxy_node(&own, &folder, args, n)));
         if args.haproxy {
@@ -119,6 +122,7 @@ impl Plan {
             respawn: args.respawn,
             durability: args.durability.word(),
             shards: args.shards,
+            home_key: args.home_key.clone(),
             tls: args.tls,
             link_tls: args.link_tls,
             redis: loopback(args.base_port + OTHER_PORTS),
@@ -173,17 +177,24 @@ fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-fn redis_node(program: &Path, folder: &Path, base: u16) -> NodePlan {
-    let port = base + OTHER_PORTS;
+fn redis_node(program: &Path, folder: &Path, args: &ClusterArgs) -> NodePlan {
+    let port = args.base_port + OTHER_PORTS;
     let dir = folder.join("redis");
     let words = ["--bind", "127.0.0.1", "--port", &port.to_string(), "--dir"];
     let mut command = vec![OsString::from(program)];
     command.extend(words.map(OsString::from));
     command.push(dir.into());
-    // Records survive a kill of Redis but for the last second; the fleet does not depend on them.
-    let keep = ["--save", "", "--appendonly", "yes", "--daemonize", "no"];
-    command.extend(keep.map(OsString::from));
-    command.extend(["--loglevel", "warning"].map(OsString::from));
+    // Records survive a kill of Redis but for the last second; the fleet does not depend on them. Where brokers keep nothing
+    // there is nothing to keep them for.
+    let kept = match args.durability {
+        DurabilityArg::Memory => "no",
+        DurabilityArg::Fsync | DurabilityArg::Os => "yes",
+    };
+    command.extend(["--save", "", "--appendonly", kept].map(OsString::from));
+    // The file is written anew when it has doubled: by a second process, on the cores that the fleet has. From 64 MiB on, as
+    // Redis would, that is again and again while many devices come.
+    command.extend(["--auto-aof-rewrite-min-size", "1gb"].map(OsString::from));
+    command.extend(["--daemonize", "no", "--loglevel", "warning"].map(OsString::from));
     NodePlan {
         name: "redis".to_owned(),
         role: NodeRole::Redis,

@@ -134,8 +134,13 @@ impl Process {
 
     /// Waits until it ends by itself.
     pub(crate) fn await_exit(&mut self) -> ExitStatus {
-        let ended = self.output.wait_end(Instant::now() + PATIENCE);
-        assert!(ended, "{} did not end in {PATIENCE:?}", self.name);
+        self.await_exit_within(PATIENCE)
+    }
+
+    /// The same for one that takes its time.
+    pub(crate) fn await_exit_within(&mut self, patience: Duration) -> ExitStatus {
+        let ended = self.output.wait_end(Instant::now() + patience);
+        assert!(ended, "{} did not end in {patience:?}", self.name);
         self.child.wait().expect("it has closed its output")
     }
 }

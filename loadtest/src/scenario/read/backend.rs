@@ -31,16 +31,10 @@ pub(super) fn all(
 
 fn consumer(section: &Section<'_, '_>, names: &mut Vec<String>) -> Consumer {
     let filter = section.need("filter", "what is received");
-    let share = section.get("share");
-    let share = share.and_then(|share| share.name());
-    let connections = connections(section);
-    if share.is_none() && connections > 1 && section.get("share").is_none() {
-        let problem = "more than one connection need a share, or each gets every message: say share = \"name\"";
-        section.complain(format!("{}: {problem}", section.name));
-    }
+    let share = section.get("share").and_then(|share| share.name());
     Consumer {
         name: name(section, names),
-        connections,
+        connections: connections(section),
         share: share.map(ToOwned::to_owned),
         filter: filter
             .and_then(|filter| filter.fixed_filter())
@@ -93,7 +87,7 @@ fn index(found: &Found<'_, '_>, populations: &[Population]) -> Option<usize> {
     index
 }
 
-/// Each command is for one device, and that device has to have subscribed to it, once, at no lower `QoS`.
+/// Each command is for one device, and that device has to have subscribed to it, once.
 fn reaches_its_device(topic: &Found<'_, '_>, commands: &Commands, population: &Population) {
     let fill = |template: &Template, number| {
         let client_id = population.client_id.fill(number, "");
@@ -110,10 +104,6 @@ fn reaches_its_device(topic: &Found<'_, '_>, commands: &Commands, population: &P
     let name = &population.name;
     match &matching(0)[..] {
         [] => topic.complain(format!("no subscription of \"{name}\" matches it")),
-        [one] if one.qos < commands.qos => topic.complain(format!(
-            "sent at QoS {}, but \"{name}\" subscribes at QoS {}, and the lower one counts",
-            commands.qos, one.qos
-        )),
         [_] if population.devices.len() > 1 && !matching(1).is_empty() => topic.complain(format!(
             "device 0 of \"{name}\" would get those for device 1 as well; topic and filter need %c"
         )),

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use protocol::TopicFilter;
 
-use super::super::model::{Consumer, PhaseKind, Population, Scenario, Template};
+use super::super::model::{PhaseKind, Population, Scenario, Template};
 use super::population::Places;
 use super::text::Section;
 
@@ -12,7 +12,7 @@ use super::text::Section;
 pub(super) fn check(top: &Section<'_, '_>, scenario: &Scenario, places: &Places) {
     client_ids_differ(top, scenario, places);
     for (population, place) in scenario.populations.iter().zip(&places.telemetry) {
-        telemetry_goes_to_one_consumer(top, scenario, population, place);
+        telemetry_goes_to_no_device(top, scenario, population, place);
     }
     thresholds_judge_something(&top.section("pass"), scenario);
 }
@@ -31,8 +31,8 @@ fn client_ids_differ(top: &Section<'_, '_>, scenario: &Scenario, places: &Places
     }
 }
 
-/// A message that two consumers get, or a device, would look like one that the broker has doubled.
-fn telemetry_goes_to_one_consumer(
+/// A device that gets what a device has sent would look like one that the broker has mistaken for another.
+fn telemetry_goes_to_no_device(
     top: &Section<'_, '_>,
     scenario: &Scenario,
     population: &Population,
@@ -42,33 +42,16 @@ fn telemetry_goes_to_one_consumer(
         return;
     };
     let topic = filled(&telemetry.topic, population);
-    let matches = |filter: &str| TopicFilter::new(filter).is_ok_and(|f| f.matches(&topic));
-    let complain = |problem: String| {
-        top.complain_at(place, format!("population.telemetry.topic: {problem}"));
-    };
-    let matching = |consumer: &&Consumer| matches(&consumer.filter);
-    let consumers: Vec<_> = scenario.consumers.iter().filter(matching).collect();
-    match consumers[..] {
-        [one, other, ..] => complain(format!(
-            "consumers \"{}\" and \"{}\" would both get it",
-            one.name, other.name
-        )),
-        [one] if one.qos < telemetry.qos => complain(format!(
-            "sent at QoS {}, but consumer \"{}\" subscribes at QoS {}, and the lower one counts",
-            telemetry.qos, one.name, one.qos
-        )),
-        _ => {}
-    }
+    let matches = |filter: &String| TopicFilter::new(filter).is_ok_and(|f| f.matches(&topic));
     for other in &scenario.populations {
-        let mut filters = other
-            .subscriptions
-            .iter()
-            .map(|one| filled(&one.filter, other));
-        if let Some(filter) = filters.find(|filter| matches(filter)) {
+        let filters = other.subscriptions.iter();
+        let mut filters = filters.map(|one| filled(&one.filter, other));
+        if let Some(filter) = filters.find(matches) {
             let name = &other.name;
-            complain(format!(
-                "devices of \"{name}\" would get it by their filter \"{filter}\""
-            ));
+            let problem = format!(
+                "population.telemetry.topic: devices of \"{name}\" would get it by their filter \"{filter}\""
+            );
+            top.complain_at(place, problem);
         }
     }
 }

@@ -1,0 +1,162 @@
+//! `mqtt-fleet loadtest run`: scenarios from the start of their fleet to the report, and that nothing of it stays.
+
+mod common;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use common::broker::Broker;
+use common::fleet::{Process, Watched, signal};
+use common::tools::await_that;
+use serde_json::Value;
+
+/// A run of 20 seconds may take so long on a machine that has other things to do.
+const RUN_MAX: Duration = Duration::from_secs(120);
+
+/// A run with its own folder for what is temporary.
+struct Run {
+    process: Process,
+    folder: tempfile::TempDir,
+}
+
+impl Run {
+    fn start(words: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let temporary = folder.path().join("temporary");
+        std::fs::create_dir(&temporary).expect("a folder in it");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt-fleet"));
+        command.args(["loadtest", "run"]).args(words);
+        command.args(["--report", "report", "--report-every", "1"]);
+        command.env("TMPDIR", &temporary);
+        let process = Process::run("the run", folder.path(), command);
+        Self { process, folder }
+    }
+
+    /// What is temporary.
+    fn temporary(&self) -> Vec<PathBuf> {
+        let folder = std::fs::read_dir(self.folder.path().join("temporary"));
+        let entries = folder
+            .expect("it is there")
+            .map(|entry| entry.expect("readable").path());
+        entries.collect()
+    }
+
+    /// The processes of the fleet it has started, once all of them are ready.
+    fn fleet(&self) -> Vec<Watched> {
+        let manifest = || {
+            let home = self.temporary().pop()?;
+            std::fs::read_to_string(home.join("fleet").join("cluster.json")).ok()
+        };
+        await_that(
+            || manifest().is_some(),
+            || "the fleet is not there".to_owned(),
+        );
+        let manifest: Value = serde_json::from_str(&manifest().expect("seen")).expect("JSON");
+        let nodes = manifest["nodes"].as_array().expect("nodes").clone();
+        let pids = nodes.iter().filter_map(|node| node["pid"].as_u64());
+        pids.filter_map(|pid| Watched::new(pid as u32)).collect()
+    }
+
+    fn report(&self) -> Value {
+        let text = std::fs::read_to_string(self.folder.path().join("report/report.json"));
+        serde_json::from_str(&text.expect("a report")).expect("JSON")
+    }
+}
+
+#[test]
+fn smoke_passes_and_leaves_nothing_but_its_report() {
+    let mut run = Run::start(&["smoke"]);
+    let fleet = run.fleet();
+    assert_eq!(fleet.len(), 1 + 2 + 2, "Redis, groups, proxies");
+    let status = run.process.await_exit_within(RUN_MAX);
+    let output = run.process.output();
+    assert_eq!(status.code(), Some(0), "{output}");
+    fleet.iter().for_each(Watched::await_end);
+    assert_eq!(run.temporary(), [""; 0].map(PathBuf::from), "removed");
+    let report = run.report();
+    assert_eq!(report["passed"], true);
+    assert_eq!(report["totals"]["connected_max"], 200);
+    for qos in 0..3 {
+        let sent = report["totals"]["sent"][qos].as_u64();
+        assert!(sent > Some(20), "QoS {qos}: {sent:?}");
+        if qos > 0 {
+            assert_eq!(report["totals"]["received"][qos].as_u64(), sent);
+        }
+    }
+    let dropped = report["totals"]["dropped"].as_u64().expect("a number");
+    assert!((15..80).contains(&dropped), "{dropped} are no fifth");
+    assert!(report["totals"]["pings"].as_u64() > Some(0));
+    let roles = report["resources"]["roles"].as_array().expect("roles");
+    let roles: Vec<_> = roles
+        .iter()
+        .filter_map(|role| role["role"].as_str())
+        .collect();
+    for role in ["proxies", "brokers", "redis", "simulator"] {
+        assert!(roles.contains(&role), "{role} is not in {roles:?}");
+    }
+    let page = std::fs::read_to_string(run.folder.path().join("report/report.html"));
+    assert!(page.expect("a page").contains("<svg"));
+}
+
+#[test]
+fn a_killed_run_takes_its_fleet_with_it() {
+    let mut run = Run::start(&["smoke"]);
+    let fleet = run.fleet();
+    run.process.kill9();
+    fleet.iter().for_each(Watched::await_end);
+}
+
+#[test]
+fn a_stopped_run_ends_its_fleet_in_good_order_and_reports() {
+    let mut run = Run::start(&["soak"]);
+    let fleet = run.fleet();
+    run.process.await_line("connect");
+    signal(run.process.pid(), "-TERM");
+    let status = run.process.await_exit_within(RUN_MAX);
+    assert_eq!(status.code(), Some(1), "it did not do what it was to do");
+    fleet.iter().for_each(Watched::await_end);
+    assert_eq!(run.temporary(), [""; 0].map(PathBuf::from), "removed");
+    assert_eq!(run.report()["passed"], false);
+}
+
+/// Ten devices, a moment, and a threshold that nothing can keep.
+const HOPELESS: &str = r#"
+[[population]]
+name = "devices"
+devices = 10
+subscriptions = [{ filter = "d/%c/commands" }]
+[[commands]]
+name = "commands"
+population = "devices"
+topic = "d/%c/commands"
+rate = 50
+payload = 30
+[[phase]]
+do = "ramp"
+rate = 100
+[[phase]]
+do = "steady"
+for = "1s"
+[[phase]]
+do = "drain"
+[pass]
+connect_p99_ms_max = 0
+"#;
+
+#[test]
+fn a_threshold_that_is_missed_fails_the_run_on_a_target_that_runs_already() {
+    let broker = Broker::start();
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), HOPELESS).expect("it can be written");
+    let scenario = file.path().to_str().expect("UTF-8");
+    let target = broker.addr.to_string();
+    let mut run = Run::start(&[scenario, "--target", &target]);
+    let status = run.process.await_exit_within(RUN_MAX);
+    assert_eq!(status.code(), Some(1), "{}", run.process.output());
+    let report = run.report();
+    let checks = report["checks"].as_array().expect("checks");
+    let missed = checks.iter().filter(|check| check["passed"] == false);
+    let missed: Vec<_> = missed.filter_map(|check| check["key"].as_str()).collect();
+    assert_eq!(missed, ["connect_p99_ms_max"], "{report}");
+}
