@@ -308,7 +308,8 @@ impl Device {
         };
         if self.due_us == u64::MAX || self.due_us < turn.now_us {
             let dice = self.draw(turn);
-            self.due_us = turn.now_us + dice % (telemetry.interval_ms * 1_000).max(1);
+            let wait_us = dice % (telemetry.interval_ms * 1_000).max(1);
+            self.due_us = turn.plan.on_grid(turn.now_us + wait_us).max(turn.now_us);
         }
     }
 
@@ -394,6 +395,9 @@ impl Device {
                 .finding(FindingKind::SessionLost, device, now_us, "");
         }
         if !present {
+            if expired {
+                self.unsubscribed(turn);
+            }
             self.subscribed = false;
             self.renew();
         }
@@ -433,9 +437,13 @@ impl Device {
     fn disconnected(&mut self, turn: &mut Turn<'_>) {
         let persistent = plan::is_persistent(turn.population());
         self.detach(persistent, turn);
-        if persistent {
-            return;
+        if !persistent {
+            self.unsubscribed(turn);
         }
+    }
+
+    /// Its session has ended, as it should: nothing that was under way to it is owed.
+    fn unsubscribed(&mut self, turn: &mut Turn<'_>) {
         if self.subscribed && turn.plan.population(turn.device).1.commanded {
             turn.tally.presence(turn.device, turn.now_us, false);
         }

@@ -33,6 +33,8 @@ mod wheel;
 mod worker;
 
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod live_tests;

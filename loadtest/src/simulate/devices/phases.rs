@@ -162,7 +162,7 @@ impl Worker<'_> {
             #[allow(clippy::cast_sign_loss, reason = "neither is negative")]
             let after_us = (turn / per_s * 1e6) as u64;
             turn += 1.0;
-            let at_us = self.wheel.on_grid(now_us + after_us);
+            let at_us = self.crowd.plan.on_grid(now_us + after_us);
             self.crowd
                 .act(index, now_us, false, |device, _| device.begin(at_us));
             self.wheel.set(index, Some(at_us));

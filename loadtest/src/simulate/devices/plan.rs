@@ -10,6 +10,7 @@ use crate::scenario::{
     NextAddress, PayloadSize, Population, Protocol, Reconnect, Scenario, Telemetry,
 };
 use crate::simulate::devices::chance;
+use crate::simulate::devices::wheel::TICK_US;
 use crate::simulate::dice::payload_len;
 use crate::simulate::names;
 use crate::wire::Version;
@@ -22,6 +23,8 @@ pub(super) struct Plan {
     pub(super) kinds: Vec<Kind>,
     /// Devices of this worker.
     pub(super) share: Range<u32>,
+    /// Where the grid of this worker's timers begins: processes of one machine should not all wake at once.
+    pub(super) phase_us: u64,
     targets: Vec<SocketAddr>,
     tls_targets: Vec<SocketAddr>,
 }
@@ -50,6 +53,7 @@ impl Plan {
         Self {
             kinds,
             run: assignment.run,
+            phase_us: u64::from(assignment.worker) * TICK_US / assignment.shares.len() as u64,
             share: assignment.shares[usize::from(assignment.worker)].clone(),
             targets: assignment.targets,
             tls_targets: assignment.tls_targets,
@@ -117,6 +121,22 @@ impl Plan {
             NextAddress::Random => dice,
         };
         (next % count) as u16
+    }
+
+    /// The time on the grid of the timers that is nearest: what is due then can leave then.
+    pub(super) fn on_grid(&self, us: u64) -> u64 {
+        let ticks = (us.saturating_sub(self.phase_us) + TICK_US / 2) / TICK_US;
+        ticks * TICK_US + self.phase_us
+    }
+
+    /// When the next message is due: on the grid, unless it is too coarse for the interval.
+    pub(super) fn after(&self, due_us: u64, interval_us: u64) -> u64 {
+        let next_us = due_us + interval_us;
+        if interval_us < 2 * TICK_US {
+            next_us
+        } else {
+            self.on_grid(next_us)
+        }
     }
 
     /// Writes its client id.
@@ -210,6 +230,25 @@ mod tests {
         assert!(drawn.iter().all(|us| (800_000..=1_200_000).contains(us)));
         let mean = drawn.iter().sum::<u64>() / drawn.len() as u64;
         assert!((995_000..1_005_000).contains(&mean), "{mean}");
+    }
+
+    #[test]
+    fn the_grid_keeps_the_mean_of_intervals() {
+        let plan = fixture::plan(|_| {});
+        for interval_us in [1_000, 7_777, 20_001, 123_456] {
+            let mut at_us = 5_000_000;
+            for n in 0..2_000 {
+                let jitter = chance::draw(2, 3, n) % (interval_us / 2 + 1);
+                let next_us = plan.after(at_us, interval_us * 3 / 4 + jitter);
+                assert!(next_us > at_us);
+                at_us = next_us;
+            }
+            let mean = (at_us - 5_000_000) / 2_000;
+            assert!(
+                mean.abs_diff(interval_us) <= interval_us / 30,
+                "{mean} for {interval_us}"
+            );
+        }
     }
 
     #[test]

@@ -135,7 +135,9 @@ impl Device {
         self.seq = self.seq.wrapping_add(1);
         self.wrote_us = turn.now_us;
         let dice = self.draw(turn);
-        self.due_us += plan::interval_us(telemetry_of, dice);
+        self.due_us = turn
+            .plan
+            .after(due_us, plan::interval_us(telemetry_of, dice));
     }
 
     fn open_new(&mut self, seq: u32, due_us: u64) -> u16 {
@@ -443,3 +445,7 @@ fn arrived(stamp: &Stamp, publish: &Published<'_>, turn: &mut Turn<'_>) {
         Meaning::DuplicatedQos0 => {}
     }
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -13,7 +13,7 @@ const NOBODY: u32 = u32::MAX;
 /// Timers of the devices of a worker, by their number within it.
 #[derive(Debug)]
 pub(super) struct Wheel {
-    /// Shifts the grid: worker processes of one machine should not all wake at once.
+    /// Where the grid begins.
     phase_us: u64,
     /// Everything up to this tick has been taken.
     passed: u64,
@@ -50,12 +50,6 @@ impl Wheel {
             links: vec![unarmed; devices].into(),
             armed: 0,
         }
-    }
-
-    /// The first time on the grid that is not before `us`.
-    #[inline]
-    pub(super) fn on_grid(&self, us: u64) -> u64 {
-        self.time(self.tick(us))
     }
 
     /// Arms a timer, whatever it was before; `None` takes it back. What has passed already is due at the next tick.
@@ -230,7 +224,7 @@ mod tests {
             let ahead = (dice >> 8) % (3 * SIM_WHEEL_SLOTS as u64 * TICK_US);
             let at = (dice & 64 == 0).then_some(now + 1 + ahead);
             wheel.set(index, at);
-            list[index] = at.map(|us| wheel.on_grid(us));
+            list[index] = at.map(|us| wheel.time(wheel.tick(us)));
             if dice & 128 == 0 {
                 let next = list.iter().flatten().min();
                 let found = wheel.next_us();

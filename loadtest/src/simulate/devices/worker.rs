@@ -15,7 +15,7 @@ use super::plan::Plan;
 use super::source::Sources;
 use super::tally::Tally;
 use super::tls::{Tls, Trust};
-use super::wheel::{TICK_US, Wheel};
+use super::wheel::Wheel;
 use crate::Error;
 use crate::control::desk::Desk;
 use crate::control::message::{Assignment, FromWorker, Sample, ToWorker};
@@ -60,12 +60,11 @@ impl<'a> Worker<'a> {
         let trust = assignment.tls.as_ref().map(Trust::new).transpose()?;
         let plan = Plan::new(assignment);
         plan.check(trust.is_some())?;
-        let phase_us = u64::from(worker) * TICK_US / workers;
         Ok(Self {
             desk,
             poll,
             channels: (0..plan.len()).map(|_| Channel::default()).collect(),
-            wheel: Wheel::new(plan.len(), phase_us),
+            wheel: Wheel::new(plan.len(), plan.phase_us),
             phases: Phases::new(&plan, worker, workers),
             crowd: Crowd::new(plan, tally),
             sources: Sources::new(worker, run),
@@ -84,16 +83,17 @@ impl<'a> Worker<'a> {
         self.desk.send(&FromWorker::Ready { process })?;
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         let mut due = Vec::new();
+        // What came with the assignment makes no edge.
+        self.take_orders()?;
         while !self.phases.is_over(&self.crowd) {
             self.desk.flush()?;
             self.wait(&mut events)?;
             for event in &events {
-                if event.token() != CONTROL {
+                if event.token() == CONTROL {
+                    self.take_orders()?;
+                } else {
                     self.ready(event.token().0, event.is_read_closed() || event.is_error());
                 }
-            }
-            while let Some(message) = self.desk.take()? {
-                self.heard(message);
             }
             let now_us = self.desk.now_us();
             self.wheel.expire(now_us, &mut due);
@@ -120,6 +120,13 @@ impl<'a> Worker<'a> {
             }
             _ => Ok(()),
         }
+    }
+
+    fn take_orders(&mut self) -> Result<(), Error> {
+        while let Some(message) = self.desk.take()? {
+            self.heard(message);
+        }
+        Ok(())
     }
 
     fn heard(&mut self, message: ToWorker) {
