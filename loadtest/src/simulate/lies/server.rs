@@ -59,7 +59,7 @@ struct State {
     told: Vec<Told>,
     sessions: HashMap<String, Session>,
     /// Messages that wait for the next one of their stream.
-    held: HashMap<Stream, Message>,
+    held: HashMap<Stream, (Message, Told)>,
     /// Messages that were acknowledged when nobody was subscribed to them.
     unwanted: u64,
     connections: u64,
@@ -269,18 +269,31 @@ impl State {
         let stamp = Stamp::read(&message.payload).expect("nobody alters what is sent");
         let is_it = |lie: &Lie| lie.stream == stamp.stream && lie.seq == stamp.seq;
         let Some(at) = self.lies.iter().position(is_it) else {
-            let held = self.held.remove(&stamp.stream);
             self.route(&message);
-            return held.iter().for_each(|held| self.route(held));
+            if let Some((held, told)) = self.held.remove(&stamp.stream) {
+                self.route(&held);
+                self.told.push(told);
+            }
+            return;
         };
         let lie = self.lies.remove(at);
+        let due_us = stamp.due_us;
+        let told = Told {
+            lie: lie.clone(),
+            due_us,
+        };
+        if lie.kind == LieKind::Swap {
+            // It is told when the next message comes.
+            self.held.insert(stamp.stream, (message, told));
+            return;
+        }
+        self.told.push(told);
         match &lie.kind {
-            LieKind::Drop => {}
+            LieKind::Drop | LieKind::Swap => {}
             LieKind::Repeat => {
                 self.route(&message);
                 self.route(&message);
             }
-            LieKind::Swap => drop(self.held.insert(stamp.stream, message)),
             LieKind::Alter => {
                 let mut payload = message.payload.to_vec();
                 *payload.last_mut().expect("stamps are longer") ^= 0x10;
@@ -298,8 +311,6 @@ impl State {
                 self.cut(whom);
             }
         }
-        let due_us = stamp.due_us;
-        self.told.push(Told { lie, due_us });
     }
 
     /// What was written to it before still arrives.

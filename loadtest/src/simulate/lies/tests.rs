@@ -7,6 +7,7 @@ use crate::scenario::{
     Commands, Consumer, FleetSpec, NextAddress, PayloadSize, Phase, PhaseKind, Population,
     Protocol, Reconnect, Scenario, Subscription, Telemetry, Template, Thresholds,
 };
+use crate::simulate::dice::Dice;
 
 const DEVICES: u32 = 6;
 
@@ -171,11 +172,16 @@ fn named<'a>(hub: &'a Hub, kind: FindingKind, told: &Told) -> Option<&'a Finding
     findings.find(is_it)
 }
 
-fn check_named(hub: &Hub, qos: u8, told: &[Told]) {
-    let (lost, repeated) = match qos {
+/// What losses and repetitions are called.
+fn names(qos: u8) -> (FindingKind, FindingKind) {
+    match qos {
         0 => (FindingKind::LostQos0, FindingKind::DuplicatedQos0),
         _ => (FindingKind::Lost, FindingKind::Duplicated),
-    };
+    }
+}
+
+fn check_named(hub: &Hub, qos: u8, told: &[Told]) {
+    let (lost, repeated) = names(qos);
     for told in told {
         let kind = match told.lie.kind {
             LieKind::Drop | LieKind::Alter | LieKind::Misdeliver(_) => lost,
@@ -198,10 +204,7 @@ fn every_lie_is_found_counted_and_named() {
         let server = Server::start(lies());
         let all = lies().len();
         let hub = run(&scenario(qos), &server, 6, |_| server.told().len() == all);
-        let (lost, repeated) = match qos {
-            0 => (FindingKind::LostQos0, FindingKind::DuplicatedQos0),
-            _ => (FindingKind::Lost, FindingKind::Duplicated),
-        };
+        let (lost, repeated) = names(qos);
         let expected = [
             (lost, 6),
             (repeated, 2),
@@ -213,6 +216,60 @@ fn every_lie_is_found_counted_and_named() {
         let at = usize::from(qos);
         let (sent, received) = (hub.sum(|c| c.sent[at]), hub.sum(|c| c.received[at]));
         assert_eq!((received, server.unwanted()), (sent - 6, 0), "QoS {qos}");
+    }
+}
+
+/// Many lies, drawn, none next to another: a swap is one of two neighbours.
+fn many_lies(seed: u64) -> Vec<Lie> {
+    let mut dice = Dice::new(seed, 1);
+    let mut lies = Vec::new();
+    for (kind, device, place) in
+        (0..2_u8).flat_map(|k| (0..DEVICES).flat_map(move |d| (1..10).map(move |p| (k, d, p))))
+    {
+        let other = (device + 1 + dice.below(DEVICES as usize - 1) as u32) % DEVICES;
+        let lie = match dice.below(8) {
+            0 => LieKind::Drop,
+            1 => LieKind::Repeat,
+            2 => LieKind::Swap,
+            3 => LieKind::Alter,
+            4 => LieKind::Misdeliver(self::device(other)),
+            _ => continue,
+        };
+        lies.push(Lie {
+            stream: Stream { kind, device },
+            seq: place * 3,
+            kind: lie,
+        });
+    }
+    lies
+}
+
+#[test]
+fn any_mix_of_lies_is_counted_exactly() {
+    for seed in 0..3 {
+        let qos = seed as u8;
+        let lies = many_lies(seed);
+        let count =
+            |is_it: fn(&LieKind) -> bool| lies.iter().filter(|lie| is_it(&lie.kind)).count() as u64;
+        let repeats = count(|kind| *kind == LieKind::Repeat);
+        let swaps = count(|kind| *kind == LieKind::Swap);
+        let misdelivered = count(|kind| matches!(kind, LieKind::Alter | LieKind::Misdeliver(_)));
+        let losses = misdelivered + count(|kind| *kind == LieKind::Drop);
+        assert!(repeats > 5 && swaps > 5 && misdelivered > 10 && losses > misdelivered + 5);
+        let server = Server::start(lies.clone());
+        let all = lies.len();
+        let hub = run(&scenario(qos), &server, losses, |_| {
+            server.told().len() == all
+        });
+        let (lost, repeated) = names(qos);
+        let expected = [
+            (lost, losses),
+            (repeated, repeats),
+            (FindingKind::Reordered, swaps),
+            (FindingKind::Misdelivered, misdelivered),
+        ];
+        check_counts(&hub, &expected);
+        check_named(&hub, qos, &server.told());
     }
 }
 
