@@ -145,7 +145,8 @@ pub(crate) const PHASE_LEAD_US: u64 = 200_000;
 /// µs until all workers must be ready: they start, read certificates, and worker 0 connects and subscribes.
 pub(crate) const READY_MAX_US: u64 = 60_000_000;
 
-/// µs for receipts of what arrived just before a drain was cut short. Workers send them each second.
+/// µs from the end of the drain to the end of the run: for receipts of what arrived last, which workers send each second,
+/// and for repetitions that brokers should not send.
 pub(crate) const SETTLE_US: u64 = 2_500_000;
 
 /// µs until all workers must have ended: a million devices leave in good order.

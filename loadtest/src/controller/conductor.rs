@@ -57,7 +57,7 @@ pub(crate) enum Effect {
 enum Stage {
     Gathering,
     Phase(PhaseRun),
-    /// The drain was cut short: receipts are given a moment to come.
+    /// The drain is over: receipts are given a moment to come, and what should not come too.
     Settling,
     Finishing,
     Over,
@@ -324,8 +324,10 @@ impl Conductor {
 
     fn end(&mut self, now_us: u64, done: bool) {
         let index = self.phase_index().expect("a phase is on");
-        self.effects
-            .push_back(Effect::Tell(ToWorker::PhaseEnd { index }));
+        if index < self.drain() {
+            let end = ToWorker::PhaseEnd { index };
+            self.effects.push_back(Effect::Tell(end));
+        }
         self.effects.push_back(Effect::Ended { index, done });
         if index < self.drain() {
             let next = if self.stopped {
@@ -334,9 +336,8 @@ impl Conductor {
                 index + 1
             };
             self.begin(now_us, next);
-        } else if done {
-            self.finish(now_us);
         } else {
+            // Nobody is told: nothing is to be sent any more.
             self.since_us = now_us;
             self.stage = Stage::Settling;
         }

@@ -136,14 +136,10 @@ fn phases_follow_each_other_when_all_are_done() {
         [ended(2, true), began(3, drain_us)].concat()
     );
     done(&mut conductor, drain_us + 1, 3);
-    let finish = [Effect::Tell(ToWorker::Finish)];
-    assert_eq!(
-        effects(&mut conductor),
-        [&ended(3, true)[..], &finish].concat()
-    );
-    conductor.handle(drain_us + 2, Event::Final(0));
+    let finish_us = settled(&mut conductor, drain_us + 1, 3, true);
+    conductor.handle(finish_us + 2, Event::Final(0));
     assert_eq!(effects(&mut conductor), []);
-    conductor.handle(drain_us + 3, Event::Final(1));
+    conductor.handle(finish_us + 3, Event::Final(1));
     assert_eq!(effects(&mut conductor), [Effect::Over]);
     assert!(!conductor.is_stopped());
     assert_eq!(conductor.deadline(), None);
@@ -164,16 +160,25 @@ fn a_phase_at_its_limit_leads_to_the_drain() {
     assert!(conductor.is_stopped());
 }
 
+/// The drain has ended: late receipts and repetitions have a moment. Gives the time when workers are told to finish.
+fn settled(conductor: &mut Conductor, now_us: u64, index: u16, done: bool) -> u64 {
+    assert_eq!(effects(conductor), [Effect::Ended { index, done }]);
+    let finish_us = now_us + SETTLE_US;
+    assert_eq!(conductor.deadline(), Some(finish_us));
+    conductor.handle(finish_us - 1, Event::Tick);
+    assert_eq!(effects(conductor), []);
+    conductor.handle(finish_us, Event::Tick);
+    assert_eq!(effects(conductor), [Effect::Tell(ToWorker::Finish)]);
+    finish_us
+}
+
 #[test]
 fn a_drain_at_its_limit_leaves_receipts_a_moment() {
     let mut conductor = started(vec![drain()]);
     effects(&mut conductor);
     let limit_us = PHASE_LEAD_US + 10 * SECOND;
     conductor.handle(limit_us, Event::Tick);
-    assert_eq!(effects(&mut conductor), ended(0, false));
-    assert_eq!(conductor.deadline(), Some(limit_us + SETTLE_US));
-    conductor.handle(limit_us + SETTLE_US, Event::Tick);
-    assert_eq!(effects(&mut conductor), [Effect::Tell(ToWorker::Finish)]);
+    settled(&mut conductor, limit_us, 0, false);
 }
 
 #[test]
@@ -265,10 +270,11 @@ fn workers_that_do_not_get_ready_or_do_not_end_are_named() {
     let workers = vec![0, 2];
     assert_eq!(effects(&mut conductor), [Effect::Missing { workers, what }]);
     let mut conductor = started(vec![drain()]);
-    done(&mut conductor, SECOND, 0);
-    conductor.handle(SECOND, Event::Final(0));
     effects(&mut conductor);
-    conductor.handle(SECOND + FINISH_MAX_US, Event::Tick);
+    done(&mut conductor, SECOND, 0);
+    let finish_us = settled(&mut conductor, SECOND, 0, true);
+    conductor.handle(finish_us, Event::Final(0));
+    conductor.handle(finish_us + FINISH_MAX_US, Event::Tick);
     let what = "did not end";
     let workers = vec![1];
     assert_eq!(effects(&mut conductor), [Effect::Missing { workers, what }]);

@@ -36,7 +36,7 @@ mod resources;
 mod restarts;
 mod run;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 mod series;
 mod start;
 mod switchboard;

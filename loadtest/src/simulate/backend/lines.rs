@@ -89,6 +89,12 @@ impl Lines {
         self.clients.iter().all(Client::is_up)
     }
 
+    /// Connections that are not up.
+    pub(super) fn down(&self) -> u64 {
+        let down = self.clients.iter().filter(|client| !client.is_up());
+        down.count() as u64
+    }
+
     /// True if no command is due, under way or owed.
     pub(super) fn is_quiet(&self) -> bool {
         let sending = self.senders.iter().any(Sender::is_active);

@@ -223,6 +223,7 @@ impl Backend {
             self.desk.send(&message)?;
         }
         Ok(crate::control::message::Sample {
+            connecting: self.lines.down(),
             cpu_us: usage::cpu_us(),
             rss_bytes: self.usage.rss_bytes()?,
             ..self.lines.books.sample(now_us)
@@ -302,5 +303,34 @@ fn filter(consumer: &Consumer, run: u32) -> String {
     match &consumer.share {
         Some(share) => format!("$share/{share}{run:x}/{}", consumer.filter),
         None => consumer.filter.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Scan, scan};
+
+    #[test]
+    fn connections_without_a_connack_are_on_their_way() {
+        let mut lines = lines(Assignment {
+            scenario: crate::controller::samples::scenario(3),
+            run: 7,
+            worker: 0,
+            targets: vec![([127, 0, 0, 1], 1).into()],
+            tls_targets: Vec::new(),
+            tls: None,
+            shares: vec![0..0, 0..3],
+        });
+        assert_eq!((lines.down(), lines.all_up()), (1, false));
+        let mut out = Vec::new();
+        lines.clients[0].dialed(1, &mut out);
+        assert_eq!(lines.down(), 1);
+        let Scan::Packet(connack) = scan(&[0x20, 3, 0, 0, 0]) else {
+            panic!("a CONNACK")
+        };
+        let heard = lines.clients[0].hear(&connack, 2, &mut out);
+        assert!(heard.is_ok());
+        assert_eq!((lines.down(), lines.all_up()), (0, true));
     }
 }

@@ -381,6 +381,8 @@ fn life(devices: u32, qos: u8, change: impl FnOnce(&mut Population)) -> Controll
     });
     controller.assignment.scenario.commands[0].qos = qos;
     controller.play(0);
+    let connected = controller.sample.connected;
+    assert_eq!(connected, u64::from(devices), "told before the phase is");
     controller.until("presence", |c| {
         c.subscribed.len() == devices as usize && c.subscribed.values().all(|there| *there)
     });

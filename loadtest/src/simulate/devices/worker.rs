@@ -165,6 +165,8 @@ impl<'a> Worker<'a> {
         if let Some(index) = self.phases.take_done(&self.crowd) {
             self.crowd.tally.report();
             self.tell(now_us)?;
+            let sample = self.sample(now_us)?;
+            self.desk.send(&FromWorker::Sample(Box::new(sample)))?;
             self.desk.send(&FromWorker::PhaseDone { index })?;
         }
         Ok(())
