@@ -163,10 +163,8 @@ impl<'a> Worker<'a> {
         }
         self.leave(now_us);
         if let Some(index) = self.phases.take_done(&self.crowd) {
-            self.crowd.tally.report();
-            self.tell(now_us)?;
-            let sample = self.sample(now_us)?;
-            self.desk.send(&FromWorker::Sample(Box::new(sample)))?;
+            // The figures of the phase come before its end.
+            self.send_sample(now_us)?;
             self.desk.send(&FromWorker::PhaseDone { index })?;
         }
         Ok(())
@@ -350,12 +348,16 @@ impl<'a> Worker<'a> {
             self.sample_us = Some(second * SECOND_US + self.shift_us);
             let tally = &mut self.crowd.tally;
             tally.ledger.settle(now_us, &mut tally.findings);
-            tally.report();
-            let sample = self.sample(now_us)?;
-            self.tell(now_us)?;
-            self.desk.send(&FromWorker::Sample(Box::new(sample)))?;
+            self.send_sample(now_us)?;
         }
         self.tell(now_us)
+    }
+
+    fn send_sample(&mut self, now_us: u64) -> Result<(), Error> {
+        self.crowd.tally.report();
+        self.tell(now_us)?;
+        let sample = self.sample(now_us)?;
+        self.desk.send(&FromWorker::Sample(Box::new(sample)))
     }
 
     fn tell(&mut self, now_us: u64) -> Result<(), Error> {
