@@ -67,7 +67,7 @@ pub(super) struct Device {
     at_us: u64,
     /// When something was written for the last time.
     pub(super) wrote_us: u64,
-    /// When the last connection was lost.
+    /// When the last connection that had a CONNACK was lost.
     lost_us: u64,
     /// When the next message of its telemetry is due; `u64::MAX`: there is none.
     pub(super) due_us: u64,
@@ -319,8 +319,11 @@ impl Device {
     }
 
     fn come_back(&mut self, turn: &mut Turn<'_>) {
+        // Tries that reach nobody do not make a session younger.
+        if matches!(self.stage, Stage::Subscribing | Stage::Up) {
+            self.lost_us = turn.now_us;
+        }
         self.stage = Stage::Waiting;
-        self.lost_us = turn.now_us;
         self.disconnected(turn);
         let dice = self.draw(turn);
         let wait_us = plan::wait_us(&turn.population().reconnect, self.failures, dice);

@@ -51,6 +51,19 @@ fn a_session_that_may_be_gone_is_none_lost() {
 }
 
 #[test]
+fn tries_that_reach_nobody_do_not_keep_a_session() {
+    let mut bench = Bench::up(quiet);
+    bench.lose(&Loss::Closed);
+    for _ in 0..7 {
+        bench.now_us += 100_000_000;
+        bench.dial();
+        bench.lose(&Loss::Closed);
+    }
+    bench.connect(false, 10);
+    assert_eq!(bench.found(FindingKind::SessionLost), 0);
+}
+
+#[test]
 fn a_session_that_cannot_be_is_unexpected() {
     let mut bench = Bench::new(quiet);
     bench.connect(true, 10);

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use socket2::Socket;
 
-use crate::limits::{SIM_BIND_TRIES, SIM_SOURCE_PORTS};
+use crate::limits::{SIM_BIND_TRIES, SIM_SOURCE_PORTS, WORKERS_MAX};
 
 /// Hands out source addresses.
 #[derive(Debug)]
@@ -21,8 +21,10 @@ pub(super) struct Sources {
 impl Sources {
     /// Those of a worker. `run` keeps two runs on one machine apart.
     pub(super) fn new(worker: u16, run: u32) -> Self {
-        let network = (worker % 250) as u8 + 2;
-        let start = u64::from(run % HOSTS) * PORTS;
+        let network = (worker % NETWORKS) as u8 + 2;
+        // Workers that share a network begin far from each other.
+        let apart = u64::from(worker / NETWORKS) * u64::from(HOSTS / WORKERS_PER_NETWORK);
+        let start = (u64::from(run % HOSTS) + apart) * PORTS;
         Self {
             network,
             next: start,
@@ -57,6 +59,12 @@ impl Sources {
 /// Ports of one address.
 const PORTS: u64 = (SIM_SOURCE_PORTS.end - SIM_SOURCE_PORTS.start) as u64;
 
+/// Networks 127.2 to 127.251.
+const NETWORKS: u16 = 250;
+
+/// How many workers may share one.
+const WORKERS_PER_NETWORK: u32 = (WORKERS_MAX as u32).div_ceil(NETWORKS as u32);
+
 /// Addresses of one worker.
 const HOSTS: u32 = 65_534;
 
@@ -72,7 +80,7 @@ mod tests {
     #[test]
     fn every_source_is_another_one() {
         let mut seen = HashSet::new();
-        for worker in [1, 2, 51] {
+        for worker in [1, 2, 51, 251, 501, 1_001] {
             let mut sources = Sources::new(worker, 77);
             for _ in 0..3 * PORTS {
                 let source = sources.take();
