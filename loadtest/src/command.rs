@@ -80,6 +80,9 @@ pub struct RunArgs {
     /// Seconds between two lines of progress where standard error is no terminal
     #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub report_every: u64,
+    /// So many times the devices of each population: 0.1 for a first try of a large scenario. Rates stay
+    #[arg(long, value_name = "FACTOR")]
+    pub devices_scale: Option<f64>,
     /// Another seed than the scenario's
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,

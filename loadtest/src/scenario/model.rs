@@ -6,6 +6,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::DEVICES_MAX;
+
 /// A whole scenario. It travels to the worker processes as it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scenario {
@@ -298,6 +300,31 @@ impl Scenario {
     #[must_use]
     pub fn device_count(&self) -> u32 {
         self.populations.last().map_or(0, |last| last.devices.end)
+    }
+
+    /// The same with so many times the devices of each population, at least one; ramps that grow may take that much longer.
+    #[expect(clippy::cast_sign_loss, reason = "the factor is above 0")]
+    pub fn scaled(mut self, factor: f64) -> Result<Self, String> {
+        let refuse = |why: String| Err(format!("so many times the devices ({factor}): {why}"));
+        if !(factor > 0.0 && factor.is_finite()) {
+            return refuse("a number above 0 is needed".to_owned());
+        }
+        let mut first: u32 = 0;
+        for population in &mut self.populations {
+            let count = (population.devices.len() as f64 * factor).round().max(1.0);
+            if count + f64::from(first) > f64::from(DEVICES_MAX) {
+                return refuse(format!("{DEVICES_MAX} devices are the limit"));
+            }
+            let fixed = !population.client_id.0.contains("%n");
+            let count = if fixed { 1 } else { count as u32 };
+            population.devices = first..first + count;
+            first = population.devices.end;
+        }
+        let ramps = |phase: &&mut Phase| matches!(phase.what, PhaseKind::Ramp { .. });
+        for ramp in self.phases.iter_mut().filter(ramps) {
+            ramp.limit_ms = (ramp.limit_ms as f64 * factor.max(1.0)) as u64;
+        }
+        Ok(self)
     }
 
     /// Index of the population of a device.

@@ -111,6 +111,24 @@ mod tests {
     }
 
     #[test]
+    fn scaled_down_every_population_has_devices_and_their_numbers_stay_in_one_row() {
+        let scaled = load("fleet-10k")
+            .expect("ready")
+            .scaled(0.001)
+            .expect("possible");
+        let devices: Vec<_> = scaled
+            .populations
+            .iter()
+            .map(|one| one.devices.clone())
+            .collect();
+        assert_eq!(devices, [0..7, 7..10, 10..11, 11..12]);
+        for factor in [0.0, -1.0, f64::NAN, f64::INFINITY, 11.0] {
+            let refused = load("million").expect("ready").scaled(factor);
+            assert!(refused.is_err(), "{factor}");
+        }
+    }
+
+    #[test]
     fn what_is_not_there_is_said_with_what_is() {
         let unknown = load("smokee").expect_err("no such thing").to_string();
         assert_eq!(

@@ -67,9 +67,14 @@ impl Fleet {
                 bell: Arc::clone(bell),
                 temporary: temporary.take(),
             };
-            match fleet.await_ready(&log)? {
-                Started::Ready => return Ok(fleet),
-                Started::PortTaken => temporary = fleet.temporary.take(),
+            match fleet.await_ready(&log) {
+                Ok(Started::Ready) => return Ok(fleet),
+                Ok(Started::PortTaken) => temporary = fleet.temporary.take(),
+                Err(failure) => {
+                    // Why it did not start says more than how that ended.
+                    drop(fleet.stop());
+                    return Err(failure);
+                }
             }
         }
         let tried = format!("no free ports for the fleet after {PORT_TRIES} tries");
@@ -127,7 +132,9 @@ impl Fleet {
 
     /// Ends it in good order, and removes what is temporary.
     pub(super) fn stop(mut self) -> Result<(), RunFailure> {
-        self.signal(Signal::TERM);
+        if self.launcher.try_wait()?.is_none() {
+            self.signal(Signal::TERM);
+        }
         let deadline = Instant::now() + STOP_MAX;
         let ended = self.bell.wait(deadline, |news| news.ended.then_some(()));
         if ended.is_none() {

@@ -137,7 +137,13 @@ pub(crate) fn worker() -> Exit {
 fn outcome(args: &RunArgs) -> Result<Outcome, RunFailure> {
     let mut scenario = scenario::load(&args.scenario).map_err(RunFailure::usage)?;
     scenario.seed = args.seed.unwrap_or(scenario.seed);
+    if let Some(factor) = args.devices_scale {
+        scenario = scenario.scaled(factor).map_err(RunFailure::usage)?;
+    }
     let agents = agents(args)?;
+    if let Some(folder) = &args.report {
+        can_report(folder)?;
+    }
     if !args.starts_a_fleet() {
         let target = given::target(args, &scenario)?;
         return Ok(drive(args, scenario, target, agents)?);
@@ -198,6 +204,13 @@ fn secret(path: &Path) -> Result<Secret, RunFailure> {
     let wrong = |why: &dyn Display| RunFailure::usage(format_args!("{}: {why}", path.display()));
     let text = std::fs::read(path).map_err(|error| wrong(&error))?;
     Secret::new(&text).map_err(|error| wrong(&error))
+}
+
+/// A run of hours must not end without a place for its report.
+fn can_report(folder: &Path) -> Result<(), RunFailure> {
+    let tried = std::fs::create_dir_all(folder).and_then(|()| tempfile::tempfile_in(folder));
+    let wrong = |error| RunFailure::usage(format_args!("--report {}: {error}", folder.display()));
+    tried.map(drop).map_err(wrong)
 }
 
 /// Writes the report and prints the summary; whether the run has passed.

@@ -323,6 +323,11 @@ const TABLE: &[(&str, &str, &str)] = &[
     ),
     (
         "storm_s_max = 60",
+        "qos0_lost_share_max = 0.1",
+        "pass.qos0_lost_share_max: would judge nothing without messages at QoS 0",
+    ),
+    (
+        "storm_s_max = 60",
         "storm_max = 60",
         "unknown key pass.storm_max; did you mean storm_s_max?",
     ),

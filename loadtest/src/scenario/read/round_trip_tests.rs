@@ -38,8 +38,12 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
     let rest = (any::<u64>(), fleet(), thresholds());
     let commands = prop::option::of((0.5_f64..1e5, payload(), 1_u16..5));
     (populations, commands, phases, rest).prop_map(|(populations, commands, phases, rest)| {
-        let (seed, fleet, pass) = rest;
+        let (seed, fleet, mut pass) = rest;
         let populations = numbered(populations);
+        let at_qos_0 = |one: &Population| one.telemetry.as_ref().is_some_and(|one| one.qos == 0);
+        if !populations.iter().any(at_qos_0) {
+            pass.qos0_lost_share_max = None;
+        }
         let commands = commands.map(|(rate_per_s, payload, connections)| Commands {
             name: "commands".to_owned(),
             population: 0,

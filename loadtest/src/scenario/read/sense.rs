@@ -78,11 +78,16 @@ fn thresholds_judge_something(section: &Section<'_, '_>, scenario: &Scenario) {
         filters.any(|filter| filter.matches(topic))
     };
     let arrives = telemetry.any(|topic| received(&topic));
+    let may_get_lost = scenario.populations.iter().any(|population| {
+        let telemetry = population.telemetry.as_ref();
+        telemetry.is_some_and(|telemetry| telemetry.qos == 0)
+    }) || scenario.commands.iter().any(|commands| commands.qos == 0);
     for (key, judged, without) in [
         ("storm_s_max", storm, "a phase with do = \"storm\""),
         ("storm_growth_max", storm, "a phase with do = \"storm\""),
         ("ramp_per_s_min", ramp, "a phase with do = \"ramp\""),
         ("command_p99_ms_max", commands, "[[commands]]"),
+        ("qos0_lost_share_max", may_get_lost, "messages at QoS 0"),
         (
             "telemetry_p99_ms_max",
             arrives,
