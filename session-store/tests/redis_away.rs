@@ -116,6 +116,38 @@ fn loads_come_back_in_time_while_redis_is_away() {
     );
 }
 
+/// An answer that comes on a connection just given up is no sign that there is a connection.
+#[test]
+fn a_late_answer_does_not_end_an_outage() {
+    let server = Server::start(&[]);
+    let config = RedisConfig {
+        response_timeout: Duration::from_secs(1),
+        // The late answer comes before the next attempt.
+        retry_min: Duration::from_secs(3),
+        retry_max: Duration::from_secs(3),
+        ..server.config()
+    };
+    let store = RedisStore::start(config).expect("a store starts");
+    store.write(&save(&device(0, 1))).expect("room");
+    assert_eq!(store.wait_until_written(PATIENCE), 0);
+    server.signal("-STOP");
+    let stopped = Instant::now();
+    store.write(&save(&device(1, 1))).expect("room");
+    eventually("half of what a command may take", || {
+        stopped.elapsed() > Duration::from_millis(500)
+    });
+    store.write(&save(&device(2, 1))).expect("room");
+    eventually("the first is given up", || figure(&store, "outages") == 1);
+    server.signal("-CONT");
+    store.write(&save(&device(3, 1))).expect("room");
+    assert_eq!(store.wait_until_written(PATIENCE), 0, "a new connection");
+    for number in 0..4 {
+        let device = device(number, 1);
+        let stored = block_on(store.load(&device.client_id)).expect("an answer");
+        assert_eq!(stored, Some(device));
+    }
+}
+
 #[test]
 fn at_the_bound_new_clients_are_refused_and_counted() {
     let mut server = Server::start(&[]);

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use super::config::{RedisConfig, RedisMode};
 use super::connect::{self, Connection, Opener};
 use super::health::Health;
+use super::in_flight::InFlight;
 use super::meaning::{Meaning, meaning};
 use super::outbox::Numbered;
 use super::question::{Desk, Link, Lost, Question, closed};
@@ -45,6 +46,7 @@ pub(super) struct Driver {
     sends: JoinSet<Sent>,
     answers: JoinSet<()>,
     health: Health,
+    in_flight: InFlight,
     /// Clients whose failed writes were let go again, in a cluster, to see whether they pass now.
     probes: Vec<Arc<str>>,
     refusal_logged: Option<Instant>,
@@ -72,6 +74,7 @@ impl Driver {
         };
         Self {
             health: Health::new(config.retry_min, config.retry_max),
+            in_flight: InFlight::new(config.in_flight_max),
             opener: Arc::new(opener),
             shared,
             config,
@@ -129,7 +132,7 @@ impl Driver {
         let limit = if probing {
             PROBES
         } else {
-            self.config.in_flight_max
+            self.in_flight.limit()
         };
         let shared = Arc::clone(&self.shared);
         let mut outbox = shared.outbox();
@@ -174,8 +177,13 @@ impl Driver {
             }
             Ok(_) => {}
         }
-        // In a cluster a part may be away: what passed elsewhere says nothing about that part.
-        if passed && (probed.is_some() || none_parked || !self.in_cluster()) {
+        // A late answer on a connection that was given up says nothing: there is none to send on. And in a cluster a part
+        // may be away: what passed elsewhere says nothing about that part.
+        let present = self.present() == Some(sent.link);
+        if passed && present {
+            self.in_flight.answered();
+        }
+        if passed && present && (probed.is_some() || none_parked || !self.in_cluster()) {
             self.well();
         }
         // Last: whoever waits for the end of it sees all the figures.
@@ -209,14 +217,19 @@ impl Driver {
     /// Something failed on the connection of this number. The connection is given up, if it is the
     /// present one. That to a cluster repairs itself.
     fn away(&mut self, error: &RedisError, link: u64) {
-        let present = self.link.borrow().as_ref().map(|link| link.number);
-        if present != Some(link) {
+        if self.present() != Some(link) {
             return; // Known already.
         }
         if !self.in_cluster() {
+            self.in_flight.gave_up();
             self.link.send_replace(None);
         }
         self.trouble(error);
+    }
+
+    /// Number of the connection, while there is one.
+    fn present(&self) -> Option<u64> {
+        self.link.borrow().as_ref().map(|link| link.number)
     }
 
     fn trouble(&mut self, error: &RedisError) {
