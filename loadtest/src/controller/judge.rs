@@ -145,7 +145,7 @@ fn memory(thresholds: &Thresholds, outcome: &Outcome) -> Vec<Check> {
         ),
         (
             "simulator_bytes_per_device_max",
-            "memory of the simulator per device",
+            "all memory of the simulator per device",
             SIMULATOR,
             thresholds.simulator_bytes_per_device_max,
         ),
@@ -156,7 +156,13 @@ fn memory(thresholds: &Thresholds, outcome: &Outcome) -> Vec<Check> {
         let Some(found) = found else {
             return most.map(|most| unknown(key, about, &bytes(most)));
         };
-        most.map(|most| at_most(key, about, most, Some(found.per_device_bytes), bytes))
+        // What it has before the first device is for devices too.
+        let each = if role == SIMULATOR {
+            found.per_device_whole_bytes
+        } else {
+            found.per_device_bytes
+        };
+        most.map(|most| at_most(key, about, most, Some(each), bytes))
     };
     of.into_iter().filter_map(check).collect()
 }
@@ -264,9 +270,10 @@ mod tests {
 
     /// Two ramps of 500 and 100 a second, a storm of 8 s, 3 connections lost elsewhere.
     fn outcome() -> Outcome {
-        let role = |role: &str, per_device_bytes| RoleResources {
+        let role = |role: &str, judged_bytes: f64| RoleResources {
             role: role.to_owned(),
-            per_device_bytes,
+            per_device_bytes: judged_bytes * if role == SIMULATOR { 0.1 } else { 1.0 },
+            per_device_whole_bytes: judged_bytes * if role == SIMULATOR { 1.0 } else { 2.0 },
             ..RoleResources::default()
         };
         let latency = |kind: &str| LatencyOutcome {

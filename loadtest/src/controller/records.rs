@@ -79,6 +79,12 @@ impl Records {
         self.connected_max = self.connected_max.max(self.connected());
     }
 
+    /// A worker has said its last word: nothing happens there any more.
+    pub(crate) fn ended(&mut self, worker: u16, last: Sample) {
+        self.sample(worker, last);
+        self.workers[usize::from(worker)].per_s = [0.0; 3];
+    }
+
     /// A worker has found something.
     pub(crate) fn found(&mut self, findings: Vec<Finding>) {
         let room = EXAMPLES_MAX - self.findings.len();

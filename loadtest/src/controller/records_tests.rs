@@ -54,6 +54,10 @@ fn rates_are_taken_between_the_samples_of_each_worker() {
     records.sample(0, sample(4_000_000, 70));
     let point = records.point(4_000_000);
     assert!((point.connects_per_s - 20.0).abs() < 1e-9, "{point:?}");
+    records.ended(0, sample(5_000_000, 90));
+    let point = records.point(5_000_000);
+    assert!(point.connects_per_s.abs() < 1e-9, "{point:?}");
+    assert_eq!(records.counts().connects, 90);
 }
 
 #[test]

@@ -122,18 +122,21 @@ impl Usage {
         let greatest = self.greatest.iter().find(|(name, _)| *name == role.role);
         let max_bytes = greatest.map_or(0, |&(_, bytes)| bytes);
         let steady_bytes = median(steady, &role.role).unwrap_or(max_bytes);
-        let grown = steady_bytes as f64 - before_bytes as f64;
+        let each = |bytes: f64| {
+            if devices == 0 {
+                0.0
+            } else {
+                bytes / devices as f64
+            }
+        };
         RoleResources {
             role: role.role.clone(),
             processes: role.processes,
             before_bytes,
             steady_bytes,
             max_bytes,
-            per_device_bytes: if devices == 0 {
-                0.0
-            } else {
-                grown / devices as f64
-            },
+            per_device_bytes: each(steady_bytes as f64 - before_bytes as f64),
+            per_device_whole_bytes: each(steady_bytes as f64),
             cpu_s,
         }
     }
@@ -242,6 +245,7 @@ mod tests {
         );
         assert_eq!(bytes, (100, 500, 900));
         assert!((proxies.per_device_bytes - 10.0).abs() < 1e-9);
+        assert!((proxies.per_device_whole_bytes - 12.5).abs() < 1e-9);
         let simulator = &resources.roles[1];
         assert_eq!(simulator.steady_bytes, 70, "no row has it: the greatest");
         assert!((simulator.cpu_s - 4.5).abs() < 1e-9);

@@ -144,7 +144,7 @@ impl Run {
             FromWorker::Findings(findings) => self.records.found(findings),
             FromWorker::PhaseDone { index } => self.decide(Event::PhaseDone { worker, index })?,
             FromWorker::Final(sample) => {
-                self.records.sample(worker, *sample);
+                self.records.ended(worker, *sample);
                 self.decide(Event::Final(worker))?;
             }
             FromWorker::Failed(reason) => return Err(self.failed(worker, &reason).into()),

@@ -249,6 +249,8 @@ pub struct RoleResources {
     pub max_bytes: u64,
     /// `(steady - before) / devices`.
     pub per_device_bytes: f64,
+    /// `steady / devices`: with what there was before the first device.
+    pub per_device_whole_bytes: f64,
     /// CPU in the run, s.
     pub cpu_s: f64,
 }

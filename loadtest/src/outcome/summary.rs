@@ -195,9 +195,13 @@ impl RoleResources {
         let steady = units::bytes(self.steady_bytes as f64);
         let max = units::bytes(self.max_bytes as f64);
         let each = units::bytes(self.per_device_bytes);
+        let whole = units::bytes(self.per_device_whole_bytes);
         line(
             "memory",
-            &format!("{}: {steady}, at most {max}, {each} per device", self.role),
+            &format!(
+                "{}: {steady}, at most {max}, per device {each} over before, {whole} in all",
+                self.role
+            ),
         )
     }
 }

@@ -289,7 +289,7 @@ pub struct Thresholds {
     pub storm_growth_max: Option<f64>,
     /// CPU of the simulator over CPU of the target, whole run.
     pub cpu_ratio_max: Option<f64>,
-    /// Resident memory of the simulator per device, over what its processes had before the first, bytes.
+    /// Resident memory of the simulator per device, all of it, bytes: its tables are there before the first device.
     pub simulator_bytes_per_device_max: Option<f64>,
     /// Longest whole run, s.
     pub run_s_max: Option<f64>,

@@ -206,6 +206,7 @@ fn resources() -> Resources {
         steady_bytes: before_bytes + whole(per_device_bytes * DEVICES),
         max_bytes: before_bytes + whole(per_device_bytes * DEVICES * 1.06),
         per_device_bytes,
+        per_device_whole_bytes: per_device_bytes + before_bytes as f64 / DEVICES,
         cpu_s,
     };
     Resources {

@@ -69,7 +69,7 @@ pub(super) fn plots(outcome: &Outcome) -> Vec<Plot> {
             ],
         ),
     ];
-    plots.extend(latencies(series));
+    plots.extend(latencies(outcome));
     plots.push(half(
         "owed",
         "Messages owed: acknowledged, not yet received",
@@ -109,8 +109,9 @@ fn half(id: &str, title: &str, lines: Vec<Line>) -> Plot {
     }
 }
 
-/// One plot for each kind, all with the same ends.
-fn latencies(series: &[Point]) -> Vec<Plot> {
+/// One plot for each kind, in the order of the table, all with the same ends.
+fn latencies(outcome: &Outcome) -> Vec<Plot> {
+    let series = &outcome.series;
     let all = || series.iter().flat_map(|point| &point.latencies);
     let min_us = all().map(|point| point.p50_us).filter(|us| *us > 0).min();
     let max_us = all().map(|point| point.max_us).max().unwrap_or(1);
@@ -118,7 +119,9 @@ fn latencies(series: &[Point]) -> Vec<Plot> {
         min_us: min_us.unwrap_or(1),
         max_us,
     };
-    let kinds = in_order(all().map(|point| point.kind.as_str()));
+    let mut kinds = in_order(all().map(|point| point.kind.as_str()));
+    let place = |kind: &&str| outcome.latencies.iter().position(|row| row.kind == *kind);
+    kinds.sort_by_key(|kind| place(kind).unwrap_or(usize::MAX));
     let plot = |(number, kind): (usize, &&str)| Plot {
         scale,
         ..half(

@@ -342,7 +342,8 @@ pub(super) fn resources(outcome: &Outcome) -> String {
         Figures("before the first device"),
         Figures("steady"),
         Figures("at most"),
-        Figures("per device"),
+        Figures("per device over before"),
+        Figures("per device in all"),
         Figures("CPU, s"),
     ];
     let mut table = Table::new("Resident memory and CPU", &columns);
@@ -374,7 +375,7 @@ pub(super) fn resources(outcome: &Outcome) -> String {
     html
 }
 
-fn role_cells(role: &RoleResources) -> [String; 7] {
+fn role_cells(role: &RoleResources) -> [String; 8] {
     [
         role.role.clone(),
         units::count(role.processes),
@@ -382,6 +383,7 @@ fn role_cells(role: &RoleResources) -> [String; 7] {
         units::bytes(role.steady_bytes as f64),
         units::bytes(role.max_bytes as f64),
         units::bytes(role.per_device_bytes),
+        units::bytes(role.per_device_whole_bytes),
         format!("{:.1}", role.cpu_s),
     ]
 }
