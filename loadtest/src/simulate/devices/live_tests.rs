@@ -1,15 +1,13 @@
-//! A worker in a thread against mosquitto, with the test as its controller and as the back end.
+//! A worker in a thread against a small server on another codec, with the test as its controller and as the back end.
 
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
-use rcgen::{CertifiedKey, generate_simple_self_signed};
 
 use super::fixture;
 use crate::Error;
@@ -18,81 +16,14 @@ use crate::control::desk::own_clock_us;
 use crate::control::line::Line;
 use crate::control::message::{
     Assignment, Finding, FindingKind, FromWorker, LatencyKind, Receipt, Sample, Seen, Stream,
-    TlsTrust, ToWorker,
+    ToWorker,
 };
-use crate::scenario::{Phase, PhaseKind, Population, Protocol};
+use crate::scenario::{Phase, PhaseKind, Population};
+use crate::simulate::lies::Server;
 use crate::simulate::{self, names};
 use crate::wire::{self, Keep, Publish, Scan, Version, kind};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A mosquitto of our own, with a listener for each of plain TCP and TLS.
-struct Broker {
-    process: Child,
-    address: SocketAddr,
-    tls_address: SocketAddr,
-    /// What its certificate is trusted by.
-    ca_pem: String,
-    _folder: tempfile::TempDir,
-}
-
-impl Broker {
-    fn start() -> Self {
-        let [address, tls_address] = free_addresses();
-        let folder = tempfile::tempdir().expect("a folder");
-        let CertifiedKey { cert, signing_key } =
-            generate_simple_self_signed(["broker.test".to_owned()]).expect("a certificate");
-        let file = |name: &str, text: &str| {
-            let path = folder.path().join(name);
-            std::fs::write(&path, text).expect("writable");
-            path.display().to_string()
-        };
-        let text = format!(
-            "per_listener_settings false\nallow_anonymous true\nmax_queued_messages 0\nmax_inflight_messages 0\n\
-             listener {} 127.0.0.1\nlistener {} 127.0.0.1\ncertfile {}\nkeyfile {}\n",
-            address.port(),
-            tls_address.port(),
-            file("cert.pem", &cert.pem()),
-            file("key.pem", &signing_key.serialize_pem()),
-        );
-        let process = Command::new("mosquitto")
-            .args(["-c", &file("mosquitto.conf", &text)])
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("mosquitto is installed (Debian: apt-get install mosquitto)");
-        let broker = Self {
-            process,
-            address,
-            tls_address,
-            ca_pem: cert.pem(),
-            _folder: folder,
-        };
-        let deadline = Instant::now() + PATIENCE;
-        while [address, tls_address]
-            .map(TcpStream::connect)
-            .iter()
-            .any(Result::is_err)
-        {
-            assert!(Instant::now() < deadline, "mosquitto does not listen");
-            std::thread::yield_now();
-        }
-        broker
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        self.process.kill().expect("it runs");
-        self.process.wait().expect("it ends");
-    }
-}
-
-fn free_addresses() -> [SocketAddr; 2] {
-    let bind = |()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    [(); 2]
-        .map(bind)
-        .map(|free| free.local_addr().expect("bound"))
-}
 
 /// A back end of one connection: it takes telemetry and sends commands.
 struct BackEnd {
@@ -109,7 +40,7 @@ struct BackEnd {
 
 impl BackEnd {
     fn connect(address: SocketAddr) -> Self {
-        let mut socket = TcpStream::connect(address).expect("mosquitto listens");
+        let mut socket = TcpStream::connect(address).expect("it listens");
         socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let mut out = Vec::new();
         wire::connect(&mut out, Version::V5, "backend", 0, Keep::No);
@@ -139,7 +70,7 @@ impl BackEnd {
         let mut block = [0; 16_384];
         match self.socket.read(&mut block) {
             Ok(len) => {
-                assert!(len > 0, "mosquitto keeps the back end");
+                assert!(len > 0, "the server keeps the back end");
                 self.buffer.extend_from_slice(&block[..len]);
             }
             Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
@@ -228,7 +159,6 @@ struct Controller {
     worker: Option<JoinHandle<Result<(), Error>>>,
     assignment: Assignment,
     back_end: BackEnd,
-    _broker: Broker,
     sample: Sample,
     latencies: HashMap<LatencyKind, u64>,
     findings: Vec<Finding>,
@@ -240,17 +170,12 @@ struct Controller {
 
 impl Controller {
     fn start(devices: u32, phases: Vec<PhaseKind>, change: impl FnOnce(&mut Population)) -> Self {
-        let broker = Broker::start();
-        let back_end = BackEnd::connect(broker.address);
+        let address = Server::truthful().address;
+        let back_end = BackEnd::connect(address);
         let mut assignment = fixture::assignment(change);
         assignment.scenario.populations[0].devices = 0..devices;
         assignment.shares = vec![0..0, 0..devices];
-        assignment.targets = vec![broker.address];
-        assignment.tls_targets = vec![broker.tls_address];
-        assignment.tls = Some(TlsTrust {
-            ca_pem: broker.ca_pem.clone(),
-            name: "broker.test".to_owned(),
-        });
+        assignment.targets = vec![address];
         assignment.scenario.phases = phases.into_iter().map(phase).collect();
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let worker = std::thread::spawn(move || simulate::serve(theirs));
@@ -266,7 +191,6 @@ impl Controller {
             worker: Some(worker),
             assignment,
             back_end,
-            _broker: broker,
             sample: Sample::default(),
             latencies: HashMap::new(),
             findings: Vec::new(),
@@ -424,10 +348,8 @@ fn agrees(controller: &Controller, devices: u32, qos: u8) {
 
 #[test]
 fn two_hundred_persistent_devices_live_through_a_storm_and_nothing_is_lost() {
-    for (protocol, qos, tls) in [(Protocol::V5, 1, true), (Protocol::V311, 2, false)] {
-        let controller = life(200, qos, |population| {
-            (population.protocol, population.tls) = (protocol, tls);
-        });
+    for qos in [1, 2] {
+        let controller = life(200, qos, |_| {});
         agrees(&controller, 200, qos);
         let counts = controller.sample.counts;
         assert_eq!(counts.unacknowledged, 0);

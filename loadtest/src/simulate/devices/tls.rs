@@ -222,3 +222,136 @@ fn append(
 fn broken(error: rustls::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::{ServerConfig, ServerConnection};
+
+    use super::*;
+
+    /// A device's end and a server's, with what is on its way to each.
+    struct Ends {
+        device: Tls,
+        server: ServerConnection,
+        to_device: Vec<u8>,
+        to_server: Vec<u8>,
+        /// What the device has read, and the server.
+        plain: Vec<u8>,
+        heard: Vec<u8>,
+    }
+
+    impl Ends {
+        fn new(trusted_name: &str) -> Self {
+            let CertifiedKey { cert, signing_key } =
+                generate_simple_self_signed(["broker.test".to_owned()]).expect("a certificate");
+            let trust = Trust::new(&TlsTrust {
+                ca_pem: cert.pem(),
+                name: trusted_name.to_owned(),
+            });
+            let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
+            let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .expect("versions")
+                .with_no_client_auth()
+                .with_single_cert(vec![cert.der().clone()], key)
+                .expect("its key");
+            Self {
+                device: Tls::new(&trust.expect("a certificate")).expect("a client"),
+                server: ServerConnection::new(Arc::new(config)).expect("a server"),
+                to_device: Vec::new(),
+                to_server: Vec::new(),
+                plain: Vec::new(),
+                heard: Vec::new(),
+            }
+        }
+
+        fn say(&mut self, bytes: &[u8]) {
+            let sealed = self
+                .device
+                .seal(bytes, &mut self.plain, &mut self.to_server);
+            sealed.expect("not broken");
+        }
+
+        fn hear(&mut self, mut sent: &[u8]) -> io::Result<()> {
+            let mut read = [0; 4_096];
+            while !sent.is_empty() {
+                self.server.read_tls(&mut sent).expect("memory");
+                let taken = self.server.process_new_packets();
+                taken.map_err(broken)?;
+                while let Ok(len @ 1..) = self.server.reader().read(&mut read) {
+                    self.heard.extend_from_slice(&read[..len]);
+                }
+            }
+            Ok(())
+        }
+
+        /// Carries bytes both ways until there are none, to the device so many at once.
+        fn settle(&mut self, at_once: usize) -> io::Result<()> {
+            while !self.to_server.is_empty() || self.server.wants_write() {
+                let sent = std::mem::take(&mut self.to_server);
+                self.hear(&sent)?;
+                while self.server.wants_write() {
+                    self.server.write_tls(&mut self.to_device).expect("memory");
+                }
+                for part in std::mem::take(&mut self.to_device).chunks(at_once) {
+                    let mut records = self.device.partial().to_vec();
+                    records.extend_from_slice(part);
+                    self.device
+                        .open(&mut records, &mut self.plain, &mut self.to_server)?;
+                }
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn both_ends_hear_each_other_however_the_bytes_come() {
+        for at_once in [1, 7, 1_000, usize::MAX] {
+            let mut ends = Ends::new("broker.test");
+            ends.say(b"CONNECT, before the handshake");
+            assert!(!ends.to_server.is_empty(), "it begins at once");
+            ends.say(b" and more");
+            ends.settle(at_once).expect("a handshake");
+            assert_eq!(ends.heard, b"CONNECT, before the handshake and more");
+            ends.heard.clear();
+            let long = vec![b'x'; 40_000];
+            ends.server.writer().write_all(&long).expect("room");
+            ends.settle(at_once).expect("open");
+            assert_eq!(ends.plain, long);
+            ends.say(&long);
+            ends.settle(at_once).expect("open");
+            assert_eq!(ends.heard, long);
+            assert!(ends.device.partial().is_empty() && ends.device.early.capacity() == 0);
+            ends.server.send_close_notify();
+            ends.settle(at_once).expect("an end");
+            assert!(ends.device.has_ended());
+        }
+    }
+
+    #[test]
+    fn a_broker_of_another_name_is_not_believed() {
+        let mut ends = Ends::new("other.test");
+        ends.say(b"CONNECT");
+        let error = ends.settle(1_000).expect_err("another name");
+        assert!(error.to_string().contains("certificate"), "{error}");
+        assert!(ends.heard.is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_trusted_is_named() {
+        let refused = |ca_pem: &str, name: &str| {
+            let trust = Trust::new(&TlsTrust {
+                ca_pem: ca_pem.to_owned(),
+                name: name.to_owned(),
+            });
+            trust.expect_err("nothing to trust").to_string()
+        };
+        assert!(refused("", "broker.test").contains("there is none"));
+        let certificate = generate_simple_self_signed(["x".to_owned()]).expect("a certificate");
+        assert!(refused(&certificate.cert.pem(), "no name!").contains("no name!"));
+    }
+}

@@ -5,4 +5,5 @@ mod hub;
 mod server;
 mod tests;
 
+pub(super) use server::Server;
 pub(super) use tests::scenario;

@@ -48,8 +48,8 @@ pub(super) struct Told {
 
 /// A running server; it lives as long as the test process.
 #[derive(Debug, Clone)]
-pub(super) struct Server {
-    pub(super) address: SocketAddr,
+pub(in crate::simulate) struct Server {
+    pub(in crate::simulate) address: SocketAddr,
     state: Arc<Mutex<State>>,
 }
 
@@ -103,6 +103,11 @@ struct Flight {
 }
 
 impl Server {
+    /// One that tells no lies.
+    pub(in crate::simulate) fn truthful() -> Self {
+        Self::start(Vec::new())
+    }
+
     /// On a free port.
     pub(super) fn start(lies: Vec<Lie>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
