@@ -204,6 +204,10 @@ pub(crate) const QOS0_PATIENCE: Duration = Duration::from_secs(10);
 /// run: how long a message to a session that has ended stays in the ledger, in case that it came all the same.
 pub(crate) const EXCUSED_KEPT: Duration = Duration::from_secs(60);
 
+/// run: a message that was acknowledged this long before its receiver's session ended was not under way any more, but lost:
+/// the receiver had been connected all the time.
+pub(crate) const UNDER_WAY_MAX: Duration = Duration::from_secs(60);
+
 /// run: a first arrival this much after its due time is late. That does not fail a run: devices may have been away.
 pub(crate) const ARRIVAL_LATE: Duration = Duration::from_secs(10);
 

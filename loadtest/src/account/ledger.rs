@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::{Findings, Full, Promise};
 use crate::control::message::{Finding, FindingKind, Presence, Receipt, Seen, Stream};
-use crate::limits::{EXCUSED_KEPT, LEDGER_MAX, QOS0_PATIENCE, RESENT_KEPT, RESENT_MAX};
+use crate::limits::{
+    EXCUSED_KEPT, LEDGER_MAX, QOS0_PATIENCE, RESENT_KEPT, RESENT_MAX, UNDER_WAY_MAX,
+};
 
 /// Device first, so that all of a device stands together.
 type Key = (u32, u8, u32);
@@ -168,16 +170,20 @@ impl Ledger {
         }
     }
 
-    /// A device's session has ended: what is on its way to it need not come any more. Nothing is to be sent to it until
+    /// A device's session has ended: what is on its way to it need not come any more, unless it is long overdue. Nothing is to be sent to it until
     /// it has subscribed again; receipts that its worker sent before have come before.
     pub(crate) fn presence(&mut self, presence: &Presence, now_us: u64) {
         if presence.subscribed {
             return;
         }
+        let overdue = |entry: &Entry| {
+            let limit_us = UNDER_WAY_MAX.as_micros() as u64;
+            entry.acknowledged && now_us.saturating_sub(entry.since_us) > limit_us
+        };
         let of_device = (presence.device, 1, 0)..=(presence.device, u8::MAX, u32::MAX);
         for (_, entry) in self.open.range_mut(of_device) {
-            self.owed -= u64::from(entry.is_owed());
-            if !entry.excused {
+            if !entry.excused && !overdue(entry) {
+                self.owed -= u64::from(entry.is_owed());
                 entry.excused = true;
                 entry.since_us = now_us;
             }

@@ -202,6 +202,23 @@ fn what_was_under_way_when_the_session_ended_is_excused() {
 }
 
 #[test]
+fn what_was_long_overdue_when_the_session_ended_is_lost() {
+    let mut bench = Bench::default();
+    for seq in 0..3 {
+        bench.sent(command(7), seq, 1);
+    }
+    let limit = UNDER_WAY_MAX.as_micros() as u64;
+    bench.ledger.acknowledged(command(7), 0, NOW);
+    bench.ledger.acknowledged(command(7), 1, NOW + 1);
+    bench.ledger.presence(&gone(7), NOW + limit + 1);
+    assert_eq!(bench.ledger.owed(), 1);
+    bench.ledger.acknowledged(command(7), 2, NOW + limit + 2);
+    assert_eq!(bench.close(), Closed { unacknowledged: 0 });
+    assert_eq!(count(&bench.findings, FindingKind::Lost), 1);
+    assert_eq!(bench.ledger.excused(), 2);
+}
+
+#[test]
 fn a_repetition_is_judged_by_what_the_sender_did() {
     let mut bench = Bench::default();
     for (seq, qos) in [(0, 1), (1, 1), (2, 2), (3, 2)] {

@@ -181,9 +181,19 @@ impl Bench {
         id: u16,
         stamp: Stamp,
     ) -> Result<(), Loss> {
+        self.deliver_as("d/a1-p4/cmd", qos, dup, id, stamp)
+    }
+
+    pub(super) fn deliver_as(
+        &mut self,
+        topic: &str,
+        qos: u8,
+        dup: bool,
+        id: u16,
+        stamp: Stamp,
+    ) -> Result<(), Loss> {
         let mut bytes = Vec::new();
         let version = plan::version(self.crowd.plan.population(DEVICE).0);
-        let topic = "d/a1-p4/cmd";
         let publish = Publish {
             version,
             qos,

@@ -386,21 +386,37 @@ fn publish(turn: &mut Turn<'_>, seq: u32, id: u16, due_us: u64, dup: bool) -> us
 /// The stamp of a message of this run to this device.
 fn read_stamp(publish: &Published<'_>, turn: &mut Turn<'_>) -> Option<Stamp> {
     let (device, now_us) = (turn.device, turn.now_us);
+    let stamp = Stamp::read(publish.payload);
+    let of_run = stamp.as_ref().is_ok_and(|stamp| stamp.run == turn.plan.run);
+    let elsewhere = of_run && !is_commanded_by(publish.topic, turn);
     let mut wrong = |why: &str| {
         turn.tally
             .finding(FindingKind::Misdelivered, device, now_us, why);
         None
     };
-    match Stamp::read(publish.payload) {
+    match stamp {
         Ok(stamp) if stamp.run != turn.plan.run => None,
         Ok(stamp) if stamp.stream.device != device => wrong("the message of another device"),
         Ok(stamp) if stamp.stream.kind == 0 => None,
         Ok(stamp) if usize::from(stamp.stream.kind) > turn.plan.scenario.commands.len() => {
             wrong("a kind of commands that there is not")
         }
+        Ok(_) if elsewhere => wrong("came under a topic that no commands have"),
         Ok(stamp) => Some(stamp),
         Err(unreadable @ (Unreadable::Altered | Unreadable::Short)) => wrong(unreadable.reason()),
     }
+}
+
+/// Whether this is the topic of some commands for the device.
+fn is_commanded_by(topic: &[u8], turn: &mut Turn<'_>) -> bool {
+    let (population, _) = turn.plan.population(turn.device);
+    let number = turn.device - population.devices.start;
+    let texts = &mut *turn.texts;
+    turn.plan.client_id(turn.device, &mut texts.client_id);
+    turn.plan.scenario.commands.iter().any(|commands| {
+        names::topic(&commands.topic, number, &texts.client_id, &mut texts.topic);
+        texts.topic.as_bytes() == topic
+    })
 }
 
 /// Keeps the books on a command.

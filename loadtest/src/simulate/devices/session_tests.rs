@@ -147,6 +147,25 @@ fn order_repetition_and_strangers_are_found() {
 }
 
 #[test]
+fn a_command_under_another_topic_is_misdelivered() {
+    let mut bench = Bench::up(quiet);
+    let stream = Stream {
+        kind: 1,
+        device: DEVICE,
+    };
+    let stamp = Stamp {
+        run: 0xA1,
+        stream,
+        seq: 0,
+        due_us: START_US,
+    };
+    let delivered = bench.deliver_as("d/a1-p5/cmd", 1, false, 9, stamp);
+    delivered.expect("it is answered all the same");
+    assert_eq!(bench.found(FindingKind::Misdelivered), 1);
+    assert_eq!(bench.receipts(), []);
+}
+
+#[test]
 fn qos_2_messages_are_remembered_over_connections() {
     let mut bench = Bench::up(quiet);
     bench.command(2, false, 10, 0).expect("new");
