@@ -304,3 +304,95 @@ fn is_under_way(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error())
         || error.kind() == io::ErrorKind::WouldBlock
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use mio::Poll;
+
+    use super::*;
+
+    /// A connected channel and the broker's end, which blocks.
+    fn connected() -> (Channel, std::net::TcpStream, Poll) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let target = listener.local_addr().expect("bound");
+        let poll = Poll::new().expect("epoll");
+        let (mut channel, mut sources) = (Channel::default(), Sources::new(77, 3));
+        let dialed = channel.dial(target, &mut sources, poll.registry(), Token(0), None);
+        dialed.expect("it listens");
+        let (peer, from) = listener.accept().expect("dialed");
+        assert_ne!(from.ip(), target.ip(), "an address of the worker's own");
+        (channel, peer, poll)
+    }
+
+    #[test]
+    fn what_a_socket_does_not_take_waits_and_is_bounded() {
+        let (mut channel, mut peer, _poll) = connected();
+        let mut blocks = Blocks::default();
+        let piece: Vec<u8> = (0..10_000).map(|n: u32| n as u8).collect();
+        let mut written = 0;
+        while !channel.is_clogged() {
+            channel.write(&piece, &mut blocks).expect("room");
+            written += piece.len();
+        }
+        let mut more = 0;
+        let error = loop {
+            match channel.write(&piece, &mut blocks) {
+                Ok(()) => more += piece.len(),
+                Err(error) => break error,
+            }
+        };
+        assert!((150_000..300_000).contains(&more), "{more}");
+        assert_eq!(error.to_string(), "the broker does not read");
+        let mut came = vec![0; written + more];
+        let reader = std::thread::spawn(move || peer.read_exact(&mut came).map(|()| came));
+        while channel.has_unsent() {
+            channel.write(&[], &mut blocks).expect("open");
+            std::thread::yield_now();
+        }
+        let came = reader.join().expect("no panic").expect("all of it");
+        assert!(came.chunks(piece.len()).all(|chunk| chunk == piece));
+        assert!(channel.buffers.is_none(), "nothing is kept");
+    }
+
+    #[test]
+    fn a_packet_in_pieces_is_held_and_comes_first() {
+        let (mut channel, mut peer, mut poll) = connected();
+        let (mut blocks, mut events) = (Blocks::default(), mio::Events::with_capacity(4));
+        let mut fetch = |channel: &mut Channel, blocks: &mut Blocks| loop {
+            match channel.fetch(blocks).expect("open") {
+                Fetched::Nothing => poll.poll(&mut events, None).expect("epoll"),
+                fetched => return fetched,
+            }
+        };
+        assert_eq!(channel.fetch(&mut blocks).expect("open"), Fetched::Nothing);
+        peer.write_all(b"abc").expect("open");
+        let (len, more) = (3, false);
+        assert_eq!(
+            fetch(&mut channel, &mut blocks),
+            Fetched::Bytes { len, more }
+        );
+        channel.hold(b"bc");
+        peer.write_all(b"def").expect("open");
+        let len = 5;
+        assert_eq!(
+            fetch(&mut channel, &mut blocks),
+            Fetched::Bytes { len, more }
+        );
+        assert_eq!(&blocks.plain[..5], b"bcdef");
+        channel.hold(&[]);
+        assert!(channel.buffers.is_none(), "nothing is kept");
+        drop(peer);
+        assert_eq!(fetch(&mut channel, &mut blocks), Fetched::Closed);
+    }
+
+    #[test]
+    fn a_reset_is_no_good_bye() {
+        let (mut channel, mut peer, _poll) = connected();
+        channel.reset().expect("a socket");
+        assert!(!channel.is_open());
+        let error = peer.read(&mut [0]).expect_err("reset");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+}
