@@ -2,7 +2,8 @@
 //!
 //! Invariant: nothing in here is shared with the code it judges; the packets are written and read
 //! by hand, and checked against an independent codec in the tests.
-//! Invariant: a publisher and all receivers of its messages belong to one thread.
+//! Invariant: in single loads (`pair`, `endure`, ...) a publisher and all receivers of its messages belong to one thread; in
+//! scenarios workers tell each other what has arrived.
 //! Invariant: the generator costs less CPU than the broker it drives, or its figures mean little;
 //! every report says what it cost.
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::broker::Broker;
-use common::fleet::{Process, Watched, signal};
+use common::fleet::{Fleet, Process, Watched, signal};
 use common::tools::await_that;
 use serde_json::Value;
 
@@ -159,4 +159,81 @@ fn a_threshold_that_is_missed_fails_the_run_on_a_target_that_runs_already() {
     let missed = checks.iter().filter(|check| check["passed"] == false);
     let missed: Vec<_> = missed.filter_map(|check| check["key"].as_str()).collect();
     assert_eq!(missed, ["connect_p99_ms_max"], "{report}");
+}
+
+/// Devices that see their proxies and Redis restart.
+const RESTARTS: &str = r#"
+[[population]]
+name = "devices"
+devices = 50
+subscriptions = [{ filter = "d/%c/commands" }]
+telemetry = { topic = "d/%c/telemetry", qos = 1, interval = "500ms", payload = 30 }
+reconnect = { first = "500ms", longest = "2s" }
+[[consumer]]
+name = "consumer"
+filter = "d/+/telemetry"
+[[commands]]
+name = "commands"
+population = "devices"
+topic = "d/%c/commands"
+rate = 50
+payload = 30
+[[phase]]
+do = "ramp"
+rate = 100
+[[phase]]
+do = "restart"
+nodes = "proxies"
+every = "1s"
+[[phase]]
+do = "restart"
+nodes = "redis"
+every = "0s"
+[[phase]]
+do = "drain"
+"#;
+
+#[test]
+fn a_fleet_that_runs_already_is_measured_and_restarted_with_devices_on_an_agent() {
+    let fleet = Fleet::start(2);
+    let nodes = fleet.nodes();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(path("secret"), "a secret of this test\n").expect("it can be written");
+    std::fs::write(path("restarts.toml"), RESTARTS).expect("it can be written");
+    let words = [
+        "loadtest",
+        "agent",
+        "--listen",
+        "127.0.0.1:0",
+        "--secret-file",
+        "secret",
+    ];
+    let mut agent = Process::start("the agent", folder.path(), &words);
+    let line = agent.await_line("waiting for runs on ");
+    let address = line.trim_start_matches("waiting for runs on ");
+    let address = address.split(';').next().expect("an address");
+
+    let cluster = fleet.folder.join("cluster.json").display().to_string();
+    let (scenario, secret) = (path("restarts.toml"), path("secret"));
+    let words = [&scenario, "--cluster-json", &cluster, "--agent", address];
+    let mut run = Run::start(&[&words[..], &["--secret-file", &secret]].concat());
+    let status = run.process.await_exit_within(RUN_MAX);
+    assert_eq!(status.code(), Some(0), "{}", run.process.output());
+    for old in nodes {
+        let new = fleet.node(&old.name);
+        assert_eq!(
+            old.pid == new.pid,
+            old.role == "broker",
+            "{} was restarted",
+            old.name
+        );
+    }
+    let report = run.report();
+    assert!(
+        report["totals"]["reconnects"].as_u64() >= Some(50),
+        "each has lost its proxy"
+    );
+    assert!(report["resources"]["target_cpu_s"].as_f64() > Some(0.0));
+    assert!(agent.terminate().success());
 }
