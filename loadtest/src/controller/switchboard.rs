@@ -232,8 +232,11 @@ fn number(index: usize) -> u16 {
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixStream;
+    use std::thread::JoinHandle;
+    use std::time::Instant;
 
     use super::*;
+    use crate::control::channel::Channel;
     use crate::control::message::{Receipt, Sample, Seen, Stream};
 
     /// The switchboard's end and the worker's.
@@ -269,5 +272,124 @@ mod tests {
         let waited = switchboard.wait(Duration::from_secs(5), &mut heard);
         waited.expect("nobody has failed");
         assert_eq!(heard, [(1, FromWorker::Final(Box::<Sample>::default()))]);
+    }
+
+    type Worker = Channel<FromWorker, ToWorker>;
+
+    /// A worker that floods another one while it reads what comes; done when it has sent and got so many.
+    fn flood(socket: UnixStream, of: u16) -> JoinHandle<Result<(Vec<u32>, Worker), Error>> {
+        std::thread::spawn(move || {
+            let mut channel = Worker::new("the controller".to_owned(), socket.into());
+            channel.open()?;
+            let mut poll = Poll::new().expect("a poll");
+            channel.register(poll.registry(), Token(0))?;
+            let mut events = Events::with_capacity(4);
+            let (mut sent, mut got) = (0, Vec::new());
+            while sent < FLOOD || got.len() < FLOOD as usize || channel.unsent_bytes() > 0 {
+                // Like a worker: it sends with a limit, and reads always.
+                while sent < FLOOD && channel.unsent_bytes() < 1024 * 1024 {
+                    let receipts = receipts(sent);
+                    channel.send(&FromWorker::Receipts { of, receipts })?;
+                    sent += 1;
+                }
+                channel.flush()?;
+                while let Some(ToWorker::Receipts(receipts)) = channel.take()? {
+                    got.push(receipts[0].seq);
+                }
+                let limit = Some(Duration::from_millis(20));
+                poll.poll(&mut events, limit).expect("a poll");
+            }
+            Ok((got, channel))
+        })
+    }
+
+    /// Messages of 5,000 receipts: eight MiB from each.
+    const FLOOD: u32 = 200;
+
+    fn receipts(seq: u32) -> Vec<Receipt> {
+        let stream = Stream {
+            kind: 1,
+            device: 1_000_000,
+        };
+        let seen = Seen::First;
+        vec![Receipt { stream, seq, seen }; 5_000]
+    }
+
+    #[test]
+    fn workers_that_flood_each_other_get_everything_in_order() {
+        let (lines, sockets): (Vec<_>, Vec<_>) = ["worker 0", "worker 1", "worker 2"]
+            .map(worker)
+            .into_iter()
+            .unzip();
+        let mut switchboard = Switchboard::new(lines).expect("a switchboard");
+        let threads: Vec<_> = sockets.into_iter().zip([1, 2, 0]).collect();
+        let threads: Vec<_> = threads
+            .into_iter()
+            .map(|(socket, of)| flood(socket, of))
+            .collect();
+        serve(&mut switchboard, || {
+            threads.iter().all(JoinHandle::is_finished)
+        });
+        for thread in threads {
+            let done = thread.join().expect("no panic");
+            let (got, _) = done.expect("nobody was too slow");
+            assert_eq!(got, (0..FLOOD).collect::<Vec<_>>());
+        }
+    }
+
+    /// Until that is so; it must not take long.
+    fn serve(switchboard: &mut Switchboard, done: impl Fn() -> bool) {
+        let began = Instant::now();
+        let mut heard = Vec::new();
+        while !done() {
+            assert!(began.elapsed().as_secs() < 100, "somebody waits for ever");
+            let waited = switchboard.wait(Duration::from_millis(20), &mut heard);
+            waited.expect("nobody has failed");
+        }
+    }
+
+    #[test]
+    fn a_worker_that_does_not_read_holds_up_those_who_send_to_it_and_nobody_else() {
+        let (zero, to_zero) = worker("worker 0");
+        let (one, to_one) = worker("worker 1");
+        let (two, to_two) = worker("worker 2");
+        let mut switchboard = Switchboard::new(vec![zero, one, two]).expect("a switchboard");
+        let mut heard = Vec::new();
+        let of = 0;
+        to_one.set_nonblocking(true).expect("a socket");
+        // Until worker 1 is not read any more, because of what waits for worker 0.
+        let body = {
+            let receipts = receipts(0);
+            postcard::to_stdvec(&FromWorker::Receipts { of, receipts }).expect("it can be written")
+        };
+        let mut bytes = u32::try_from(body.len())
+            .expect("short")
+            .to_be_bytes()
+            .to_vec();
+        bytes.extend(body);
+        let mut written = 0;
+        while switchboard.seats[1].parked.is_none() {
+            let from = written % bytes.len();
+            written += io::Write::write(&mut &to_one, &bytes[from..]).expect("it is read");
+            let waited = switchboard.wait(Duration::ZERO, &mut heard);
+            waited.expect("nobody has failed");
+            assert!(written < 64 * 1024 * 1024, "it has to be held up");
+        }
+        say(&to_two, &FromWorker::Ready { process: 2 });
+        let waited = switchboard.wait(Duration::from_secs(5), &mut heard);
+        waited.expect("nobody has failed");
+        assert_eq!(heard, [(2, FromWorker::Ready { process: 2 })]);
+        // Worker 0 reads, and everything goes on: whole messages, without the byte that says for whom they are.
+        let mut expected = written / bytes.len() * (bytes.len() - 1);
+        let reader = std::thread::spawn(move || {
+            let mut sink = vec![0; 64 * 1024];
+            while expected > 0 {
+                let len = io::Read::read(&mut &to_zero, &mut sink).expect("it comes");
+                expected = expected.checked_sub(len).expect("no more than was sent");
+            }
+            to_zero
+        });
+        serve(&mut switchboard, || reader.is_finished());
+        drop(reader.join().expect("everything has come"));
     }
 }
