@@ -321,6 +321,13 @@ fn life(devices: u32, qos: u8, change: impl FnOnce(&mut Population)) -> Controll
         c.sample.counts.sent[usize::from(qos)] > sent + u64::from(devices)
     });
     controller.play(2);
+    let sent = controller.sample.counts.sent;
+    let at_us = controller.sample.at_us;
+    controller.until("a sample after the drain", |c| c.sample.at_us > at_us);
+    assert_eq!(
+        controller.sample.counts.sent, sent,
+        "nothing may begin another phase"
+    );
     controller.finish();
     controller
 }

@@ -78,15 +78,10 @@ impl Phases {
         self.coming.pop_front().map(|(index, _)| index)
     }
 
-    /// A phase has ended. True if telemetry goes on.
-    pub(super) fn end(&mut self, index: u16, crowd: &mut Crowd) -> bool {
+    /// A phase has ended. After a drain it stays quiet until another phase begins: none may.
+    pub(super) fn end(&mut self, index: u16) {
         self.coming.retain(|(coming, _)| *coming != index);
         self.task = self.task.filter(|(current, _)| *current != index);
-        let phase = crowd.plan.scenario.phases.get(usize::from(index));
-        let drained = phase.is_some_and(|phase| phase.what == PhaseKind::Drain);
-        let goes_on = drained && self.finish.is_none();
-        crowd.sending |= goes_on;
-        goes_on
     }
 
     /// The run is over.
@@ -128,14 +123,17 @@ impl Worker<'_> {
     /// A phase begins.
     pub(super) fn begin(&mut self, index: u16, now_us: u64) {
         let phase = self.crowd.plan.scenario.phases.get(usize::from(index));
-        let task = match phase.map(|phase| &phase.what) {
+        let what = phase.map(|phase| phase.what.clone());
+        if what != Some(PhaseKind::Drain) && !self.crowd.sending {
+            self.crowd.sending = true;
+            self.resume_telemetry();
+        }
+        let task = match what {
             Some(PhaseKind::Ramp { per_s }) => {
-                let per_s = *per_s;
                 self.ramp(per_s, now_us);
                 Some(Task::AllUp)
             }
             Some(PhaseKind::Storm { share }) => {
-                let share = *share;
                 self.storm(index, share, now_us);
                 Some(Task::AllBack)
             }

@@ -136,11 +136,7 @@ impl<'a> Worker<'a> {
                 self.sample_us.get_or_insert(now_us);
                 self.phases.announce(index, at_us);
             }
-            ToWorker::PhaseEnd { index } => {
-                if self.phases.end(index, &mut self.crowd) {
-                    self.resume_telemetry();
-                }
-            }
+            ToWorker::PhaseEnd { index } => self.phases.end(index),
             ToWorker::Receipts(receipts) => {
                 let tally = &mut self.crowd.tally;
                 for receipt in &receipts {
@@ -327,7 +323,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Telemetry goes on.
-    fn resume_telemetry(&mut self) {
+    pub(super) fn resume_telemetry(&mut self) {
         let now_us = self.desk.now_us();
         for index in 0..self.channels.len() {
             if self.crowd.devices[index].stage() != Stage::Up {
