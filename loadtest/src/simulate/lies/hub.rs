@@ -86,10 +86,15 @@ impl Hub {
 
     /// A phase begins, goes on until `is_so`, and ends.
     pub(super) fn play(&mut self, index: u16, what: &str, is_so: impl Fn(&Self) -> bool) {
+        self.drain(index, what, is_so);
+        self.tell(&ToWorker::PhaseEnd { index });
+    }
+
+    /// The last phase: its end is the end of the run, and nothing is sent any more.
+    pub(super) fn drain(&mut self, index: u16, what: &str, is_so: impl Fn(&Self) -> bool) {
         let at_us = own_clock_us();
         self.tell(&ToWorker::Phase { index, at_us });
         self.until(what, is_so);
-        self.tell(&ToWorker::PhaseEnd { index });
     }
 
     /// Both workers have done their part of a phase.
