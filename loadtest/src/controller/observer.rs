@@ -87,7 +87,7 @@ impl Observer {
             own: Vec::new(),
             page_bytes: rustix::param::page_size() as u64,
         };
-        observer.read_list();
+        observer.read_list()?;
         for process in &mut observer.target {
             if process.look(observer.page_bytes).is_none() {
                 let (name, pid) = (&process.name, process.pid);
@@ -97,15 +97,16 @@ impl Observer {
             }
             process.earlier_cpu_s = -process.usage.cpu_s;
         }
-        observer.watch("controller".to_owned(), std::process::id());
+        observer.watch("controller".to_owned(), std::process::id())?;
         Ok(observer)
     }
 
     /// Watches a process of the simulator too.
-    pub(crate) fn watch(&mut self, name: String, pid: u32) {
+    pub(crate) fn watch(&mut self, name: String, pid: u32) -> Result<(), Error> {
         let role = SIMULATOR.to_owned();
-        self.own
-            .push(Watched::new(TargetProcess { role, name, pid }));
+        let process = TargetProcess { role, name, pid };
+        self.own.push(Watched::new(process)?);
+        Ok(())
     }
 
     /// How many processes are watched.
@@ -119,7 +120,7 @@ impl Observer {
         let target = self.target.iter_mut();
         let away = target.filter_map(|process| process.look(page_bytes).is_none().then_some(()));
         if away.count() > 0 {
-            self.read_list();
+            self.read_list()?;
             for process in &mut self.target {
                 process.look(page_bytes);
             }
@@ -147,42 +148,50 @@ impl Observer {
     }
 
     /// Takes up processes that are new or have another number than before.
-    fn read_list(&mut self) {
+    fn read_list(&mut self) -> Result<(), Error> {
         for process in (self.list)() {
             let known =
                 |known: &&mut Watched| (&known.role, &known.name) == (&process.role, &process.name);
             match self.target.iter_mut().find(known) {
-                None => self.target.push(Watched::new(process)),
-                Some(known) => known.replace(process),
+                None => self.target.push(Watched::new(process)?),
+                Some(known) => known.replace(process)?,
             }
         }
+        Ok(())
     }
 }
 
 impl Watched {
-    fn new(process: TargetProcess) -> Self {
-        Self {
-            files: Files::open(process.pid).ok(),
+    fn new(process: TargetProcess) -> Result<Self, Error> {
+        let files = match Files::open(process.pid) {
+            Ok(files) => Some(files),
+            // It has ended.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(Error::system("cannot observe a process")(error)),
+        };
+        Ok(Self {
+            files,
             role: process.role,
             name: process.name,
             pid: process.pid,
             usage: Usage::default(),
             earlier_cpu_s: 0.0,
             generation: 0,
-        }
+        })
     }
 
-    fn replace(&mut self, process: TargetProcess) {
+    fn replace(&mut self, process: TargetProcess) -> Result<(), Error> {
         if process.pid == self.pid {
-            return;
+            return Ok(());
         }
         let earlier_cpu_s = self.earlier_cpu_s + self.usage.cpu_s;
         let generation = self.generation + 1;
         *self = Self {
             earlier_cpu_s,
             generation,
-            ..Self::new(process)
+            ..Self::new(process)?
         };
+        Ok(())
     }
 
     /// `None` if it has ended; what it used by then stays.

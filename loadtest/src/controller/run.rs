@@ -122,7 +122,7 @@ impl Run {
         match message {
             FromWorker::Ready { process } => {
                 if !self.crew.is_remote(worker) {
-                    self.observer.watch(format!("worker {worker}"), process);
+                    self.observer.watch(format!("worker {worker}"), process)?;
                 }
                 self.clocks.ready(worker);
             }
