@@ -184,13 +184,15 @@ fn redis_node(program: &Path, folder: &Path, args: &ClusterArgs) -> NodePlan {
     let mut command = vec![OsString::from(program)];
     command.extend(words.map(OsString::from));
     command.push(dir.into());
-    // Records survive a kill of Redis but for the last second; the fleet does not depend on them. Where brokers keep nothing
+    // Records survive a kill of Redis, though not of the machine; the fleet does not depend on them. Where brokers keep nothing
     // there is nothing to keep them for.
     let kept = match args.durability {
         DurabilityArg::Memory => "no",
         DurabilityArg::Fsync | DurabilityArg::Os => "yes",
     };
     command.extend(["--save", "", "--appendonly", kept].map(OsString::from));
+    // With fsync what comes during one waits in memory: tens of MiB when many devices come or go at once.
+    command.extend(["--appendfsync", "no"].map(OsString::from));
     // The file is written anew when it has doubled: by a second process, on the cores that the fleet has. From 64 MiB on, as
     // Redis would, that is again and again while many devices come.
     command.extend(["--auto-aof-rewrite-min-size", "1gb"].map(OsString::from));
