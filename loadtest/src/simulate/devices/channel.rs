@@ -213,11 +213,9 @@ impl Channel {
 
 impl Buffers {
     fn keep(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if bytes.is_empty() {
-            return Ok(()); // What is there may leave, however much it is.
-        }
-        // Beyond the limit only answers are made; a broker that sends and never reads is not waited for.
-        if self.unsent.len() + bytes.len() > 4 * SIM_UNSENT_BYTES_MAX + bytes.len() {
+        // Beyond the limit only answers are made; a broker that sends and never reads is not waited for. What is here
+        // already may leave, however much it is.
+        if !bytes.is_empty() && self.unsent.len() > 4 * SIM_UNSENT_BYTES_MAX {
             return Err(io::Error::new(
                 io::ErrorKind::TimedOut,
                 "the broker does not read",
