@@ -416,6 +416,11 @@ impl Device {
         if let Some(code) = codes.iter().find(|code| **code >= 0x80) {
             return Err(Loss::SubscribeRefused(*code));
         }
+        let asked = turn.population().subscriptions.iter();
+        let mut asked = asked.map(|subscription| subscription.qos).zip(codes);
+        if let Some((asked, &granted)) = asked.find(|(asked, granted)| asked != *granted) {
+            return Err(Loss::Granted { asked, granted });
+        }
         let took_us = turn.now_us.saturating_sub(self.wrote_us);
         turn.tally.spreads.record(LatencyKind::Subscribe, took_us);
         self.subscribed = true;

@@ -165,6 +165,20 @@ fn refusals_are_counted_by_reason_and_tried_again_later_and_later() {
 }
 
 #[test]
+fn a_subscription_at_another_qos_is_none() {
+    for granted in [0, 1] {
+        let mut bench = Bench::new(quiet);
+        bench.connect(false, 10);
+        let loss = bench.hear(&[kind::SUBACK, 4, 0, 1, 0, granted]);
+        assert_eq!(loss, Err(Loss::Granted { asked: 2, granted }));
+        bench.lose(&loss.expect_err("compared"));
+        assert!(bench.presence().is_empty(), "nobody sends to it");
+        let why = format!("SUBACK grants QoS {granted}, asked for 2");
+        assert_eq!(bench.crowd.tally.errors(), [(why, 1)]);
+    }
+}
+
+#[test]
 fn what_a_broker_must_not_do_is_named() {
     let violation = |act: &dyn Fn(&mut Bench) -> Result<(), Loss>| {
         let mut bench = Bench::up(|_| {});

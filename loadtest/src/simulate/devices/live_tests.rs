@@ -300,6 +300,7 @@ fn life(devices: u32, qos: u8, change: impl FnOnce(&mut Population)) -> Controll
         telemetry.qos = qos;
         telemetry.interval_ms = 200;
         telemetry.jitter = 0.5;
+        population.subscriptions[0].qos = qos;
         population.reconnect.first_ms = 500;
         change(population);
     });

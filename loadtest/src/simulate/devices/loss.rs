@@ -18,6 +18,13 @@ pub(super) enum Loss {
     Refused(u8),
     /// SUBACK said no.
     SubscribeRefused(u8),
+    /// SUBACK grants another `QoS` than asked for: what is owed to the device would be another thing.
+    Granted {
+        /// By the scenario.
+        asked: u8,
+        /// By the broker.
+        granted: u8,
+    },
     /// The broker does not answer this packet.
     Silent(&'static str),
     /// The broker said DISCONNECT.
@@ -35,6 +42,9 @@ impl fmt::Display for Loss {
             Self::Closed => f.write_str("closed by the broker"),
             Self::Refused(code) => write!(f, "CONNACK 0x{code:02x}"),
             Self::SubscribeRefused(code) => write!(f, "SUBACK 0x{code:02x}"),
+            Self::Granted { asked, granted } => {
+                write!(f, "SUBACK grants QoS {granted}, asked for {asked}")
+            }
             Self::Silent(packet) => write!(f, "no answer to {packet}"),
             Self::Goodbye(code) => write!(f, "DISCONNECT 0x{code:02x}"),
             Self::Violation(what) => write!(f, "violation: {what}"),

@@ -21,6 +21,8 @@ pub(super) struct Plan {
     pub(super) scenario: Scenario,
     pub(super) run: u32,
     pub(super) kinds: Vec<Kind>,
+    /// `QoS` at which commands have to arrive, in their order.
+    pub(super) command_qos: Vec<u8>,
     /// Devices of this worker.
     pub(super) share: Range<u32>,
     /// Where the grid of this worker's timers begins: processes of one machine should not all wake at once.
@@ -50,8 +52,11 @@ impl Plan {
                 .any(|commands| commands.population == index),
         };
         let kinds = scenario.populations.iter().enumerate().map(kind).collect();
+        let commands = scenario.commands.iter();
+        let command_qos = commands.map(|one| account::of_commands(&scenario, one).qos);
         Self {
             kinds,
+            command_qos: command_qos.collect(),
             run: assignment.run,
             phase_us: u64::from(assignment.worker) * TICK_US / assignment.shares.len() as u64,
             share: assignment.shares[usize::from(assignment.worker)].clone(),

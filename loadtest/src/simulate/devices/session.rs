@@ -7,7 +7,7 @@ use super::device::{Device, Turn};
 use super::loss::Loss;
 use super::plan;
 use crate::account::{self, Meaning, Message, Resent, Stamp, Unreadable};
-use crate::control::message::{FindingKind, LatencyKind, Seen, Stream};
+use crate::control::message::{Finding, FindingKind, LatencyKind, Seen, Stream};
 use crate::limits::{LATE, SIM_OPEN_MAX};
 use crate::simulate::names;
 use crate::wire::{self, Packet, Publish, Published, kind};
@@ -422,30 +422,35 @@ fn is_commanded_by(topic: &[u8], turn: &mut Turn<'_>) -> bool {
 /// Keeps the books on a command.
 fn arrived(stamp: &Stamp, publish: &Published<'_>, turn: &mut Turn<'_>) {
     let tally = &mut *turn.tally;
+    let commands = usize::from(stamp.stream.kind) - 1;
     let (heard, gaps) = tally.heard(turn.device);
-    let heard = &mut heard[usize::from(stamp.stream.kind) - 1];
-    let arrival = gaps.arrived(heard, stamp.stream, stamp.seq);
+    let arrival = gaps.arrived(&mut heard[commands], stamp.stream, stamp.seq);
     let Some(arrival) = tally.note(arrival) else {
         return;
     };
     let meaning = account::meaning(arrival, publish.qos, publish.dup, true);
-    let mut find = |kind| {
-        tally.findings.add(crate::control::message::Finding {
+    let mut find = |kind, detail| {
+        tally.findings.add(Finding {
             kind,
             stream: stamp.stream,
             seq: Some(stamp.seq),
             at_us: stamp.due_us,
             qos: publish.qos,
-            detail: String::new(),
+            detail,
         });
     };
+    let promised = turn.plan.command_qos[commands];
+    if publish.qos != promised {
+        let detail = format!("delivered at QoS {}, promised at {promised}", publish.qos);
+        find(FindingKind::Violation, detail);
+    }
     if let Some(kind) = meaning.finding() {
-        find(kind);
+        find(kind, String::new());
     }
     match meaning {
         Meaning::New | Meaning::Reordered => {
             if account::is_late(stamp.due_us, turn.now_us) {
-                find(FindingKind::Late);
+                find(FindingKind::Late, String::new());
             }
             tally.counts.received[usize::from(publish.qos)] += 1;
             tally.counts.bytes[1] += publish.payload.len() as u64;

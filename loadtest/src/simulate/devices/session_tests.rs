@@ -166,6 +166,27 @@ fn a_command_under_another_topic_is_misdelivered() {
 }
 
 #[test]
+fn a_command_at_another_qos_than_promised_is_found_and_counts_as_arrived() {
+    let mut bench = Bench::up(quiet);
+    bench.command(2, false, 10, 0).expect("as promised");
+    assert_eq!(bench.found(FindingKind::Violation), 0);
+    bench.command(1, false, 11, 1).expect("it is answered");
+    bench.command(0, false, 0, 2).expect("it is taken");
+    assert_eq!(bench.found(FindingKind::Violation), 2);
+    assert_eq!(bench.counts().received, [1, 1, 1]);
+    assert_eq!(bench.receipts().len(), 3);
+    // What the device has subscribed to bounds the promise.
+    let mut bench = Bench::new(|population| {
+        quiet(population);
+        population.subscriptions[0].qos = 1;
+    });
+    bench.connect(false, 10);
+    bench.hear(&[kind::SUBACK, 4, 0, 1, 0, 1]).expect("granted");
+    bench.command(1, false, 11, 0).expect("as promised");
+    assert_eq!(bench.found(FindingKind::Violation), 0);
+}
+
+#[test]
 fn qos_2_messages_are_remembered_over_connections() {
     let mut bench = Bench::up(quiet);
     bench.command(2, false, 10, 0).expect("new");

@@ -30,6 +30,8 @@ pub(super) enum LieKind {
     Swap,
     /// A byte of its payload is another one.
     Alter,
+    /// It is delivered at the next lower `QoS`.
+    Lower,
     /// It goes to this client, and to nobody else.
     Misdeliver(String),
     /// This client's connection is closed and its session forgotten; the message is taken as if nothing were.
@@ -304,6 +306,10 @@ impl State {
                 *payload.last_mut().expect("stamps are longer") ^= 0x10;
                 let payload = payload.into();
                 self.route(&Message { payload, ..message });
+            }
+            LieKind::Lower => {
+                let qos = message.qos - 1;
+                self.route(&Message { qos, ..message });
             }
             LieKind::Misdeliver(to) => self.deliver(to, message.qos, &message),
             LieKind::Forget(whom) => {

@@ -190,12 +190,14 @@ fn check_named(hub: &Hub, qos: u8, told: &[Told]) {
             LieKind::Drop | LieKind::Alter | LieKind::Misdeliver(_) => lost,
             LieKind::Repeat => repeated,
             LieKind::Swap => FindingKind::Reordered,
+            LieKind::Lower => FindingKind::Violation,
             LieKind::Forget(_) | LieKind::Cut(_) => continue,
         };
         let finding =
             named(hub, kind, told).unwrap_or_else(|| panic!("{told:?}: {:#?}", hub.findings));
+        let lower = u8::from(told.lie.kind == LieKind::Lower);
         assert!(
-            finding.at_us >= hub.began_us && finding.qos == qos,
+            finding.at_us >= hub.began_us && finding.qos == qos - lower,
             "{finding:?}"
         );
     }
@@ -219,6 +221,22 @@ fn every_lie_is_found_counted_and_named() {
         let at = usize::from(qos);
         let (sent, received) = (hub.sum(|c| c.sent[at]), hub.sum(|c| c.received[at]));
         assert_eq!((received, server.unwanted()), (sent - 6, 0), "QoS {qos}");
+    }
+}
+
+#[test]
+fn a_message_below_its_qos_is_found_and_counts_as_arrived() {
+    for qos in 1..=2 {
+        let of = |kind| Lie {
+            stream: Stream { kind, device: 2 },
+            seq: 4,
+            kind: LieKind::Lower,
+        };
+        let server = Server::start(vec![of(0), of(1)]);
+        let hub = run(&scenario(qos), &server, 0, |_| server.told().len() == 2);
+        check_counts(&hub, &[(FindingKind::Violation, 2)]);
+        check_named(&hub, qos, &server.told());
+        assert_eq!(hub.sum(|c| c.received[usize::from(qos) - 1]), 2);
     }
 }
 
