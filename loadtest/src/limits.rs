@@ -293,7 +293,7 @@ pub(crate) const SIM_BIND_TRIES: u32 = 1_000;
 /// with other workers that fills the backlog of a listener (4,096 by default) but rarely overflows it.
 pub(crate) const SIM_DIALING_MAX: usize = 512;
 
-/// run: time a device gives a broker to answer CONNECT, SUBSCRIBE and PINGREQ. Longer than brokers need to settle after
+/// run: time a device gives a broker to answer CONNECT, SUBSCRIBE, PINGREQ and its messages. Longer than brokers need to settle after
 /// one of them was restarted.
 pub(crate) const SIM_ANSWER_MAX: Duration = Duration::from_secs(30);
 

@@ -65,7 +65,7 @@ pub(super) struct Device {
     pub(super) session: Option<Box<Session>>,
     /// Waiting to Connecting: when the dial was due. Up: when PINGREQ was sent, 0 if its answer is here.
     at_us: u64,
-    /// When something was written for the last time.
+    /// When something was written for the last time that the broker has to answer, or that answers it.
     pub(super) wrote_us: u64,
     /// When the last connection that had a CONNACK was lost.
     lost_us: u64,
@@ -177,7 +177,8 @@ impl Device {
                 let may_send = sending && self.due_us < u64::MAX && self.has_room();
                 let telemetry = may_send.then_some(self.due_us);
                 let alive = self.alive_until_us(device);
-                telemetry.into_iter().chain(alive).min()
+                let answers = [alive, self.answer_by_us()].into_iter().flatten();
+                answers.chain(telemetry).min()
             }
         }
     }
@@ -201,6 +202,9 @@ impl Device {
                 Due::Lose(Loss::Left)
             }
             Stage::Up => {
+                if self.answer_by_us().is_some_and(passed) {
+                    return Due::Lose(Loss::Silent("PUBLISH"));
+                }
                 self.send_due(turn);
                 if !self.alive_until_us(turn.device).is_some_and(passed) {
                     return Due::Nothing;
@@ -331,6 +335,11 @@ impl Device {
         self.failures = self.failures.saturating_add(1);
         let dice = self.draw(turn);
         self.address = turn.plan.next_address(turn.device, self.address, dice);
+    }
+
+    /// Until when the broker has to answer the message that waits longest.
+    fn answer_by_us(&self) -> Option<u64> {
+        self.waits_since_us().map(|since_us| since_us + ANSWER_US)
     }
 
     /// Up to when the connection counts as alive without another look.

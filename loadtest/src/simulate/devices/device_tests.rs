@@ -123,6 +123,62 @@ fn idle_devices_ping_in_time_and_notice_silence() {
 }
 
 #[test]
+fn brokers_that_do_not_answer_messages_are_left() {
+    // Its telemetry leaves every second: there is always something to say before a ping is due.
+    for qos in 1..=2 {
+        let mut bench = Bench::up(|p| p.telemetry.as_mut().expect("some").qos = qos);
+        bench.next();
+        let first_us = bench.now_us;
+        let loss = loop {
+            match bench.next() {
+                Due::Nothing => assert!(bench.now_us < first_us + ANSWER_US),
+                loss => break loss,
+            }
+        };
+        assert_eq!(loss, Due::Lose(Loss::Silent("PUBLISH")));
+        assert_eq!(bench.now_us, first_us + ANSWER_US, "QoS {qos}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_late_is_waited_for_again() {
+    let mut bench = Bench::up(|p| p.telemetry.as_mut().expect("some").qos = 2);
+    bench.next();
+    bench.said();
+    bench.crowd.sending = false;
+    bench.now_us += ANSWER_US - 1;
+    assert_eq!(bench.due(), Due::Nothing);
+    bench.ack(kind::PUBREC, 2).expect("in order");
+    bench.now_us += ANSWER_US - 1;
+    assert_eq!(bench.due(), Due::Nothing, "for PUBCOMP from here on");
+    bench.lose(&Loss::Closed);
+    assert!(bench.connect(true, 10).contains(&(kind::PUBREL | 0b10)));
+    let left_us = bench.now_us;
+    bench.now_us += ANSWER_US - 1;
+    assert_eq!(bench.due(), Due::Nothing, "sent again");
+    bench.now_us = left_us + ANSWER_US;
+    assert_eq!(bench.due(), Due::Lose(Loss::Silent("PUBLISH")));
+}
+
+#[test]
+fn telemetry_that_nobody_answers_is_no_proof_of_life() {
+    let mut bench = Bench::up(|p| p.telemetry.as_mut().expect("some").qos = 0);
+    let since_us = bench.now_us;
+    let mut pinged_us = 0;
+    let loss = loop {
+        match bench.next() {
+            Due::Nothing if bench.said().contains(&kind::PINGREQ) => pinged_us = bench.now_us,
+            Due::Nothing => assert!(bench.now_us < since_us + 90_000_000),
+            loss => break loss,
+        }
+    };
+    // The broker has asked for 30 s.
+    assert!((since_us + 24_000_000..since_us + 27_100_000).contains(&pinged_us));
+    assert_eq!(loss, Due::Lose(Loss::Silent("PINGREQ")));
+    assert_eq!(bench.now_us, pinged_us + ANSWER_US);
+}
+
+#[test]
 fn brokers_that_do_not_answer_are_left() {
     let mut bench = Bench::new(quiet);
     bench.dial();

@@ -25,6 +25,8 @@ pub(super) struct Session {
 #[derive(Debug)]
 struct Open {
     due_us: u64,
+    /// When it left for the last time, or its PUBREL did.
+    left_us: u64,
     seq: u32,
     id: u16,
     step: Step,
@@ -69,6 +71,14 @@ impl Device {
             .map_or(0, |session| session.open.len())
     }
 
+    /// Since when the broker owes the oldest answer to a message.
+    pub(super) fn waits_since_us(&self) -> Option<u64> {
+        let open = self.session.as_ref()?.open.iter();
+        open.filter(|open| open.on_wire)
+            .map(|open| open.left_us)
+            .min()
+    }
+
     /// Sends what stayed open before, then what is due.
     pub(super) fn send_due(&mut self, turn: &mut Turn<'_>) {
         let all_again = self.send_again(turn);
@@ -87,6 +97,7 @@ impl Device {
         let waiting = session.open.iter_mut().filter(|open| !open.on_wire);
         for open in waiting.take(room) {
             open.on_wire = true;
+            open.left_us = turn.now_us;
             self.wrote_us = turn.now_us;
             if open.step == Step::Released {
                 wire::ack(turn.out, kind::PUBREL | 0b10, open.id);
@@ -122,8 +133,10 @@ impl Device {
         let sent = turn.tally.ledger.sent(&message, turn.now_us);
         turn.tally.note(sent);
         let id = if qos > 0 {
-            self.open_new(seq, due_us)
+            self.wrote_us = turn.now_us;
+            self.open_new(seq, due_us, turn.now_us)
         } else {
+            // Nobody answers it, so it says nothing about the broker: PINGREQ leaves all the same.
             0
         };
         let bytes = publish(turn, seq, id, due_us, false);
@@ -133,14 +146,13 @@ impl Device {
         counts.acknowledged[0] += u64::from(qos == 0);
         counts.left_late += u64::from(turn.now_us - due_us > LATE.as_micros() as u64);
         self.seq = self.seq.wrapping_add(1);
-        self.wrote_us = turn.now_us;
         let dice = self.draw(turn);
         self.due_us = turn
             .plan
             .after(due_us, plan::interval_us(telemetry_of, dice));
     }
 
-    fn open_new(&mut self, seq: u32, due_us: u64) -> u16 {
+    fn open_new(&mut self, seq: u32, due_us: u64, now_us: u64) -> u16 {
         let session = self.session.get_or_insert_default();
         loop {
             self.last_id = if self.last_id == u16::MAX {
@@ -154,6 +166,7 @@ impl Device {
         }
         session.open.push(Open {
             due_us,
+            left_us: now_us,
             seq,
             id: self.last_id,
             step: Step::Published,
@@ -201,6 +214,7 @@ impl Device {
         }
         if first == kind::PUBREC && !refused {
             session.open[index].step = Step::Released;
+            session.open[index].left_us = turn.now_us;
             wire::ack(turn.out, kind::PUBREL | 0b10, id);
             self.wrote_us = turn.now_us;
             return Ok(());
