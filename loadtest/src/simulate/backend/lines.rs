@@ -296,6 +296,7 @@ impl Lines {
                 kind::PUBACK | kind::PUBREC | kind::PUBCOMP,
             ) => {
                 let (id, commands) = (id()?, *commands);
+                let passes_over = window.passes_over(first, id);
                 match window.take(first, id, wire::reason(packet.body)) {
                     Ok(Acked::Release) => wire::ack(out, kind::PUBREL | 0b10, id),
                     Ok(Acked::Promised(command)) => self.promised(commands, command, now_us),
@@ -306,6 +307,10 @@ impl Lines {
                         self.books.error(&reason);
                     }
                     Err(what) => self.broken(FindingKind::Violation, index, now_us, what),
+                }
+                if passes_over {
+                    let what = "acknowledgement out of order";
+                    self.broken(FindingKind::Violation, index, now_us, what);
                 }
                 Ok(())
             }

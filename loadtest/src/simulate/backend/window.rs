@@ -156,6 +156,14 @@ impl Window {
         id
     }
 
+    /// Whether PUBACK or PUBREC for this packet id would pass over the message before it, which waits for its own (MQTT 5,
+    /// 4.6). However many follow, one answer that is held back passes over once.
+    pub(super) fn passes_over(&self, first: u8, id: u16) -> bool {
+        let before = self.find(id).and_then(|index| index.checked_sub(1));
+        let waits = |index: usize| self.open[index].step == Step::Published;
+        first != kind::PUBCOMP && before.is_some_and(waits)
+    }
+
     /// PUBACK, PUBREC or PUBCOMP came (`first` without flags). An error: a broker must not send it.
     pub(super) fn take(&mut self, first: u8, id: u16, reason: u8) -> Result<Acked, &'static str> {
         let index = self.find(id).ok_or("acknowledgement of nothing open")?;
@@ -342,6 +350,27 @@ mod tests {
         }
         window.take(kind::PUBACK, 2, 0).expect("open");
         assert!(window.take(kind::PUBACK, 2, 0).is_err(), "done already");
+    }
+
+    #[test]
+    fn an_answer_that_passes_over_another_message_is_told() {
+        for (qos, first) in [(1, kind::PUBACK), (2, kind::PUBREC)] {
+            let mut window = window(qos, 9, 3);
+            let passes: Vec<bool> = [2, 3, 1]
+                .map(|id| {
+                    let passes = window.passes_over(first, id);
+                    window.take(first, id, 0).expect("open");
+                    passes
+                })
+                .into();
+            assert_eq!(passes, [true, false, false], "QoS {qos}");
+            assert!(!window.passes_over(first, 9), "it is none of them");
+        }
+        // PUBCOMP answers PUBREL, and the message behind may have come as far.
+        let mut window = window(2, 9, 2);
+        window.take(kind::PUBREC, 1, 0).expect("open");
+        window.take(kind::PUBREC, 2, 0).expect("open");
+        assert!(!window.passes_over(kind::PUBCOMP, 2));
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub(super) enum LieKind {
     Alter,
     /// It is delivered at the next lower `QoS`.
     Lower,
+    /// It is acknowledged behind the next one of its connection.
+    AnswerLate,
     /// It goes to this client, and to nobody else.
     Misdeliver(String),
     /// This client's connection is closed and its session forgotten; the message is taken as if nothing were.
@@ -62,6 +64,8 @@ struct State {
     sessions: HashMap<String, Session>,
     /// Messages that wait for the next one of their stream.
     held: HashMap<Stream, (Message, Told)>,
+    /// The message that is being taken is to be acknowledged late.
+    answer_late: Option<Told>,
     /// Messages that were acknowledged when nobody was subscribed to them.
     unwanted: u64,
     connections: u64,
@@ -93,6 +97,8 @@ struct Session {
     flights: BTreeMap<u64, Flight>,
     /// `QoS` 2 packet ids that were taken and not released.
     taken: HashSet<u16>,
+    /// An acknowledgement that waits for the next one.
+    late_answer: Option<([u8; 4], Told)>,
 }
 
 /// A message that is not acknowledged by its receiver.
@@ -192,6 +198,7 @@ impl State {
         self.connections += 1;
         let handle = socket.try_clone().expect("a second handle");
         session.online = Some((self.connections, handle));
+        session.late_answer = None;
         session.write(&[0x20, 3, u8::from(present), 0, 0]);
         session.resume();
         self.connections
@@ -263,10 +270,19 @@ impl State {
         else {
             return false;
         };
-        match qos {
-            0 => {}
-            1 => session.write(&ack(0x40, packet_id)),
-            _ => session.write(&ack(0x50, packet_id)),
+        let answer = match qos {
+            0 => return true,
+            1 => ack(0x40, packet_id),
+            _ => ack(0x50, packet_id),
+        };
+        if let Some(told) = self.answer_late.take() {
+            session.late_answer = Some((answer, told));
+            return true;
+        }
+        session.write(&answer);
+        if let Some((late, told)) = session.late_answer.take() {
+            session.write(&late);
+            self.told.push(told);
         }
         true
     }
@@ -294,9 +310,14 @@ impl State {
             self.held.insert(stamp.stream, (message, told));
             return;
         }
+        if lie.kind == LieKind::AnswerLate {
+            self.route(&message);
+            self.answer_late = Some(told);
+            return;
+        }
         self.told.push(told);
         match &lie.kind {
-            LieKind::Drop | LieKind::Swap => {}
+            LieKind::Drop | LieKind::Swap | LieKind::AnswerLate => {}
             LieKind::Repeat => {
                 self.route(&message);
                 self.route(&message);

@@ -191,7 +191,7 @@ fn check_named(hub: &Hub, qos: u8, told: &[Told]) {
             LieKind::Repeat => repeated,
             LieKind::Swap => FindingKind::Reordered,
             LieKind::Lower => FindingKind::Violation,
-            LieKind::Forget(_) | LieKind::Cut(_) => continue,
+            LieKind::AnswerLate | LieKind::Forget(_) | LieKind::Cut(_) => continue,
         };
         let finding =
             named(hub, kind, told).unwrap_or_else(|| panic!("{told:?}: {:#?}", hub.findings));
@@ -237,6 +237,32 @@ fn a_message_below_its_qos_is_found_and_counts_as_arrived() {
         check_counts(&hub, &[(FindingKind::Violation, 2)]);
         check_named(&hub, qos, &server.told());
         assert_eq!(hub.sum(|c| c.received[usize::from(qos) - 1]), 2);
+    }
+}
+
+#[test]
+fn an_acknowledgement_behind_a_later_one_is_found() {
+    for qos in 1..=2 {
+        let of = |kind, device| Lie {
+            stream: Stream { kind, device },
+            seq: 4,
+            kind: LieKind::AnswerLate,
+        };
+        let server = Server::start(vec![of(0, 2), of(1, 3)]);
+        let hub = run(&scenario(qos), &server, 0, |hub| {
+            server.told().len() == 2 && hub.sum(|c| c.reconnects) == 1
+        });
+        check_counts(&hub, &[(FindingKind::Violation, 2)]);
+        for (worker, kind, device) in [(1, 0, 2), (0, BACKEND, 2)] {
+            let is_it = |(of, finding): &&(u16, Finding)| {
+                *of == worker && finding.stream == Stream { kind, device }
+            };
+            let (_, finding) = hub.findings.iter().find(is_it).expect("named");
+            assert!(finding.detail.contains("acknowledgement out of order"));
+        }
+        let at = usize::from(qos);
+        assert_eq!(hub.sum(|c| c.received[at]), hub.sum(|c| c.sent[at]));
+        assert_eq!(hub.sum(|c| c.connections_lost), 1, "the device's");
     }
 }
 
