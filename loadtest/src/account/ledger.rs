@@ -178,7 +178,7 @@ impl Ledger {
         }
         let overdue = |entry: &Entry| {
             let limit_us = UNDER_WAY_MAX.as_micros() as u64;
-            entry.acknowledged && now_us.saturating_sub(entry.since_us) > limit_us
+            entry.acknowledged && presence.at_us.saturating_sub(entry.since_us) > limit_us
         };
         let of_device = (presence.device, 1, 0)..=(presence.device, u8::MAX, u32::MAX);
         for (_, entry) in self.open.range_mut(of_device) {

@@ -37,9 +37,13 @@ fn again(stream: Stream, seq: u32, qos: u8) -> Receipt {
 }
 
 fn gone(device: u32) -> Presence {
+    gone_at(device, NOW)
+}
+
+fn gone_at(device: u32, at_us: u64) -> Presence {
     Presence {
         device,
-        at_us: NOW,
+        at_us,
         subscribed: false,
     }
 }
@@ -210,11 +214,30 @@ fn what_was_long_overdue_when_the_session_ended_is_lost() {
     let limit = UNDER_WAY_MAX.as_micros() as u64;
     bench.ledger.acknowledged(command(7), 0, NOW);
     bench.ledger.acknowledged(command(7), 1, NOW + 1);
-    bench.ledger.presence(&gone(7), NOW + limit + 1);
+    let at_us = NOW + limit + 1;
+    bench.ledger.presence(&gone_at(7, at_us), at_us + 1);
     assert_eq!(bench.ledger.owed(), 1);
     bench.ledger.acknowledged(command(7), 2, NOW + limit + 2);
     assert_eq!(bench.close(), Closed { unacknowledged: 0 });
     assert_eq!(count(&bench.findings, FindingKind::Lost), 1);
+    assert_eq!(bench.ledger.excused(), 2);
+}
+
+#[test]
+fn what_was_sent_to_a_device_that_stayed_away_too_long_is_excused_however_old() {
+    let mut bench = Bench::default();
+    for seq in 0..2 {
+        bench.sent(command(7), seq, 1);
+    }
+    let limit = UNDER_WAY_MAX.as_micros() as u64;
+    let lost_us = NOW + 100;
+    bench.ledger.acknowledged(command(7), 0, NOW);
+    bench.ledger.acknowledged(command(7), 1, lost_us + 1);
+    bench
+        .ledger
+        .presence(&gone_at(7, lost_us), lost_us + 9 * limit);
+    assert_eq!(bench.ledger.owed(), 0);
+    bench.close();
     assert_eq!(bench.ledger.excused(), 2);
 }
 

@@ -117,7 +117,7 @@ pub(crate) enum Seen {
 pub(crate) struct Presence {
     /// Device number.
     pub(crate) device: u32,
-    /// Run time.
+    /// Run time. Of a session that has ended: since when nothing could reach the device.
     pub(crate) at_us: u64,
     /// True: its subscriptions are acknowledged, and what is sent from now on is owed to it. False: its session ended with
     /// its connection, and nothing that was under way is owed any more.

@@ -105,6 +105,8 @@ pub(crate) struct Connack {
     pub(crate) receive_max: u16,
     /// Server Keep Alive, s: to be used instead of what was asked for.
     pub(crate) server_keep_alive_s: Option<u16>,
+    /// Session Expiry Interval, s: to be used instead of what was asked for.
+    pub(crate) session_expiry_s: Option<u32>,
 }
 
 /// Reads a CONNACK's body.
@@ -117,6 +119,7 @@ pub(crate) fn connack(body: &[u8], version: Version) -> Result<Connack, &'static
         session_present: flags & 1 != 0,
         receive_max: u16::MAX,
         server_keep_alive_s: None,
+        session_expiry_s: None,
     };
     if version == Version::V5 {
         let (len, digits) = varint(properties)?.ok_or("CONNACK without properties")?;
@@ -152,9 +155,14 @@ fn walk(mut properties: &[u8], found: &mut Connack) -> Result<(), &'static str> 
                 found.server_keep_alive_s = Some(packet_id(value).ok_or(CUT)?);
                 2
             }
+            0x11 => {
+                let seconds = value.first_chunk().ok_or(CUT)?;
+                found.session_expiry_s = Some(u32::from_be_bytes(*seconds));
+                4
+            }
             0x24 | 0x25 | 0x28 | 0x29 | 0x2A => 1,
             0x22 => 2,
-            0x11 | 0x27 => 4,
+            0x27 => 4,
             0x12 | 0x15 | 0x16 | 0x1A | 0x1C | 0x1F => text(value).ok_or(CUT)?,
             0x26 => {
                 let name = text(value).ok_or(CUT)?;
@@ -286,10 +294,11 @@ mod tests {
             session_present: false,
             receive_max: u16::MAX,
             server_keep_alive_s: None,
+            session_expiry_s: None,
         };
         assert_eq!(connack(&[0, 5], Version::V4), Ok(refused));
         let user_property = [0x26, 0, 1, b'k', 0, 1, b'v'];
-        let mut body = vec![1, 0, 17, 0x24, 1];
+        let mut body = vec![1, 0, 22, 0x24, 1, 0x11, 0, 0, 2, 3];
         body.extend_from_slice(&user_property);
         body.extend_from_slice(&[0x21, 0, 20, 0x13, 1, 4, 0x29, 1]);
         assert_eq!(
@@ -299,6 +308,7 @@ mod tests {
                 session_present: true,
                 receive_max: 20,
                 server_keep_alive_s: Some(260),
+                session_expiry_s: Some(515),
             })
         );
         for cut in 1..body.len() {

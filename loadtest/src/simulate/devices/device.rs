@@ -67,8 +67,10 @@ pub(super) struct Device {
     at_us: u64,
     /// When something was written for the last time that the broker has to answer, or that answers it.
     pub(super) wrote_us: u64,
-    /// When the last connection that had a CONNACK was lost.
-    lost_us: u64,
+    /// When the last connection that had a CONNACK was lost, s.
+    lost_s: u32,
+    /// How long the broker keeps the session without a connection, by that CONNACK, s. The greatest: for ever.
+    kept_s: u32,
     /// When the next message of its telemetry is due; `u64::MAX`: there is none.
     pub(super) due_us: u64,
     /// Number of the next message of its telemetry.
@@ -128,7 +130,8 @@ impl Device {
             session: None,
             at_us: 0,
             wrote_us: 0,
-            lost_us: 0,
+            lost_s: 0,
+            kept_s: u32::MAX,
             due_us: u64::MAX,
             seq: 0,
             draws: 0,
@@ -325,7 +328,7 @@ impl Device {
     fn come_back(&mut self, turn: &mut Turn<'_>) {
         // Tries that reach nobody do not make a session younger.
         if matches!(self.stage, Stage::Subscribing | Stage::Up) {
-            self.lost_us = turn.now_us;
+            self.lost_s = seconds(turn.now_us);
         }
         self.stage = Stage::Waiting;
         self.disconnected(turn);
@@ -372,6 +375,11 @@ impl Device {
         self.keepalive_s = connack.server_keep_alive_s.unwrap_or(asked_s);
         self.resume(connack.session_present, turn);
         self.held = Held::Yes;
+        let granted_s = connack.session_expiry_s;
+        self.kept_s = match turn.version() {
+            Version::V4 => u32::MAX,
+            Version::V5 => granted_s.unwrap_or(population.session_expiry_s),
+        };
         let took_us = turn.now_us.saturating_sub(self.at_us);
         turn.tally.spreads.record(LatencyKind::Connect, took_us);
         turn.tally.counts.connects += 1;
@@ -390,9 +398,8 @@ impl Device {
     fn resume(&mut self, present: bool, turn: &mut Turn<'_>) {
         let population = turn.population();
         let persistent = plan::is_persistent(population);
-        let away_us = turn.now_us.saturating_sub(self.lost_us);
-        let limit_us = u64::from(population.session_expiry_s) * 1_000_000;
-        let expired = turn.version() == Version::V5 && away_us >= limit_us;
+        let until_s = self.lost_s.saturating_add(self.kept_s);
+        let expired = self.kept_s < u32::MAX && seconds(turn.now_us) >= until_s;
         let (device, now_us) = (turn.device, turn.now_us);
         if present && (!persistent || self.held == Held::No) {
             let why = if persistent {
@@ -408,7 +415,8 @@ impl Device {
         }
         if !present {
             if expired {
-                self.unsubscribed(turn);
+                let since_us = u64::from(self.lost_s) * 1_000_000;
+                self.unsubscribed(turn, since_us);
             }
             self.subscribed = false;
             self.renew();
@@ -455,17 +463,21 @@ impl Device {
         let persistent = plan::is_persistent(turn.population());
         self.detach(persistent, turn);
         if !persistent {
-            self.unsubscribed(turn);
+            self.unsubscribed(turn, turn.now_us);
         }
     }
 
-    /// Its session has ended, as it should: nothing that was under way to it is owed.
-    fn unsubscribed(&mut self, turn: &mut Turn<'_>) {
+    /// Its session has ended, as it should: nothing is owed that was under way to it at `since_us`, or was sent since.
+    fn unsubscribed(&mut self, turn: &mut Turn<'_>, since_us: u64) {
         if self.subscribed && turn.plan.population(turn.device).1.commanded {
-            turn.tally.presence(turn.device, turn.now_us, false);
+            turn.tally.presence(turn.device, since_us, false);
         }
         self.subscribed = false;
     }
+}
+
+fn seconds(us: u64) -> u32 {
+    u32::try_from(us / 1_000_000).unwrap_or(u32::MAX)
 }
 
 const ANSWER_US: u64 = SIM_ANSWER_MAX.as_micros() as u64;

@@ -51,6 +51,37 @@ fn a_session_that_may_be_gone_is_none_lost() {
 }
 
 #[test]
+fn a_broker_may_keep_sessions_for_less_than_asked() {
+    // The scenario asks for 600 s.
+    for (away_us, lost) in [(59_000_000, 1), (61_000_000, 0)] {
+        let mut bench = Bench::new(quiet);
+        bench.dial();
+        let connack = [kind::CONNACK, 8, 0, 0, 5, 0x11, 0, 0, 0, 60];
+        bench.hear(&connack).expect("accepted");
+        bench.suback();
+        bench.lose(&Loss::Closed);
+        bench.now_us += away_us;
+        bench.connect(false, 10);
+        assert_eq!(bench.found(FindingKind::SessionLost), lost);
+        // What is lost with a session that had to be there stays owed.
+        let told: &[bool] = if lost == 0 { &[true, false] } else { &[true] };
+        assert_eq!(bench.presence(), told);
+    }
+}
+
+#[test]
+fn a_session_without_an_end_is_there_after_any_time() {
+    let mut bench = Bench::up(|population| {
+        quiet(population);
+        population.protocol = Protocol::V311;
+    });
+    bench.lose(&Loss::Closed);
+    bench.now_us += 1_000_000_000_000;
+    bench.connect(false, 10);
+    assert_eq!(bench.found(FindingKind::SessionLost), 1);
+}
+
+#[test]
 fn tries_that_reach_nobody_do_not_keep_a_session() {
     let mut bench = Bench::up(quiet);
     bench.lose(&Loss::Closed);
