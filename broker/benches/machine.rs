@@ -329,11 +329,7 @@ fn idle(count: u32) {
         "idle session, one filter of 19 B      {bytes:>6.0} bytes  {per:>6.0} ns to connect and subscribe"
     );
     let start = Instant::now();
-    let mut snapshot = Vec::new();
-    group
-        .state
-        .snapshot(&mut snapshot)
-        .expect("memory takes it");
+    let snapshot = group.state.snapshot();
     let wrote = start.elapsed();
     let start = Instant::now();
     let restored =

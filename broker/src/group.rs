@@ -151,6 +151,8 @@ pub struct GroupStatus {
     pub frames_out_of_turn: u64,
     /// Claims not taken: their connections were over when the link came back.
     pub claims_void: u64,
+    /// Slices of snapshots for which the group waited, since the machine changed faster than they were written.
+    pub snapshot_waits: u64,
     /// A large step of the wall clock waits for proof.
     pub proving_clock_step: bool,
 }
@@ -405,10 +407,14 @@ impl Group {
         }
         // After the frames: a segment goes only when no frame's body has to be read from it any more.
         self.snapshots.turn(&mut self.leader, &self.log)?;
+        let more = match reads {
+            Reads::Disk => self.snapshots.go_on(&mut self.leader),
+            Reads::Memory => self.snapshots.wants_to_go_on(),
+        };
         if self.unplaced || self.shared.stop.load(Ordering::Acquire) {
             return Ok(false);
         }
-        self.snapshots.relocate(&mut self.leader, &self.log)
+        Ok(self.snapshots.relocate(&mut self.leader, &self.log)? || more)
     }
 
     /// Whether nothing more would be taken in by a turn.
@@ -509,6 +515,7 @@ impl Group {
         status.qos0_dropped_link_lost = self.dropped_unlinked;
         status.frames_out_of_turn = self.leader.frames_out_of_turn();
         status.claims_void = self.leader.void_claims();
+        status.snapshot_waits = self.snapshots.waits();
         status.applied = self.leader.applied();
         status.proving_clock_step = self.leader.is_proving_clock_step();
         status.serving = self.leader.is_serving();

@@ -61,11 +61,11 @@ impl OpenGroup {
             .then(|| SnapshotStore::open(&options.data))
             .transpose()?;
         let template = store.fresh();
-        let mut snapshots = Snapshots::new(files, options.limits, template, sizes);
+        let mut snapshots = Snapshots::new(files, options.limits, template, sizes, waker.clone());
         let mut restored = snapshots.restore(store)?;
         records.start_at(GROUP_STREAM, restored.applied + 1);
         records.start_at(STORE_STREAM, restored.journalled + 1);
-        replay(&mut restored, &mut records, u64::MAX)?;
+        replay(&mut restored, &mut records)?;
         let stats = records.stats().clone();
         snapshots.replayed(stats.bytes);
         let leader = Leader::new(restored.state, restored.applied, clocks(started));

@@ -1,17 +1,23 @@
 //! Snapshots in the background, and segments given back to the log.
 //!
-//! A snapshot is the index only: what the machine knows, with references to messages in the log. It is
-//! built by a thread of its own from the previous snapshot and the log behind it, never from the live
-//! machine, which goes on meanwhile. A segment goes when a snapshot covers all its entries and none of its
+//! A snapshot is the index only: what the machine knows, with references to messages in the log. The group's thread
+//! cuts the live machine between two entries and hands what it held then over a slice a turn, while it goes on;
+//! a thread of its own writes the file. So there is no second copy of the index. The embedded session store belongs
+//! to other threads: its table is built again from its last snapshot and its journal. A segment goes when a snapshot covers all its entries and none of its
 //! messages is referred to any more. A segment that few messages keep alive is emptied by copying them to the
 //! end of the log.
 
+mod slices;
+
 use crate::command_codec;
-use crate::group::{GROUP_STREAM, read_message};
+use crate::group::{GROUP_STREAM, GroupWaker, read_message};
 use crate::leader::Leader;
 use crate::limits::MachineLimits;
-use crate::log::{LogError, LogHandle, Record, STORE_STREAM, SegmentInfo, SnapshotStore};
+use crate::log::{
+    LogError, LogHandle, Record, STORE_STREAM, SegmentInfo, SnapshotStore, StreamRange,
+};
 use crate::machine::{Effects, State};
+use slices::{Sent, Slice, SlicesIn, SlicesOut, slices};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,8 +25,8 @@ use std::thread::JoinHandle;
 
 /// A table that keeps its journal in the node's log beside the group: the embedded session store.
 ///
-/// The live table is filled once, at start. Snapshots are built from further instances ([`Journalled::fresh`]); the
-/// live one is not touched by them.
+/// The live table is filled once, at start. Its snapshots are built from further instances ([`Journalled::fresh`]);
+/// the live one is not touched by them.
 pub trait Journalled: Send {
     /// An empty table of the same kind.
     fn fresh(&self) -> Box<dyn Journalled>;
@@ -107,12 +113,25 @@ pub(crate) struct Sizes {
     pub(crate) segment_bytes: u64,
 }
 
+/// Bytes of a slice of a snapshot: what a turn of the group spends on it.
+const SLICE_BYTES: usize = 64 << 10;
+/// The group waits for its snapshot to be written while more than this many bytes have changed since its cut, of what
+/// is not written yet.
+const BACKLOG_BYTES: usize = 16 << 20;
+
 /// A segment that is being emptied.
 #[derive(Clone, Copy, Debug)]
 struct Relocation {
     segment: u32,
     /// Where in the message table to look on.
     from: u32,
+}
+
+/// A snapshot under way.
+struct Running {
+    thread: JoinHandle<Result<Covered, LogError>>,
+    /// Until the last slice is handed over.
+    slices: Option<SlicesIn>,
 }
 
 /// Builds snapshots when the log has grown enough, and releases segments.
@@ -126,7 +145,11 @@ pub(crate) struct Snapshots {
     /// Log bytes behind the newest snapshot when the log was opened.
     replayed: u64,
     sizes: Sizes,
-    running: Option<JoinHandle<Result<Covered, LogError>>>,
+    running: Option<Running>,
+    /// Wakes the group when its snapshot can go on.
+    waker: GroupWaker,
+    /// Slices for which the group waited.
+    waits: u64,
     /// Tells the running thread to give up.
     stop: Arc<AtomicBool>,
     review: bool,
@@ -146,6 +169,7 @@ impl Snapshots {
         limits: MachineLimits,
         template: Box<dyn Journalled>,
         sizes: Sizes,
+        waker: GroupWaker,
     ) -> Self {
         Self {
             files: files.map(Arc::new),
@@ -156,6 +180,8 @@ impl Snapshots {
             replayed: 0,
             sizes,
             running: None,
+            waker,
+            waits: 0,
             stop: Arc::default(),
             review: true,
             relocation: None,
@@ -191,11 +217,8 @@ impl Snapshots {
                 self.bytes = bytes;
                 self.review = true;
             }
-        } else if self.running.as_ref().is_some_and(JoinHandle::is_finished) {
-            let thread = self.running.take().expect("checked above");
-            self.covered = thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        } else if let Some(running) = self.running.take_if(|it| it.thread.is_finished()) {
+            self.covered = joined(running.thread)?;
             self.review = true;
         } else if self.running.is_none() {
             self.start_if_due(leader, log)?;
@@ -209,14 +232,57 @@ impl Snapshots {
     /// Gives up a snapshot under way: its thread reads the log, which nobody else can open before that ends.
     pub(crate) fn stop(&mut self) -> Result<(), LogError> {
         self.stop.store(true, Ordering::Relaxed);
-        match self.running.take().map(JoinHandle::join) {
-            Some(Ok(built)) => built.map(|_| ()),
-            Some(Err(panic)) => std::panic::resume_unwind(panic),
-            None => Ok(()),
+        let Some(Running { thread, slices }) = self.running.take() else {
+            return Ok(());
+        };
+        // Its thread would wait for the next one.
+        drop(slices);
+        joined(thread).map(|_| ())
+    }
+
+    /// Whether [`Snapshots::go_on`] has something to do.
+    pub(crate) fn wants_to_go_on(&self) -> bool {
+        let running = self.running.as_ref();
+        let slices = running.and_then(|running| running.slices.as_ref());
+        slices.is_some_and(SlicesIn::has_room)
+    }
+
+    /// Hands the next slice of a snapshot under way to its thread. Whether a further one may follow at once. Waits
+    /// for that thread if the machine changes faster than its snapshot is written.
+    pub(crate) fn go_on(&mut self, leader: &mut Leader) -> bool {
+        let Some(running) = &mut self.running else {
+            return false;
+        };
+        let Some(slices) = &mut running.slices else {
+            return false;
+        };
+        loop {
+            let held = slices.take_held();
+            let slice = held.unwrap_or_else(|| next_slice(leader));
+            let is_last = slice.is_last;
+            let is_behind = leader.state().snapshot_backlog() > BACKLOG_BYTES;
+            self.waits += u64::from(is_behind);
+            let sent = if is_behind {
+                slices.send(slice)
+            } else {
+                slices.try_send(slice)
+            };
+            if is_last && sent == Sent::Yes || sent == Sent::NoWriter {
+                running.slices = None;
+                return false;
+            }
+            if !is_behind {
+                return sent == Sent::Yes;
+            }
         }
     }
 
-    fn start_if_due(&mut self, leader: &Leader, log: &LogHandle) -> Result<(), LogError> {
+    /// Slices of snapshots for which the group waited.
+    pub(crate) fn waits(&self) -> u64 {
+        self.waits
+    }
+
+    fn start_if_due(&mut self, leader: &mut Leader, log: &LogHandle) -> Result<(), LogError> {
         let bytes = log.stats().bytes.load(Ordering::Relaxed);
         if bytes.saturating_sub(self.bytes) + self.replayed < self.sizes.bytes_between {
             return Ok(());
@@ -226,15 +292,25 @@ impl Snapshots {
         };
         self.bytes = bytes;
         self.replayed = 0;
-        let (target, log, limits) = (leader.applied(), log.clone(), self.limits.clone());
-        let store = self.template.fresh();
-        let stop = Arc::clone(&self.stop);
-        let body = move || build(&files, &log, &limits, store, target, &stop);
+        let (slices_in, slices_out) = slices(self.waker.clone());
+        let writer = Writer {
+            files,
+            slices: slices_out,
+            target: leader.applied(),
+            log: log.clone(),
+            store: self.template.fresh(),
+            before: self.covered,
+            stop: Arc::clone(&self.stop),
+        };
         let thread = std::thread::Builder::new()
             .name("snapshot".into())
-            .spawn(body);
-        self.running =
-            Some(thread.map_err(|error| LogError::snapshot("start the thread of", error))?);
+            .spawn(|| writer.write());
+        let thread = thread.map_err(|error| LogError::snapshot("start the thread of", error))?;
+        leader.begin_snapshot();
+        self.running = Some(Running {
+            thread,
+            slices: Some(slices_in),
+        });
         Ok(())
     }
 
@@ -346,57 +422,115 @@ fn restore(
         restored.state = State::restore(&mut snapshot.content, limits.clone())
             .map_err(|error| LogError::snapshot("restore", io::Error::other(error)))?;
     }
-    if let Some(mut snapshot) = files.latest(STORE_STREAM)? {
-        restored.journalled = snapshot.index;
-        restored
-            .store
-            .restore(&mut snapshot.content)
-            .map_err(|error| LogError::snapshot("restore", error))?;
-    }
+    restored.journalled = restore_store(files, &mut *restored.store)?;
     Ok(restored)
 }
 
-/// The snapshot thread: previous snapshots, then the log up to `target`, then the new ones.
-fn build(
-    files: &SnapshotStore,
-    log: &LogHandle,
-    limits: &MachineLimits,
-    store: Box<dyn Journalled>,
-    target: u64,
-    stop: &AtomicBool,
-) -> Result<Covered, LogError> {
-    let mut at = restore(Some(files), limits, store)?;
-    let before = at.covered();
-    let starts = [
-        (GROUP_STREAM, at.applied + 1),
-        (STORE_STREAM, at.journalled + 1),
-    ];
-    let mut records = log.replay(&starts)?;
-    let records = records
-        .by_ref()
-        .take_while(|_| !stop.load(Ordering::Relaxed));
-    replay(&mut at, records, target)?;
-    if stop.load(Ordering::Relaxed) {
-        return Ok(before);
-    }
-    files.write(GROUP_STREAM, at.applied, |to| at.state.snapshot(to))?;
-    files.write(STORE_STREAM, at.journalled, |to| at.store.snapshot(to))?;
-    files.prune(GROUP_STREAM, 1)?;
-    files.prune(STORE_STREAM, 1)?;
-    Ok(at.covered())
+fn joined(thread: JoinHandle<Result<Covered, LogError>>) -> Result<Covered, LogError> {
+    let ended = thread.join();
+    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Applies records of both streams until the group's entry `target` is in, and none behind it: what the log has
-/// written but not stored yet must not get into a snapshot, a power cut would take it from the log only.
+fn next_slice(leader: &mut Leader) -> Slice {
+    let mut bytes = Vec::with_capacity(SLICE_BYTES + SLICE_BYTES / 8);
+    let is_last = leader.put_snapshot(&mut bytes, SLICE_BYTES);
+    Slice { bytes, is_last }
+}
+
+/// The snapshot thread.
+struct Writer {
+    files: Arc<SnapshotStore>,
+    slices: SlicesOut,
+    /// Index of the last entry in the slices.
+    target: u64,
+    log: LogHandle,
+    /// An empty table.
+    store: Box<dyn Journalled>,
+    before: Covered,
+    stop: Arc<AtomicBool>,
+}
+
+impl Writer {
+    /// Where the snapshots stand then: as before if they were given up.
+    fn write(mut self) -> Result<Covered, LogError> {
+        let written = self
+            .files
+            .write(GROUP_STREAM, self.target, |to| self.slices.write(to));
+        let is_given_up = self.stop.load(Ordering::Relaxed);
+        if let Err(error) = written {
+            return if is_given_up {
+                Ok(self.before)
+            } else {
+                Err(error)
+            };
+        }
+        let store = self.journal()?;
+        self.files.prune(GROUP_STREAM, 1)?;
+        Ok(Covered {
+            group: self.target,
+            store,
+        })
+    }
+
+    /// The snapshot of the session store: the last one, and its journal up to the group's entry `target`. What the
+    /// log has written but not stored yet must not get into a snapshot, a power cut would take it from the log only.
+    fn journal(&mut self) -> Result<u64, LogError> {
+        let before = self.before;
+        let segments = self.log.segments();
+        let mut ranges = segments.iter().flat_map(|segment| &segment.streams);
+        let is_news =
+            |range: &StreamRange| range.stream == STORE_STREAM && range.last > before.store;
+        if before.group >= self.target || !ranges.any(is_news) {
+            return Ok(before.store);
+        }
+        restore_store(&self.files, &mut *self.store)?;
+        let starts = [
+            (GROUP_STREAM, before.group + 1),
+            (STORE_STREAM, before.store + 1),
+        ];
+        let mut journalled = before.store;
+        for record in self.log.replay(&starts)? {
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(before.store);
+            }
+            let record = record?;
+            match record.stream {
+                GROUP_STREAM if record.index >= self.target => break,
+                STORE_STREAM => {
+                    replay_journal(&mut *self.store, &record)?;
+                    journalled = record.index;
+                }
+                _ => {}
+            }
+        }
+        self.files
+            .write(STORE_STREAM, journalled, |to| self.store.snapshot(to))?;
+        self.files.prune(STORE_STREAM, 1)?;
+        Ok(journalled)
+    }
+}
+
+/// Fills an empty table from the newest snapshot; index of the last journal record in it.
+fn restore_store(files: &SnapshotStore, store: &mut dyn Journalled) -> Result<u64, LogError> {
+    let Some(mut snapshot) = files.latest(STORE_STREAM)? else {
+        return Ok(0);
+    };
+    let restored = store.restore(&mut snapshot.content);
+    restored.map_err(|error| LogError::snapshot("restore", error))?;
+    Ok(snapshot.index)
+}
+
+fn replay_journal(store: &mut dyn Journalled, record: &Record) -> Result<(), LogError> {
+    let replayed = store.replay(&record.body);
+    replayed.map_err(|error| LogError::snapshot("replay", error))
+}
+
+/// Applies all records of both streams.
 pub(crate) fn replay(
     at: &mut Restored,
     records: impl Iterator<Item = Result<Record, LogError>>,
-    target: u64,
 ) -> Result<(), LogError> {
     let mut effects = Effects::default();
-    if at.applied >= target {
-        return Ok(());
-    }
     for record in records {
         let record = record?;
         match record.stream {
@@ -411,14 +545,9 @@ pub(crate) fn replay(
                     effects.clear();
                 }
                 at.applied = record.index;
-                if at.applied >= target {
-                    break;
-                }
             }
             STORE_STREAM => {
-                at.store
-                    .replay(&record.body)
-                    .map_err(|error| LogError::snapshot("replay", error))?;
+                replay_journal(&mut *at.store, &record)?;
                 at.journalled = record.index;
             }
             _ => {}

@@ -70,6 +70,11 @@ impl Figures {
             status.claims_void,
         ));
         figures.push((
+            "snapshot_waits",
+            "Parts of snapshots that the group waited for: it changed faster than they were written",
+            status.snapshot_waits,
+        ));
+        figures.push((
             "proving_clock_step",
             "1 while a large step of the wall clock is not believed yet",
             u64::from(status.proving_clock_step),

@@ -154,6 +154,16 @@ impl Leader {
         &self.state
     }
 
+    /// Begins a snapshot of the machine after the last applied entry; see [`State::begin_snapshot`].
+    pub fn begin_snapshot(&mut self) {
+        self.state.begin_snapshot();
+    }
+
+    /// See [`State::put_snapshot`].
+    pub fn put_snapshot(&mut self, out: &mut Vec<u8>, full: usize) -> bool {
+        self.state.put_snapshot(out, full)
+    }
+
     /// Index of the last applied entry.
     pub fn applied(&self) -> u64 {
         self.applied

@@ -1,6 +1,7 @@
 //! Messages kept once, however many mailboxes refer to them. Their bytes stay in the log.
 
 use super::effects::{Effects, LeaderEffect};
+use super::table::Table;
 use crate::command::MessageRef;
 use cluster::frame::StoredAt;
 use protocol::QoS;
@@ -15,7 +16,7 @@ pub(super) struct MessageKey(pub(super) u32);
 pub(super) struct Kept {
     /// Where the log has it.
     pub(super) at: StoredAt,
-    /// Entries and retained topics that refer to it; 0 marks a free place.
+    /// Entries and retained topics that refer to it, at least 1.
     pub(super) refs: u32,
     /// Group time at which it expires, `u64::MAX` if never (MQTT5 3.3.2.3.3).
     pub(super) expires_at_ms: u64,
@@ -41,11 +42,12 @@ impl Kept {
     }
 }
 
+const REFERRED: &str = "a message is kept as long as it is referred to";
+
 /// The table of kept messages, with the number of living ones a segment.
 #[derive(Debug, Default)]
 pub(super) struct Messages {
-    places: Vec<Kept>,
-    free: Vec<u32>,
+    pub(super) table: Table<Kept>,
     segments: BTreeMap<u32, u32>,
     newest_segment: Option<u32>,
     bytes: u64,
@@ -62,19 +64,13 @@ impl Messages {
         out: &mut Effects,
     ) -> MessageKey {
         self.enter(at, out);
-        let kept = Kept {
+        MessageKey(self.table.insert(Kept {
             at,
             refs: 1,
             expires_at_ms,
             seq,
             qos,
-        };
-        let place = self.free.pop().unwrap_or_else(|| {
-            self.places.push(kept);
-            (self.places.len() - 1) as u32
-        });
-        self.places[place as usize] = kept;
-        MessageKey(place)
+        }))
     }
 
     fn enter(&mut self, at: StoredAt, out: &mut Effects) {
@@ -102,10 +98,10 @@ impl Messages {
     /// The log holds a copy at another place now; nothing happens if the message is gone.
     /// The copy has the same length.
     pub(super) fn relocate(&mut self, message: MessageRef, at: StoredAt, out: &mut Effects) {
-        let Some(kept) = self.places.get_mut(message.place as usize) else {
+        let Some(kept) = self.table.get_mut(message.place) else {
             return;
         };
-        if kept.refs == 0 || kept.seq != message.seq || kept.at.len != at.len {
+        if kept.seq != message.seq || kept.at.len != at.len {
             return;
         }
         let old = std::mem::replace(&mut kept.at, at);
@@ -125,28 +121,27 @@ impl Messages {
     }
 
     pub(super) fn get(&self, key: MessageKey) -> &Kept {
-        &self.places[key.0 as usize]
+        self.table.get(key.0).expect(REFERRED)
+    }
+
+    fn get_mut(&mut self, key: MessageKey) -> &mut Kept {
+        self.table.get_mut(key.0).expect(REFERRED)
     }
 
     /// One more reference.
     pub(super) fn hold(&mut self, key: MessageKey) {
-        self.places[key.0 as usize].refs += 1;
+        self.get_mut(key).refs += 1;
     }
 
     /// One reference less; the last one frees the place.
     pub(super) fn release(&mut self, key: MessageKey, out: &mut Effects) {
-        let kept = &mut self.places[key.0 as usize];
-        assert!(kept.refs > 0, "a free message is not referred to");
+        let kept = self.get_mut(key);
         kept.refs -= 1;
         if kept.refs == 0 {
             let at = kept.at;
-            self.remove(key, at, out);
+            self.table.remove(key.0);
+            self.leave(at, out);
         }
-    }
-
-    fn remove(&mut self, key: MessageKey, at: StoredAt, out: &mut Effects) {
-        self.free.push(key.0);
-        self.leave(at, out);
     }
 
     /// Living messages of a segment among `places_max` places from `from` on, and where to look on.
@@ -156,29 +151,19 @@ impl Messages {
         from: u32,
         places_max: u32,
     ) -> (Vec<(MessageRef, StoredAt)>, Option<u32>) {
-        let end = from
-            .saturating_add(places_max)
-            .min(self.places.len() as u32);
-        let is_there = |kept: &Kept| kept.refs > 0 && kept.at.segment == segment;
+        let places = self.table.places() as u32;
+        let end = from.saturating_add(places_max).min(places);
         let found = (from..end).filter_map(|place| {
-            let kept = &self.places[place as usize];
-            is_there(kept).then_some((
-                MessageRef {
-                    place,
-                    seq: kept.seq,
-                },
-                kept.at,
-            ))
+            let kept = self.table.get(place)?;
+            let seq = kept.seq;
+            (kept.at.segment == segment).then_some((MessageRef { place, seq }, kept.at))
         });
-        (
-            found.collect(),
-            ((end as usize) < self.places.len()).then_some(end),
-        )
+        (found.collect(), (end < places).then_some(end))
     }
 
     /// Messages kept.
     pub(super) fn len(&self) -> u64 {
-        (self.places.len() - self.free.len()) as u64
+        self.table.len() as u64
     }
 
     /// Their bytes in the log.
@@ -194,39 +179,27 @@ impl Messages {
             .map(|(segment, n)| (*segment, *n))
     }
 
-    /// All places in order, free ones with 0 references, and the free ones in the order of their reuse.
-    pub(super) fn parts(&self) -> (&[Kept], &[u32], Option<u32>) {
-        (&self.places, &self.free, self.newest_segment)
+    /// The segment of the newest message there has been.
+    pub(super) fn newest_segment(&self) -> Option<u32> {
+        self.newest_segment
     }
 
-    /// Builds the table from [`Messages::parts`]; `None` if they contradict each other.
-    pub(super) fn from_parts(
-        places: Vec<Kept>,
-        free: Vec<u32>,
-        newest_segment: Option<u32>,
-    ) -> Option<Self> {
+    /// Counts the messages of a table.
+    pub(super) fn of_table(table: Table<Kept>, newest_segment: Option<u32>) -> Self {
         let mut segments = BTreeMap::new();
         let mut bytes = 0;
-        for kept in places.iter().filter(|kept| kept.refs > 0) {
+        for (_, kept) in table.iter() {
             *segments.entry(kept.at.segment).or_insert(0) += 1;
             bytes += u64::from(kept.at.len);
         }
         if let Some(newest) = newest_segment {
             segments.entry(newest).or_insert(0);
         }
-        let unused = places.iter().filter(|kept| kept.refs == 0).count();
-        let mut seen = vec![false; places.len()];
-        let is_free = |n: &u32| places.get(*n as usize).is_some_and(|kept| kept.refs == 0);
-        let fits = free.len() == unused
-            && free
-                .iter()
-                .all(|n| is_free(n) && !std::mem::replace(&mut seen[*n as usize], true));
-        fits.then_some(Self {
-            places,
-            free,
+        Self {
+            table,
             segments,
             newest_segment,
             bytes,
-        })
+        }
     }
 }

@@ -32,6 +32,7 @@ mod state;
 mod subscribe;
 mod subscriber_list;
 pub mod subscriptions;
+mod table;
 #[cfg(test)]
 mod tests;
 mod timers;

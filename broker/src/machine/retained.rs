@@ -5,7 +5,10 @@
 //! a filter is answered by seeking: a literal level seeks to its place, `+` takes the next level there
 //! is, `#` takes the range. What lies between two possible matches is never looked at.
 
+mod cut;
+
 use compact_str::CompactString;
+use cut::Cut;
 use smallvec::SmallVec;
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -27,6 +30,8 @@ pub struct RetainedEntry {
 pub struct Retained {
     entries: BTreeMap<TopicKey, RetainedEntry>,
     topic_bytes: u64,
+    /// What a snapshot still has to write.
+    cut: Option<Cut>,
 }
 
 /// Where a page ended: the least key that the next page may match. Stays valid under any change.
@@ -66,6 +71,17 @@ impl Default for PageLimits {
 /// A topic in key form. In place up to 24 bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct TopicKey(CompactString);
+
+impl TopicKey {
+    fn of(topic: &str) -> Self {
+        let key = topic.chars().map(|c| if c == '/' { '\0' } else { c });
+        Self(key.collect())
+    }
+
+    fn to_topic(&self) -> String {
+        self.0.replace('\0', "/")
+    }
+}
 
 // Looks a key up by its bytes: text and bytes sort and compare alike.
 impl Borrow<[u8]> for TopicKey {
@@ -114,30 +130,27 @@ impl Retained {
 
     /// Sets what is retained for a topic; returns what was.
     pub fn set(&mut self, topic: &str, entry: RetainedEntry) -> Option<RetainedEntry> {
+        self.keep(topic);
         let key = key_of(topic);
         if let Some(held) = self.entries.get_mut(key.as_slice()) {
             return Some(std::mem::replace(held, entry));
         }
-        let key: CompactString = topic
-            .chars()
-            .map(|c| if c == '/' { '\0' } else { c })
-            .collect();
-        self.topic_bytes += key.len() as u64;
-        self.entries.insert(TopicKey(key), entry)
+        self.topic_bytes += topic.len() as u64;
+        self.entries.insert(TopicKey::of(topic), entry)
     }
 
     /// Forgets what is retained for a topic; returns what was.
     pub fn remove(&mut self, topic: &str) -> Option<RetainedEntry> {
+        self.keep(topic);
         let removed = self.entries.remove(key_of(topic).as_slice())?;
         self.topic_bytes -= topic.len() as u64;
         Some(removed)
     }
 
-    /// Every topic and what is retained for it, in key order: for snapshots.
+    /// Every topic and what is retained for it, in key order.
     pub fn iter(&self) -> impl Iterator<Item = (String, RetainedEntry)> {
-        self.entries
-            .iter()
-            .map(|(key, entry)| (key.0.replace('\0', "/"), *entry))
+        let entries = self.entries.iter();
+        entries.map(|(key, entry)| (key.to_topic(), *entry))
     }
 
     /// Appends the next matches of `filter` to `out`, in key order.

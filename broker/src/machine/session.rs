@@ -4,6 +4,7 @@ use super::elsewhere::{Elsewhere, Guest, Places};
 use super::filters::FilterList;
 use super::mailbox::Mailbox;
 use super::retain::PendingRetained;
+use super::table::Table;
 use cluster::ids::{ClientNo, Epoch, Handle, LinkNo};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
@@ -153,42 +154,28 @@ impl Rare {
 /// All sessions by client number, and the numbers by client id.
 ///
 /// The hash seed is random against crafted collisions; the table is only looked up, so replicas agree.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Clients {
-    places: Vec<Option<Session>>,
-    free: Vec<u32>,
+    pub(super) table: Table<Session>,
     names: HashTable<u32>,
     hash: RandomState,
 }
 
 impl Clients {
-    pub(super) fn new() -> Self {
-        Self {
-            places: Vec::new(),
-            free: Vec::new(),
-            names: HashTable::new(),
-            hash: RandomState::default(),
-        }
-    }
-
     pub(super) fn len(&self) -> usize {
-        self.places.len() - self.free.len()
+        self.table.len()
     }
 
     pub(super) fn get(&self, client: ClientNo) -> Option<&Session> {
-        self.places.get(client.0 as usize)?.as_ref()
+        self.table.get(client.0)
     }
 
     pub(super) fn get_mut(&mut self, client: ClientNo) -> Option<&mut Session> {
-        self.places.get_mut(client.0 as usize)?.as_mut()
+        self.table.get_mut(client.0)
     }
 
     pub(super) fn find(&self, id: &str) -> Option<ClientNo> {
-        let is_it = |n: &u32| {
-            self.places[*n as usize]
-                .as_ref()
-                .is_some_and(|s| *s.id == *id)
-        };
+        let is_it = |n: &u32| self.table.get(*n).is_some_and(|s| *s.id == *id);
         self.names
             .find(hash_id(&self.hash, id), is_it)
             .map(|n| ClientNo(*n))
@@ -197,82 +184,54 @@ impl Clients {
     /// Takes a new session in; its id must not be there.
     pub(super) fn insert(&mut self, session: Session) -> ClientNo {
         let hash = hash_id(&self.hash, &session.id);
-        let place = self.free.pop().unwrap_or_else(|| {
-            self.places.push(None);
-            (self.places.len() - 1) as u32
-        });
-        self.places[place as usize] = Some(session);
+        let place = self.table.insert(session);
         self.name(hash, place);
         ClientNo(place)
     }
 
     fn name(&mut self, hash: u64, place: u32) {
         let Self {
-            places,
+            table,
             names,
             hash: state,
-            ..
         } = self;
         names.insert_unique(hash, place, |n| {
-            let session = places[*n as usize]
-                .as_ref()
-                .expect("only sessions are named");
+            let session = table.get(*n).expect("only sessions are named");
             hash_id(state, &session.id)
         });
     }
 
     pub(super) fn remove(&mut self, client: ClientNo) {
-        let place = client.0;
-        let Some(session) = self.places[place as usize].take() else {
+        let Some(session) = self.table.remove(client.0) else {
             return;
         };
         let hash = hash_id(&self.hash, &session.id);
-        if let Ok(named) = self.names.find_entry(hash, |n| *n == place) {
+        if let Ok(named) = self.names.find_entry(hash, |n| *n == client.0) {
             named.remove();
         }
-        self.free.push(place);
     }
 
     /// Sessions in the order of their numbers.
     pub(super) fn iter(&self) -> impl Iterator<Item = (ClientNo, &Session)> {
-        let numbered = self.places.iter().enumerate();
-        numbered.filter_map(|(n, place)| place.as_ref().map(|s| (ClientNo(n as u32), s)))
+        let numbered = self.table.iter();
+        numbered.map(|(number, session)| (ClientNo(number), session))
     }
 
-    /// Places in use or free, and the free ones in the order of their reuse.
-    pub(super) fn parts(&self) -> (&[Option<Session>], &[u32]) {
-        (&self.places, &self.free)
-    }
-
-    /// Builds the table from [`Clients::parts`]; `None` if they contradict each other.
-    pub(super) fn from_parts(places: Vec<Option<Session>>, free: Vec<u32>) -> Option<Self> {
+    /// Names the sessions of a table; `None` if two have the same id.
+    pub(super) fn of_table(table: Table<Session>) -> Option<Self> {
         let mut clients = Self {
-            places,
-            free,
-            ..Self::new()
+            table,
+            ..Self::default()
         };
-        let unused = clients
-            .places
-            .iter()
-            .filter(|place| place.is_none())
-            .count();
-        let mut seen = vec![false; clients.places.len()];
-        let is_free = |n: &u32| matches!(clients.places.get(*n as usize), Some(None));
-        let mut free = clients.free.iter();
-        let fits = clients.free.len() == unused
-            && free.all(|n| is_free(n) && !std::mem::replace(&mut seen[*n as usize], true));
-        if !fits {
-            return None;
-        }
-        for place in 0..clients.places.len() {
-            let Some(session) = &clients.places[place] else {
+        for place in 0..clients.table.places() as u32 {
+            let Some(session) = clients.table.get(place) else {
                 continue;
             };
-            let hash = hash_id(&clients.hash, &session.id);
             if clients.find(&session.id).is_some() {
                 return None;
             }
-            clients.name(hash, place as u32);
+            let hash = hash_id(&clients.hash, &session.id);
+            clients.name(hash, place);
         }
         Some(clients)
     }

@@ -5,6 +5,7 @@
 
 use super::messages::{MessageKey, Messages};
 use super::subscriptions::Options;
+use super::table::Table;
 use crate::limits::SHARED_BUCKETS;
 use cluster::ids::ClientNo;
 use protocol::{QoS, ShareKind};
@@ -130,8 +131,7 @@ fn bucket_of(key: u64) -> usize {
 /// All queues by number, and the numbers by filter.
 #[derive(Debug, Default)]
 pub(super) struct SharedQueues {
-    places: Vec<Option<Queue>>,
-    free: Vec<u32>,
+    pub(super) table: Table<Queue>,
     names: BTreeMap<Box<str>, u32>,
 }
 
@@ -141,14 +141,14 @@ impl SharedQueues {
     }
 
     pub(super) fn get(&self, queue: u32) -> &Queue {
-        self.places[queue as usize]
-            .as_ref()
+        self.table
+            .get(queue)
             .expect("queue numbers are used while the queue lives")
     }
 
     pub(super) fn get_mut(&mut self, queue: u32) -> &mut Queue {
-        self.places[queue as usize]
-            .as_mut()
+        self.table
+            .get_mut(queue)
             .expect("queue numbers are used while the queue lives")
     }
 
@@ -158,54 +158,32 @@ impl SharedQueues {
 
     /// Makes the queue of a filter that has none.
     pub(super) fn create(&mut self, filter: &str, kind: ShareKind) -> u32 {
-        let number = self.free.pop().unwrap_or_else(|| {
-            self.places.push(None);
-            (self.places.len() - 1) as u32
-        });
+        let number = self.table.insert(Queue::new(filter, kind));
         self.names.insert(filter.into(), number);
-        self.places[number as usize] = Some(Queue::new(filter, kind));
         number
     }
 
     /// Takes out a queue without members.
     pub(super) fn remove(&mut self, number: u32) -> Queue {
-        let queue = self.places[number as usize].take().expect("removed once");
+        let queue = self.table.remove(number).expect("removed once");
         self.names.remove(&queue.filter);
-        self.free.push(number);
         queue
     }
 
     /// Queues in the order of their numbers.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Queue> {
-        self.places.iter_mut().flatten()
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Queue)> {
+        self.table.iter()
     }
 
-    /// Places in use or free, and the free ones in the order of their reuse.
-    pub(super) fn parts(&self) -> (&[Option<Queue>], &[u32]) {
-        (&self.places, &self.free)
-    }
-
-    /// Builds the table from [`SharedQueues::parts`]; `None` if they contradict each other.
-    pub(super) fn from_parts(places: Vec<Option<Queue>>, free: Vec<u32>) -> Option<Self> {
+    /// Names the queues of a table; `None` if two have the same filter.
+    pub(super) fn of_table(table: Table<Queue>) -> Option<Self> {
         let mut names = BTreeMap::new();
-        for (number, queue) in places.iter().enumerate() {
-            let Some(queue) = queue else { continue };
-            if names.insert(queue.filter.clone(), number as u32).is_some() {
+        for (number, queue) in table.iter() {
+            if names.insert(queue.filter.clone(), number).is_some() {
                 return None;
             }
         }
-        let unused = places.len() - names.len();
-        let mut seen = vec![false; places.len()];
-        let is_free = |n: &u32| matches!(places.get(*n as usize), Some(None));
-        let fits = free.len() == unused
-            && free
-                .iter()
-                .all(|n| is_free(n) && !std::mem::replace(&mut seen[*n as usize], true));
-        fits.then_some(Self {
-            places,
-            free,
-            names,
-        })
+        Some(Self { table, names })
     }
 }
 

@@ -1,19 +1,23 @@
 //! A group machine as bytes, and back.
 //!
 //! ```text
-//! "MFGM", u32 version, then the parts in the order of State::snapshot.
+//! "MFGM", u32 version, then the parts in the order of State::put_snapshot.
 //! ```
 //! Integers are little endian. Everything is written in the order of its numbers or keys, so two replicas that
 //! applied the same entries write the same bytes. The indexes are built again from the sessions. A snapshot is taken
-//! between two entries; it has no checksum of its own, its file has.
+//! of the moment between two entries; it has no checksum of its own, its file has.
 
+mod pass;
+pub(super) mod put;
 mod read;
 mod restore;
 mod write;
 
+pub(super) use pass::Pass;
+
 use super::state::State;
 use crate::limits::MachineLimits;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, Read};
 
 const MAGIC: [u8; 4] = *b"MFGM";
 const VERSION: u32 = 4;
@@ -39,14 +43,8 @@ pub enum SnapshotError {
 }
 
 impl State {
-    /// Writes the state, canonically. Counters that only count up are not part of it.
-    pub fn snapshot(&self, to: &mut dyn Write) -> io::Result<()> {
-        let mut out = BufWriter::with_capacity(1 << 16, to);
-        write::state(self, &mut out)?;
-        out.flush()
-    }
-
-    /// Reads what [`State::snapshot`] wrote, to its end. The limits may be others than those it was written under.
+    /// Reads what [`State::put_snapshot`] wrote, to its end. The limits may be others than those it was written
+    /// under.
     pub fn restore(from: &mut dyn Read, limits: MachineLimits) -> Result<Self, SnapshotError> {
         let mut reader = BufReader::with_capacity(1 << 16, from);
         restore::state(&mut reader, limits)

@@ -14,6 +14,7 @@ use super::producers::Producers;
 use super::retained::{Retained, RetainedEntry};
 use super::session::{Clients, Session};
 use super::shared::SharedQueues;
+use super::snapshot::Pass;
 use super::subscriptions::{Subscriber, Subscriptions};
 use super::timers::Timers;
 use super::wills::DueWills;
@@ -58,6 +59,8 @@ pub struct State {
     pub(super) counters: Counters,
     pub(super) context: Context,
     pub(super) volatile: Volatile,
+    /// A snapshot under way.
+    pub(super) pass: Option<Pass>,
 }
 
 /// What decides nothing in apply and is in no snapshot: scratch space and leader memory.
@@ -83,7 +86,7 @@ impl State {
             seq: 0,
             reign: 0,
             epoch: Epoch::default(),
-            clients: Clients::new(),
+            clients: Clients::default(),
             subscriptions: Subscriptions::new(),
             retained: Retained::new(),
             retained_expiry: BTreeMap::new(),
@@ -99,6 +102,7 @@ impl State {
             counters: Counters::default(),
             context: Context::default(),
             volatile: Volatile::default(),
+            pass: None,
         }
     }
 

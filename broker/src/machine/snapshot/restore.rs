@@ -11,6 +11,7 @@ use super::super::session::{Clients, Owner, Rare, Session};
 use super::super::shared::{Item, Queue, SharedQueues};
 use super::super::state::State;
 use super::super::subscriptions::{QueueNo, Subscriber};
+use super::super::table::{Placed, Table};
 use super::super::timers::TimerKind;
 use super::super::wills::DueWill;
 use super::read::Fields;
@@ -25,19 +26,6 @@ use std::io::Read;
 use std::sync::Arc;
 
 type Part<T> = Result<T, SnapshotError>;
-
-const FREE: Kept = Kept {
-    at: StoredAt {
-        segment: 0,
-        record: 0,
-        offset: 0,
-        len: 0,
-    },
-    refs: 0,
-    expires_at_ms: 0,
-    seq: 0,
-    qos: QoS::AtMostOnce,
-};
 
 pub(super) fn state(from: &mut dyn Read, limits: MachineLimits) -> Part<State> {
     let mut fields = Fields(from);
@@ -55,17 +43,11 @@ pub(super) fn state(from: &mut dyn Read, limits: MachineLimits) -> Part<State> {
     state.reign = fields.u32()?;
     state.epoch = fields.epoch()?;
     state.messages = messages(fields)?;
-    let (queues, free) = (
-        fields.list(|f| f.option(shared_queue))?,
-        fields.list(Fields::u32)?,
-    );
-    let shared = SharedQueues::from_parts(queues, free);
+    let queues = table(fields, |f| f.option(shared_queue))?;
+    let shared = queues.and_then(SharedQueues::of_table);
     state.shared = shared.ok_or(SnapshotError::Damaged("numbers of shared queues"))?;
-    let (sessions, free) = (
-        fields.list(|f| f.option(|f| session(f, version)))?,
-        fields.list(Fields::u32)?,
-    );
-    let clients = Clients::from_parts(sessions, free);
+    let sessions = table(fields, |f| f.option(|f| session(f, version)))?;
+    let clients = sessions.and_then(Clients::of_table);
     state.clients = clients.ok_or(SnapshotError::Damaged("client numbers"))?;
     let retained = fields.list(|f| Ok((f.text()?, f.u32()?, f.u64()?)))?;
     for (topic, message, index) in retained {
@@ -136,11 +118,20 @@ fn elsewhere(fields: &mut Fields<'_>) -> Part<Elsewhere> {
     }
 }
 
+/// `None` if the parts contradict each other.
+fn table<T: Placed>(
+    fields: &mut Fields<'_>,
+    place: impl Fn(&mut Fields<'_>) -> Part<Option<T>>,
+) -> Part<Option<Table<T>>> {
+    let (places, free) = (fields.list(place)?, fields.list(Fields::u32)?);
+    Ok(Table::from_parts(places, free))
+}
+
 fn messages(fields: &mut Fields<'_>) -> Part<Messages> {
-    let places = fields.list(|f| {
+    let kept = table(fields, |f| {
         let refs = f.u32()?;
         if refs == 0 {
-            return Ok(FREE);
+            return Ok(None);
         }
         let at = StoredAt {
             segment: f.u32()?,
@@ -148,18 +139,17 @@ fn messages(fields: &mut Fields<'_>) -> Part<Messages> {
             offset: f.u32()?,
             len: f.u32()?,
         };
-        Ok(Kept {
+        Ok(Some(Kept {
             at,
             refs,
             expires_at_ms: f.u64()?,
             seq: f.u64()?,
             qos: qos(f.u8()?)?,
-        })
+        }))
     })?;
-    let free = fields.list(Fields::u32)?;
+    let kept = kept.ok_or(SnapshotError::Damaged("places of messages"))?;
     let newest_segment = fields.option(Fields::u32)?;
-    let messages = Messages::from_parts(places, free, newest_segment);
-    messages.ok_or(SnapshotError::Damaged("places of messages"))
+    Ok(Messages::of_table(kept, newest_segment))
 }
 
 fn shared_queue(fields: &mut Fields<'_>) -> Part<Queue> {
@@ -384,8 +374,7 @@ fn options(byte: u8) -> Part<SubscribeOptions> {
 impl State {
     /// Every message is referred to exactly as often as it says.
     fn check_references(&self) -> Part<()> {
-        let (places, ..) = self.messages.parts();
-        let mut found = vec![0_u32; places.len()];
+        let mut found = vec![0_u32; self.messages.table.places()];
         let mut refer = |key: MessageKey| {
             let count = found.get_mut(key.0 as usize);
             count
@@ -405,17 +394,16 @@ impl State {
                 refer(entry.message)?;
             }
         }
-        let (queues, _) = self.shared.parts();
-        for item in queues.iter().flatten().flat_map(|queue| &queue.items) {
+        for item in self.shared.iter().flat_map(|(_, queue)| &queue.items) {
             refer(item.message)?;
         }
         for (_, entry) in self.retained.iter() {
             refer(MessageKey(entry.message))?;
         }
-        let fits = places
-            .iter()
+        let refs = |number| self.messages.table.get(number).map_or(0, |kept| kept.refs);
+        let fits = (0..)
             .zip(&found)
-            .all(|(kept, count)| kept.refs == *count);
+            .all(|(number, count)| refs(number) == *count);
         if fits {
             Ok(())
         } else {
@@ -425,11 +413,9 @@ impl State {
 
     /// What follows from the parts: subscriptions, members, timers, sums.
     fn build_indexes(&mut self) -> Part<()> {
-        let (queues, _) = self.shared.parts();
-        for (number, queue) in queues.iter().enumerate() {
-            let Some(queue) = queue else { continue };
+        for (number, queue) in self.shared.iter() {
             let filter = TopicFilter::new(&queue.filter).expect("read as one");
-            let subscriber = Subscriber::Shared(QueueNo(number as u32));
+            let subscriber = Subscriber::Shared(QueueNo(number));
             self.subscriptions.insert(filter.inner(), subscriber);
         }
         let clients: Vec<ClientNo> = self.clients.iter().map(|(client, _)| client).collect();
@@ -478,7 +464,9 @@ impl State {
     }
 
     fn index_queues(&mut self) -> Part<()> {
-        for queue in self.shared.iter_mut() {
+        let numbers: Vec<u32> = self.shared.iter().map(|(number, _)| number).collect();
+        for number in numbers {
+            let queue = self.shared.get_mut(number);
             if queue.members.is_empty() {
                 return Err(SnapshotError::Damaged("a shared queue without members"));
             }

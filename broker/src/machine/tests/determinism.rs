@@ -327,7 +327,7 @@ fn replay(
     let mut effects = Vec::new();
     for (n, entry) in entries.iter().enumerate() {
         if restart == Some(n) {
-            state = restored(&state, limits);
+            state = restored(&mut state, limits);
         }
         let mut out = Effects::default();
         for command in entry.commands.clone() {
@@ -335,19 +335,13 @@ fn replay(
         }
         effects.push(format!("{out:?}"));
     }
-    (bytes(&state), effects)
+    (state.snapshot(), effects)
 }
 
-fn bytes(state: &State) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    state.snapshot(&mut bytes).expect("memory takes it");
-    bytes
-}
-
-fn restored(state: &State, limits: &MachineLimits) -> State {
-    let written = bytes(state);
-    let restored = State::restore(&mut &written[..], limits.clone()).expect("just written");
-    assert_eq!(bytes(&restored), written);
+fn restored(state: &mut State, limits: &MachineLimits) -> State {
+    let written = state.snapshot();
+    let mut restored = State::restore(&mut &written[..], limits.clone()).expect("just written");
+    assert_eq!(restored.snapshot(), written);
     assert_eq!(gauges(&restored), gauges(state));
     restored
 }
@@ -421,6 +415,36 @@ proptest! {
         let (after, effects_after) = replay(&entries, &limits, restart);
         prop_assert_eq!(effects_after, effects);
         prop_assert!(after == snapshot, "a restored replica differs");
+    }
+
+    /// A snapshot that is written a little at a time while the machine goes on is the one of the moment at which it
+    /// was begun, and nobody notices it.
+    #[test]
+    fn a_snapshot_is_of_the_moment_it_was_begun(
+        limits in limits(),
+        before in prop::collection::vec(op(), 1..120),
+        after in prop::collection::vec((op(), 0..400_usize), 1..60),
+    ) {
+        let mut run = Run::new(limits.clone());
+        for op in &before {
+            run.run(op);
+        }
+        let at_once = run.world.snapshot();
+        let (mut written, mut whole) = (Vec::new(), false);
+        run.world.state.begin_snapshot();
+        for (op, slice) in &after {
+            let full = written.len() + slice;
+            whole = whole || run.world.state.put_snapshot(&mut written, full);
+            run.run(op);
+        }
+        while !whole {
+            let full = written.len() + 40;
+            whole = run.world.state.put_snapshot(&mut written, full);
+        }
+        prop_assert!(written == at_once, "what came later is in it");
+        prop_assert_eq!(run.world.state.snapshot_backlog(), 0);
+        let (snapshot, _) = replay(&run.world.entries, &limits, None);
+        prop_assert!(run.world.snapshot() == snapshot, "it has left a trace");
     }
 
     /// All sessions end, and nothing is left but what is retained.
@@ -501,7 +525,7 @@ fn options_survive_a_snapshot() {
         ..options(QoS::AtLeastOnce)
     };
     world.subscribe_with(&a, "t", rap, 77);
-    world.state = restored(&world.state, &MachineLimits::default());
+    world.state = restored(&mut world.state, &MachineLimits::default());
     world.publish_with(&a, message("t", "x"), QoS::AtLeastOnce, true, 1);
     let got = world.got(&a);
     assert_eq!((got[0].retain, &got[0].ids[..]), (true, &[77][..]));

@@ -124,13 +124,11 @@ fn a_snapshot_holds_it() {
     let mut world = World::new();
     world.learn(file(100));
     world.move_member(0, 7);
-    let mut bytes = Vec::new();
-    world.state.snapshot(&mut bytes).expect("to memory");
-    let restored = State::restore(&mut &bytes[..], MachineLimits::default()).expect("just written");
+    let bytes = world.state.snapshot();
+    let mut restored =
+        State::restore(&mut &bytes[..], MachineLimits::default()).expect("just written");
     assert_eq!(restored.topology(), world.state.topology());
-    let mut again = Vec::new();
-    restored.snapshot(&mut again).expect("to memory");
-    assert_eq!(bytes, again);
+    assert_eq!(bytes, restored.snapshot());
 }
 
 #[derive(Clone, Debug)]

@@ -559,10 +559,8 @@ impl World {
         Message::read_from(&body.slice(from..to)).expect("a message is there")
     }
 
-    pub(super) fn snapshot(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        self.state.snapshot(&mut bytes).expect("memory takes it");
-        bytes
+    pub(super) fn snapshot(&mut self) -> Vec<u8> {
+        self.state.snapshot()
     }
 }
 

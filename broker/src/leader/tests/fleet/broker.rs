@@ -67,8 +67,7 @@ impl Broker {
                 state.apply(entry.index, entry.time_ms, command, &mut unheard);
             }
         }
-        let mut snapshot = Vec::new();
-        state.snapshot(&mut snapshot).expect("memory takes it");
+        let snapshot = state.snapshot();
         let state = State::restore(&mut &snapshot[..], self.limits.clone()).expect("just written");
         self.leader = Leader::new(state, self.bodies.len() as u64, clocks(self.now_ms));
         self.store(usize::MAX);
