@@ -272,6 +272,33 @@ fn a_failed_run_says_why() {
 }
 
 #[test]
+fn a_run_that_ended_by_an_error_says_so_everywhere() {
+    let mut outcome = example::million();
+    outcome.checks.clear();
+    outcome.fail(&format!("worker 3 {HOSTILE} is gone"));
+    outcome.fail(&"the fleet did not end well");
+    let verdict = outcome.verdict();
+    assert!(verdict.starts_with("FAILED: ended by an error: worker 3 "));
+    assert!(
+        !verdict.contains("did not end well"),
+        "the first error stays"
+    );
+    let page = keep(&outcome, "broken");
+    let document = body(&page);
+    let text = text_of(parse(&document).root());
+    assert!(text.contains("FAILED: ended by an error: worker 3 "));
+    assert!(text.contains("The run ended by an error, so nothing was judged."));
+    let json = serde_json::to_value(&outcome).expect("JSON");
+    let error = json["error"].as_str().expect("told");
+    assert!(error.starts_with("worker 3 ") && json["passed"] == false);
+    let summary = outcome.to_string();
+    let last = summary.lines().last().expect("lines");
+    assert!(last.starts_with("  verdict    FAILED: ended by an error: worker 3 "));
+    let whole = serde_json::to_value(example::million()).expect("JSON");
+    assert!(whole["error"].is_null());
+}
+
+#[test]
 fn the_summary_is_a_few_aligned_lines() {
     let summary = example::million().to_string();
     println!("{summary}");

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::broker::Broker;
-use common::fleet::{Fleet, Process, Watched, signal};
+use common::fleet::{Fleet, Process, Watched, kill9, signal};
 use common::tools::await_that;
 use serde_json::Value;
 
@@ -159,6 +159,61 @@ fn a_threshold_that_is_missed_fails_the_run_on_a_target_that_runs_already() {
     let missed = checks.iter().filter(|check| check["passed"] == false);
     let missed: Vec<_> = missed.filter_map(|check| check["key"].as_str()).collect();
     assert_eq!(missed, ["connect_p99_ms_max"], "{report}");
+}
+
+/// The worker processes of a run.
+fn workers(run: u32) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").expect("Linux");
+    let names = entries.filter_map(|entry| entry.expect("readable").file_name().into_string().ok());
+    let is_worker = |pid: &u32| {
+        // It may be gone by now.
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}"));
+        let status = read("status").unwrap_or_default();
+        let words = read("cmdline").unwrap_or_default();
+        status.contains(&format!("PPid:\t{run}\n")) && words.ends_with("loadtest\0worker\0")
+    };
+    let pids = names.filter_map(|name| name.parse().ok());
+    pids.filter(is_worker).collect()
+}
+
+#[test]
+fn a_run_that_ends_by_an_error_reports_how_far_it_came() {
+    let broker = Broker::start();
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let scenario = HOPELESS.replace("1s", "1h");
+    std::fs::write(file.path(), scenario).expect("it can be written");
+    let scenario = file.path().to_str().expect("UTF-8");
+    let target = broker.addr.to_string();
+    let mut run = Run::start(&[scenario, "--target", &target]);
+    run.process
+        .await_line("steady (2 of 3): 10 of 10 connected");
+    let workers = workers(run.process.pid());
+    let watched: Vec<_> = workers
+        .iter()
+        .filter_map(|&pid| Watched::new(pid))
+        .collect();
+    kill9(workers[0]);
+    let status = run.process.await_exit_within(RUN_MAX);
+    let output = run.process.output();
+    assert_eq!(status.code(), Some(1), "{output}");
+    watched.iter().for_each(Watched::await_end);
+    let report = run.report();
+    let error = report["error"].as_str().expect("named");
+    assert!(error.contains("ended early, with signal: 9"), "{error}");
+    assert!(output.contains(&format!("mqtt-fleet: {error}")), "{output}");
+    assert!(output.contains("verdict    FAILED: ended by an error: worker "));
+    assert_eq!(
+        (&report["passed"], &report["checks"]),
+        (&false.into(), &Value::Array(Vec::new()))
+    );
+    assert_eq!(report["totals"]["connects"], 10);
+    let steady = &report["phases"][1];
+    assert_eq!(
+        (&steady["kind"], &steady["done"]),
+        (&"steady".into(), &false.into())
+    );
+    let page = std::fs::read_to_string(run.folder.path().join("report/report.html"));
+    assert!(page.expect("a page").contains("ended by an error: worker "));
 }
 
 /// Devices that see their proxies and Redis restart.

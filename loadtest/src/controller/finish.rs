@@ -7,15 +7,48 @@ use super::observer::{kernel, memory_bytes};
 use super::run::Run;
 use crate::Error;
 use crate::outcome::{Machine, Outcome, PhaseOutcome, Point, TargetInfo};
+use crate::scenario::Thresholds;
 
-/// Adds up and judges. The workers have said their last words, and their processes are waited for.
+/// Adds up. A run that was driven to its end is judged: its workers have said their last words, and their processes are
+/// waited for. Where it was not, the outcome says how far it came, and why no further.
 pub(crate) fn finish(
     mut run: Run,
     number: u32,
     target: TargetInfo,
     started: SystemTime,
+    driven: Result<(), Error>,
 ) -> Result<Outcome, Error> {
-    run.crew.end_all()?;
+    let ended = driven.and_then(|()| run.crew.end_all());
+    if ended.is_err() {
+        run.break_off();
+    }
+    let pass = run.scenario.pass.clone();
+    let outcome = add_up(run, number, target, started);
+    let error = match ended {
+        Ok(()) => return outcome.map(|outcome| judged(outcome, &pass)),
+        Err(error) => error,
+    };
+    // Whatever keeps the figures from being told now says less than what ended the run.
+    let Ok(mut outcome) = outcome else {
+        return Err(error);
+    };
+    outcome.fail(&error);
+    Ok(outcome)
+}
+
+fn judged(mut outcome: Outcome, pass: &Thresholds) -> Outcome {
+    outcome.checks = judge(pass, &outcome);
+    let done = outcome.phases.iter().all(|phase| phase.done);
+    outcome.passed = done && outcome.checks.iter().all(|check| check.passed);
+    outcome
+}
+
+fn add_up(
+    run: Run,
+    number: u32,
+    target: TargetInfo,
+    started: SystemTime,
+) -> Result<Outcome, Error> {
     let own_cpu_s = run.observer.own_cpu_s()?;
     let simulator_cpu_s = run.records.workers_cpu_s() + own_cpu_s;
     let rows = run.series.rows();
@@ -25,7 +58,7 @@ pub(crate) fn finish(
         .usage
         .finish(steady_rows, run.records.connected_max(), simulator_cpu_s);
     let secs = run.now_us() as f64 / 1e6;
-    let mut outcome = Outcome {
+    Ok(Outcome {
         scenario: run.scenario.name.clone(),
         about: run.scenario.about.clone(),
         started: humantime::format_rfc3339_seconds(started).to_string(),
@@ -44,13 +77,8 @@ pub(crate) fn finish(
         resources,
         series: run.series.finish(),
         phases: run.phases,
-        checks: Vec::new(),
-        passed: false,
-    };
-    outcome.checks = judge(&run.scenario.pass, &outcome);
-    let done = outcome.phases.iter().all(|phase| phase.done);
-    outcome.passed = done && outcome.checks.iter().all(|check| check.passed);
-    Ok(outcome)
+        ..Outcome::default()
+    })
 }
 
 fn longest_steady(phases: &[PhaseOutcome]) -> Option<&PhaseOutcome> {

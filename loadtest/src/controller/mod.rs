@@ -59,8 +59,9 @@ pub(crate) use start::own_place;
 use view::View;
 pub(crate) use workers::Worker;
 
-/// Runs a scenario to its end and judges it; a run that has not passed is no error. SIGINT (Ctrl-C) or SIGTERM leads on to
-/// the last phase, a second one ends the process at once. It needs Linux.
+/// Runs a scenario to its end and judges it; a run that has not passed is no error. One that breaks off under way has an
+/// outcome too, see [`Outcome::error`]; an error is what kept it from beginning. SIGINT (Ctrl-C) or SIGTERM leads on to the
+/// last phase, a second one ends the process at once. It needs Linux.
 pub fn run_scenario(options: RunOptions) -> Result<Outcome, Error> {
     let (started, began_us) = (SystemTime::now(), own_clock_us());
     start::check(&options)?;
@@ -84,8 +85,8 @@ pub fn run_scenario(options: RunOptions) -> Result<Outcome, Error> {
     };
     let number = job.run;
     let mut run = start::begin(job, workers, view, began_us)?;
-    run.drive()?;
-    finish::finish(run, number, target, started)
+    let driven = run.drive();
+    finish::finish(run, number, target, started, driven)
 }
 
 fn describe(target: &Target) -> TargetInfo {

@@ -203,10 +203,22 @@ impl Run {
         Ok(())
     }
 
+    /// The run cannot go on: the phase that is on ends here.
+    pub(crate) fn break_off(&mut self) {
+        if let (Some(index), Some(open)) = (self.conductor.phase_index(), self.open.take()) {
+            self.close_phase(index, &open, false);
+        }
+    }
+
     fn end_phase(&mut self, index: u16, done: bool) -> Result<(), Error> {
-        let now_us = self.now_us();
-        self.look(now_us)?;
+        self.look(self.now_us())?;
         let open = self.open.take().expect("a phase that ends has begun");
+        self.close_phase(index, &open, done);
+        Ok(())
+    }
+
+    fn close_phase(&mut self, index: u16, open: &Open, done: bool) {
+        let now_us = self.now_us();
         let counts = self.records.counts();
         let phase = &self.scenario.phases[usize::from(index)];
         let cpu_s = self.usage.cpu_s();
@@ -222,7 +234,6 @@ impl Run {
             growth: self.usage.growth(),
             cpu_s: [cpu_s[0] - open.cpu_s[0], cpu_s[1] - open.cpu_s[1]],
         });
-        Ok(())
     }
 
     /// Looks at the processes and writes a row.

@@ -61,6 +61,8 @@ pub struct Outcome {
     pub resources: Resources,
     /// What was judged: threshold, figure, verdict.
     pub checks: Vec<Check>,
+    /// Why the run ended before its end. The figures say how far it came; nothing was judged.
+    pub error: Option<String>,
     /// True if all checks passed.
     pub passed: bool,
 }

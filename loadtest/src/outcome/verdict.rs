@@ -4,14 +4,24 @@ use super::{Check, Outcome, units};
 use crate::control::message::FindingKind;
 
 impl Outcome {
+    /// Something has gone wrong that makes the run one that ended by an error; the first such error stays.
+    pub fn fail(&mut self, error: &dyn ToString) {
+        self.error.get_or_insert_with(|| error.to_string());
+        self.passed = false;
+    }
+
     /// Why the run failed, one reason each; empty if it passed.
     #[must_use]
     pub fn failures(&self) -> Vec<String> {
         if self.passed {
             return Vec::new();
         }
+        let error = self.error.iter();
+        let mut reasons: Vec<String> = error
+            .map(|why| format!("ended by an error: {why}"))
+            .collect();
         let checks = self.checks.iter().filter(|check| !check.passed);
-        let mut reasons: Vec<String> = checks.map(Check::failure).collect();
+        reasons.extend(checks.map(Check::failure));
         let unfinished = self.phases.iter().filter(|phase| !phase.done);
         reasons.extend(unfinished.map(|phase| {
             let after = units::duration(phase.to_s - phase.from_s);

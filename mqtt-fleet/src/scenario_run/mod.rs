@@ -74,8 +74,7 @@ impl From<loadtest::Error> for RunFailure {
 pub(crate) fn run(args: &RunArgs) -> Exit {
     let ran = outcome(args).and_then(|outcome| show(args, &outcome));
     match ran {
-        Ok(true) => Exit::Fine,
-        Ok(false) => Exit::Failed,
+        Ok(exit) => exit,
         // A scenario may have several mistakes, each a line.
         Err(RunFailure { exit, sentence }) if exit == Exit::Usage => {
             sentence.lines().fold(exit, complain)
@@ -160,8 +159,11 @@ fn outcome(args: &RunArgs) -> Result<Outcome, RunFailure> {
         .target()
         .and_then(|target| Ok(drive(args, scenario, target, agents)?));
     let stopped = fleet.stop();
-    let outcome = outcome?;
-    stopped.map(|()| outcome)
+    let mut outcome = outcome?;
+    if let Err(failure) = stopped {
+        outcome.fail(&failure.sentence);
+    }
+    Ok(outcome)
 }
 
 fn drive(
@@ -213,14 +215,18 @@ fn can_report(folder: &Path) -> Result<(), RunFailure> {
     tried.map(drop).map_err(wrong)
 }
 
-/// Writes the report and prints the summary; whether the run has passed.
-fn show(args: &RunArgs, outcome: &Outcome) -> Result<bool, RunFailure> {
+/// Writes the report and prints the summary, and what ended the run where that was an error.
+fn show(args: &RunArgs, outcome: &Outcome) -> Result<Exit, RunFailure> {
     if let Some(folder) = &args.report {
         let page = outcome.write(folder)?;
         println!("report in {}", page.display());
     }
     println!("{outcome}");
-    Ok(outcome.passed)
+    Ok(match &outcome.error {
+        Some(error) => complain(Exit::Failed, error),
+        None if outcome.passed => Exit::Fine,
+        None => Exit::Failed,
+    })
 }
 
 /// A signal ends the waiting for nodes of the fleet. (The run itself hears of it by itself.)

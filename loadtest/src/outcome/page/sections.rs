@@ -81,6 +81,9 @@ fn addresses(all: &[String]) -> String {
 }
 
 pub(super) fn checks(outcome: &Outcome) -> String {
+    if outcome.checks.is_empty() && outcome.error.is_some() {
+        return "<p>The run ended by an error, so nothing was judged.</p>\n".to_owned();
+    }
     if outcome.checks.is_empty() {
         return "<p>The scenario has nothing to be judged by.</p>\n".to_owned();
     }
