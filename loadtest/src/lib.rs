@@ -32,6 +32,7 @@ mod signals;
 mod simulate;
 mod tls;
 mod traffic;
+mod window;
 mod wire;
 mod worker;
 

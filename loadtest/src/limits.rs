@@ -82,9 +82,9 @@ pub(crate) const ONE_THREAD_RATE_MAX: f64 = 100_000.0;
 /// Messages that worker threads may have under way to the main thread.
 pub(crate) const REPORTS_MAX: usize = 64;
 
-/// endure: messages a publisher may have open, counted from the oldest one. What falls due beyond
-/// waits and counts as late. Brokers commonly grant this much as Receive Maximum.
-pub(crate) const ENDURE_OPEN_MAX: usize = 1_024;
+/// endure, run: messages that a publisher with a persistent session may have open, counted from the oldest one. What
+/// falls due beyond waits and counts as late. Brokers commonly grant this much as Receive Maximum.
+pub(crate) const OPEN_MAX: usize = 1_024;
 
 /// endure: ranges of message numbers one stream of the oracle may keep: half a MiB of gaps. Beyond
 /// it the run fails, because nothing could be said about what comes.
@@ -214,10 +214,6 @@ pub(crate) const ARRIVAL_LATE: Duration = Duration::from_secs(10);
 /// run: receipts that travel together: about 40 KiB on the control socket.
 pub(crate) const RECEIPTS_BATCH: usize = 4_096;
 
-/// run: commands that one connection of the back end may have unacknowledged, counted from the oldest one. What falls due
-/// beyond waits and counts as late. Brokers commonly grant this much as Receive Maximum.
-pub(crate) const COMMANDS_OPEN_MAX: usize = 1_024;
-
 /// run: time that a broker has to answer CONNECT, SUBSCRIBE and PINGREQ of the back end.
 pub(crate) const BACKEND_ANSWER_MAX: Duration = Duration::from_secs(15);
 
@@ -271,9 +267,8 @@ pub(crate) const FLEET_GROUPS_MAX: u64 = 64;
 pub(crate) const FLEET_SHARDS_MAX: u64 = 256;
 
 const _: () = assert!(BACKENDS_MAX < u8::MAX as usize && PHASES_MAX <= u16::MAX as usize);
-const _: () = assert!(ENDURE_OPEN_MAX < 65_535 && BACKOFF_MIN.as_nanos() < BACKOFF_MAX.as_nanos());
-const _: () =
-    assert!(COMMANDS_OPEN_MAX < 65_535 && BACKEND_STEP.as_nanos() < BACKEND_TICK.as_nanos());
+const _: () = assert!(OPEN_MAX < 65_535 && BACKOFF_MIN.as_nanos() < BACKOFF_MAX.as_nanos());
+const _: () = assert!(BACKEND_STEP.as_nanos() < BACKEND_TICK.as_nanos());
 const _: () = assert!(WINDOW_MAX < 65_535 / 2 && OPEN_LOOP_UNACKED_MAX < 65_535 / 2 + 2);
 const _: () = assert!(PAYLOAD_BYTES_MAX + 1024 < PACKET_BYTES_MAX);
 

@@ -429,7 +429,7 @@ impl Device {
         }
         match &mut self.side {
             Side::Publisher(publisher) => {
-                publisher.begin(connack.receive_max, session_lost, &mut pair.ledger);
+                publisher.begin(connack.receive_max, session_lost);
             }
             Side::Subscriber(subscriber, _) => {
                 subscriber.begin(session_lost);

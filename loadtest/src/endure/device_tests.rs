@@ -318,7 +318,7 @@ impl World {
                 now_ns: self.now_ns,
                 late_ns: u64::MAX,
             };
-            publisher.fill(&due, &mut self.up[PUBLISHER]);
+            publisher.fill(&due, &mut self.pair.ledger, &mut self.up[PUBLISHER]);
             self.pair.ledger.sent(publisher.next());
         }
     }

@@ -403,8 +403,9 @@ impl Worker {
             now_ns,
             late_ns: LATE.as_nanos() as u64,
         };
-        let sent = publisher.fill(&due, &mut link.out);
-        self.pairs[pair as usize].ledger.sent(publisher.next());
+        let ledger = &mut self.pairs[pair as usize].ledger;
+        let sent = publisher.fill(&due, ledger, &mut link.out);
+        ledger.sent(publisher.next());
         self.sent += sent.fresh;
         self.late += sent.late;
         if link.out.len() > before {

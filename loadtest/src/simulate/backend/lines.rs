@@ -6,12 +6,12 @@ use super::books::Books;
 use super::client::{Client, Continued, End, Heard, Order};
 use super::consumer::{Inbox, Receiver, Taken};
 use super::plan::{Plan, Texts};
-use super::sender::Sender;
-use super::window::{Acked, Again, Command, Window};
+use super::sender::{Command, Sender};
 use crate::account::{Full, Message, Resent, Stamp};
 use crate::control::message::{FindingKind, LatencyKind, Presence, Receipt, Stream};
 use crate::limits::{LATE, READ_BLOCK_BYTES, UNSENT_BYTES_MAX};
 use crate::link::{Fetched, Link};
+use crate::window::{Acked, Again, Window};
 use crate::wire::{self, Packet, Publish, Scan, Version, kind};
 
 /// What a connection is for.
@@ -23,7 +23,7 @@ pub(super) enum Role {
     Sender {
         commands: usize,
         lane: u32,
-        window: Window,
+        window: Window<Command>,
     },
 }
 

@@ -17,7 +17,6 @@ mod consumer;
 mod lines;
 mod plan;
 mod sender;
-mod window;
 mod worker;
 
 pub(crate) use worker::run;

@@ -5,11 +5,19 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::window::Command;
 use crate::account::{self, Promise};
 use crate::scenario::{Commands, PayloadSize, Scenario};
 use crate::simulate::dice::{self, Dice};
 use crate::traffic::Schedule;
+
+/// One command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Command {
+    pub(super) device: u32,
+    pub(super) seq: u32,
+    pub(super) due_us: u64,
+    pub(super) payload_len: u32,
+}
 
 /// One kind of commands of the scenario, on all its connections.
 #[derive(Debug)]

@@ -12,7 +12,6 @@ use super::consumer::{Inbox, Receiver};
 use super::lines::{Lines, Role};
 use super::plan::Plan;
 use super::sender::Sender;
-use super::window::Window;
 use crate::Error;
 use crate::control::desk::Desk;
 use crate::control::message::{Assignment, BACKEND_UP, FromWorker, ToWorker};
@@ -22,6 +21,7 @@ use crate::limits::{
 use crate::scenario::{Consumer, PhaseKind};
 use crate::simulate::dice::Dice;
 use crate::simulate::usage::{self, Usage};
+use crate::window::Window;
 
 /// The control connection's readiness.
 const CONTROL: Token = Token(usize::MAX);

@@ -1,4 +1,4 @@
-//! What one connection has sent at `QoS` 1 and 2 and not seen acknowledged: it outlives the connection.
+//! What a publisher has sent at `QoS` 1 and 2 and not seen acknowledged: it outlives the connection.
 //!
 //! Invariant: a message keeps its packet id until it is done, within one session of the broker.
 //! Invariant: open messages span fewer numbers than there are packet ids, so a packet id names one.
@@ -6,17 +6,8 @@
 use std::collections::VecDeque;
 
 use crate::account::Resent;
-use crate::limits::COMMANDS_OPEN_MAX;
+use crate::limits::OPEN_MAX;
 use crate::wire::kind;
-
-/// One command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Command {
-    pub(super) device: u32,
-    pub(super) seq: u32,
-    pub(super) due_us: u64,
-    pub(super) payload_len: u32,
-}
 
 /// What an open message waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +21,8 @@ enum Step {
 }
 
 #[derive(Debug)]
-struct Open {
-    command: Command,
+struct Open<T> {
+    message: T,
     step: Step,
     /// Sent before in this session of the broker.
     sent_before: bool,
@@ -39,30 +30,30 @@ struct Open {
 
 /// What an acknowledgement did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Acked {
+pub(crate) enum Acked<T> {
     /// This message is done: the broker answers for it from here on.
-    Promised(Command),
+    Promised(T),
     /// The broker does not take this message, for this reason.
-    Refused(Command, u8),
+    Refused(T, u8),
     /// PUBREL is to be sent.
     Release,
 }
 
 /// What is to be sent again after a connection was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Again {
+pub(crate) enum Again<T> {
     /// The message, with this packet id.
-    Publish(Command, u16, Resent),
+    Publish(T, u16, Resent),
     /// PUBREL with this packet id.
     Release(u16),
 }
 
-/// The open messages of one connection.
+/// The open messages of one publisher, each with what it takes to send it again.
 #[derive(Debug)]
-pub(super) struct Window {
+pub(crate) struct Window<T> {
     qos: u8,
     /// Messages `base..base + open.len()`.
-    open: VecDeque<Open>,
+    open: VecDeque<Open<T>>,
     base: u64,
     /// How many of `open` were sent on this connection.
     cursor: usize,
@@ -71,9 +62,9 @@ pub(super) struct Window {
     receive_max: usize,
 }
 
-impl Window {
+impl<T: Copy> Window<T> {
     /// Nothing sent yet; `qos` 1 or 2 (with 0 it stays empty).
-    pub(super) fn new(qos: u8) -> Self {
+    pub(crate) fn new(qos: u8) -> Self {
         Self {
             qos,
             open: VecDeque::new(),
@@ -84,14 +75,25 @@ impl Window {
         }
     }
 
+    /// The number of the next new message; the first has 0.
+    pub(crate) fn next(&self) -> u64 {
+        self.base + self.open.len() as u64
+    }
+
+    /// Messages that are not done.
+    pub(crate) fn unacked(&self) -> u64 {
+        let waiting = self.open.iter().filter(|open| open.step != Step::Done);
+        waiting.count() as u64
+    }
+
     /// True while something waits for the broker.
-    pub(super) fn waits(&self) -> bool {
+    pub(crate) fn waits(&self) -> bool {
         !self.open.is_empty()
     }
 
     /// A connection is up, with the broker's Receive Maximum. With its session gone, everything open is to be published
     /// as new (MQTT 5, 4.1: the client's state ends with the broker's).
-    pub(super) fn begin(&mut self, receive_max: u16, session_lost: bool) {
+    pub(crate) fn begin(&mut self, receive_max: u16, session_lost: bool) {
         self.end();
         self.receive_max = usize::from(receive_max.max(1));
         if !session_lost {
@@ -103,12 +105,12 @@ impl Window {
     }
 
     /// The connection is gone.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         (self.cursor, self.under_way, self.receive_max) = (0, 0, 0);
     }
 
     /// What is to be sent again next, if there is anything and the broker has room for it.
-    pub(super) fn again(&mut self) -> Option<Again> {
+    pub(crate) fn again(&mut self) -> Option<Again<T>> {
         loop {
             let room = self.under_way < self.receive_max;
             let id = packet_id(self.base + self.cursor as u64);
@@ -118,8 +120,9 @@ impl Window {
                     self.cursor += 1;
                     continue;
                 }
-                _ if !room => return None,
+                // It does not count against Receive Maximum (MQTT 5, 4.9).
                 Step::Released => Again::Release(id),
+                Step::Published if !room => return None,
                 Step::Published => {
                     let how = if open.sent_before {
                         Resent::Again
@@ -127,7 +130,7 @@ impl Window {
                         Resent::Anew
                     };
                     open.sent_before = true;
-                    Again::Publish(open.command, id, how)
+                    Again::Publish(open.message, id, how)
                 }
             };
             self.cursor += 1;
@@ -137,17 +140,17 @@ impl Window {
     }
 
     /// Whether a new message may leave: nothing is left to be sent again, and there is room.
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         let sent = self.cursor == self.open.len();
-        sent && self.open.len() < COMMANDS_OPEN_MAX && self.under_way < self.receive_max
+        sent && self.open.len() < OPEN_MAX && self.under_way < self.receive_max
     }
 
     /// A new message leaves; gives its packet id. There was room.
-    pub(super) fn push(&mut self, command: Command) -> u16 {
+    pub(crate) fn push(&mut self, message: T) -> u16 {
         debug_assert!(self.has_room());
-        let id = packet_id(self.base + self.open.len() as u64);
+        let id = packet_id(self.next());
         self.open.push_back(Open {
-            command,
+            message,
             step: Step::Published,
             sent_before: true,
         });
@@ -158,23 +161,28 @@ impl Window {
 
     /// Whether PUBACK or PUBREC for this packet id would pass over the message before it, which waits for its own (MQTT 5,
     /// 4.6). However many follow, one answer that is held back passes over once.
-    pub(super) fn passes_over(&self, first: u8, id: u16) -> bool {
+    pub(crate) fn passes_over(&self, first: u8, id: u16) -> bool {
         let before = self.find(id).and_then(|index| index.checked_sub(1));
         let waits = |index: usize| self.open[index].step == Step::Published;
         first != kind::PUBCOMP && before.is_some_and(waits)
     }
 
     /// PUBACK, PUBREC or PUBCOMP came (`first` without flags). An error: a broker must not send it.
-    pub(super) fn take(&mut self, first: u8, id: u16, reason: u8) -> Result<Acked, &'static str> {
+    pub(crate) fn take(
+        &mut self,
+        first: u8,
+        id: u16,
+        reason: u8,
+    ) -> Result<Acked<T>, &'static str> {
         let index = self.find(id).ok_or("acknowledgement of nothing open")?;
         let open = &mut self.open[index];
-        let command = open.command;
+        let message = open.message;
         let refused = reason >= 0x80;
         match (first, open.step, self.qos) {
             (kind::PUBACK, Step::Published, 1) if !refused => {}
             (kind::PUBACK, Step::Published, 1) | (kind::PUBREC, Step::Published, 2) if refused => {
                 self.done(index);
-                return Ok(Acked::Refused(command, reason));
+                return Ok(Acked::Refused(message, reason));
             }
             (kind::PUBREC, Step::Published, 2) => {
                 open.step = Step::Released;
@@ -186,7 +194,7 @@ impl Window {
             _ => return Err("acknowledgement of another kind than the message waits for"),
         }
         self.done(index);
-        Ok(Acked::Promised(command))
+        Ok(Acked::Promised(message))
     }
 
     /// The open message with this packet id that was sent on this connection.
@@ -225,20 +233,11 @@ fn packet_id(number: u64) -> u16 {
 mod tests {
     use super::*;
 
-    fn command(seq: u32) -> Command {
-        Command {
-            device: 4,
-            seq,
-            due_us: 10,
-            payload_len: 40,
-        }
-    }
-
-    fn window(qos: u8, receive_max: u16, sent: u32) -> Window {
+    fn window(qos: u8, receive_max: u16, sent: u64) -> Window<u64> {
         let mut window = Window::new(qos);
         window.begin(receive_max, false);
         for seq in 0..sent {
-            assert_eq!(window.push(command(seq)), seq as u16 + 1);
+            assert_eq!(window.push(seq), seq as u16 + 1);
         }
         window
     }
@@ -247,12 +246,9 @@ mod tests {
     fn the_brokers_receive_maximum_is_kept() {
         let mut window = window(1, 2, 2);
         assert!(!window.has_room());
-        assert_eq!(
-            window.take(kind::PUBACK, 2, 0),
-            Ok(Acked::Promised(command(1)))
-        );
+        assert_eq!(window.take(kind::PUBACK, 2, 0), Ok(Acked::Promised(1)));
         assert!(window.has_room());
-        assert_eq!(window.push(command(2)), 3);
+        assert_eq!(window.push(2), 3);
         assert!(!window.has_room());
     }
 
@@ -262,10 +258,7 @@ mod tests {
         assert_eq!(window.take(kind::PUBREC, 1, 0), Ok(Acked::Release));
         assert!(!window.has_room() && window.waits());
         assert!(window.take(kind::PUBREC, 1, 0).is_err());
-        assert_eq!(
-            window.take(kind::PUBCOMP, 1, 0),
-            Ok(Acked::Promised(command(0)))
-        );
+        assert_eq!(window.take(kind::PUBCOMP, 1, 0), Ok(Acked::Promised(0)));
         assert!(window.has_room() && !window.waits());
     }
 
@@ -284,10 +277,7 @@ mod tests {
         window.begin(9, false);
         assert!(!window.has_room());
         assert_eq!(window.again(), Some(Again::Release(1)));
-        assert_eq!(
-            window.again(),
-            Some(Again::Publish(command(2), 3, Resent::Again))
-        );
+        assert_eq!(window.again(), Some(Again::Publish(2, 3, Resent::Again)));
         assert_eq!(window.again(), None);
         assert!(window.has_room());
     }
@@ -299,10 +289,7 @@ mod tests {
         assert!(window.again().is_some() && window.again().is_some());
         assert_eq!(window.again(), None);
         window.take(kind::PUBACK, 1, 0).expect("open");
-        assert_eq!(
-            window.again(),
-            Some(Again::Publish(command(2), 3, Resent::Again))
-        );
+        assert_eq!(window.again(), Some(Again::Publish(2, 3, Resent::Again)));
     }
 
     #[test]
@@ -310,29 +297,17 @@ mod tests {
         let mut window = window(2, 9, 2);
         window.take(kind::PUBREC, 1, 0).expect("open");
         window.begin(9, true);
-        assert_eq!(
-            window.again(),
-            Some(Again::Publish(command(0), 1, Resent::Anew))
-        );
-        assert_eq!(
-            window.again(),
-            Some(Again::Publish(command(1), 2, Resent::Anew))
-        );
+        assert_eq!(window.again(), Some(Again::Publish(0, 1, Resent::Anew)));
+        assert_eq!(window.again(), Some(Again::Publish(1, 2, Resent::Anew)));
         window.begin(9, false);
-        assert_eq!(
-            window.again(),
-            Some(Again::Publish(command(0), 1, Resent::Again))
-        );
+        assert_eq!(window.again(), Some(Again::Publish(0, 1, Resent::Again)));
     }
 
     #[test]
     fn a_refused_message_is_done() {
         for (qos, first) in [(1, kind::PUBACK), (2, kind::PUBREC)] {
             let mut window = window(qos, 9, 1);
-            assert_eq!(
-                window.take(first, 1, 0x97),
-                Ok(Acked::Refused(command(0), 0x97))
-            );
+            assert_eq!(window.take(first, 1, 0x97), Ok(Acked::Refused(0, 0x97)));
             assert!(!window.waits());
         }
     }
@@ -376,13 +351,13 @@ mod tests {
     #[test]
     fn packet_ids_go_round_and_never_name_two() {
         let mut window = window(1, u16::MAX, 0);
-        let mut expected = 0_u32;
+        let mut expected = 0;
         for seq in 0..200_000 {
-            let id = window.push(command(seq));
+            let id = window.push(seq);
             assert!(id > 0);
             if seq % 3 == 0 || !window.has_room() {
-                let acked = window.take(kind::PUBACK, packet_id(u64::from(expected)), 0);
-                assert_eq!(acked, Ok(Acked::Promised(command(expected))));
+                let acked = window.take(kind::PUBACK, packet_id(expected), 0);
+                assert_eq!(acked, Ok(Acked::Promised(expected)));
                 expected += 1;
             }
         }
