@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Full;
-use crate::control::message::{FindingKind, Stream};
+use crate::control::message::{FindingKind, Seen, Stream};
 use crate::limits::{ARRIVAL_LATE, STREAM_GAPS_MAX};
 
 /// What has arrived of one stream: 8 bytes, as there is one for each device.
@@ -34,7 +34,7 @@ pub(crate) enum Arrival {
 pub(crate) enum Meaning {
     /// New: counts as received, and its sender gets a receipt.
     New,
-    /// New, but out of order: the same, and a finding.
+    /// New, but out of order: the same, and the sender judges.
     Reordered,
     /// A repetition that its `QoS` allows.
     Repeated,
@@ -124,10 +124,16 @@ pub(crate) fn is_late(due_us: u64, now_us: u64) -> bool {
 impl Meaning {
     /// The finding that is certain at the receiver.
     pub(crate) fn finding(self) -> Option<FindingKind> {
+        (self == Self::DuplicatedQos0).then_some(FindingKind::DuplicatedQos0)
+    }
+
+    /// What the sender is told of a message that arrived at `qos`, if anything.
+    pub(crate) fn receipt(self, qos: u8) -> Option<Seen> {
         match self {
-            Self::Reordered => Some(FindingKind::Reordered),
-            Self::DuplicatedQos0 => Some(FindingKind::DuplicatedQos0),
-            Self::New | Self::Repeated | Self::Suspect => None,
+            Self::New => Some(Seen::First),
+            Self::Reordered => Some(Seen::Behind { qos }),
+            Self::Suspect => Some(Seen::Again { qos }),
+            Self::Repeated | Self::DuplicatedQos0 => None,
         }
     }
 }
@@ -285,6 +291,20 @@ mod tests {
                 Meaning::Suspect
             };
             assert_eq!(meaning(again(same), 1, dup, true), expected);
+        }
+    }
+
+    #[test]
+    fn senders_are_told_what_they_have_to_judge() {
+        let told = [
+            (Meaning::New, Some(Seen::First)),
+            (Meaning::Reordered, Some(Seen::Behind { qos: 1 })),
+            (Meaning::Suspect, Some(Seen::Again { qos: 1 })),
+            (Meaning::Repeated, None),
+            (Meaning::DuplicatedQos0, None),
+        ];
+        for (meaning, seen) in told {
+            assert_eq!(meaning.receipt(1), seen, "{meaning:?}");
         }
     }
 

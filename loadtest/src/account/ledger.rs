@@ -1,6 +1,7 @@
 //! The sender's side: what is sent and not yet both acknowledged and received.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::{Findings, Full, Promise};
 use crate::control::message::{Finding, FindingKind, Presence, Receipt, Seen, Stream};
@@ -65,6 +66,8 @@ struct Entry {
     acknowledged: bool,
     /// Its receiver's session has ended: it may come, but need not.
     excused: bool,
+    /// The connection that it left on is gone: what left on the next one may overtake it.
+    behind_allowed: bool,
 }
 
 impl Entry {
@@ -85,6 +88,7 @@ impl Ledger {
             awaited: message.promise.receivers,
             acknowledged,
             excused: false,
+            behind_allowed: false,
         };
         if acknowledged && entry.awaited == 0 {
             return Ok(());
@@ -144,13 +148,41 @@ impl Ledger {
         }
     }
 
+    /// A connection on which messages of `kind` of some of these devices left is gone. Those at `QoS` 0 are not sent again,
+    /// and may still be on their way when others come on the next connection.
+    pub(crate) fn connection_lost(
+        &mut self,
+        kind: u8,
+        devices: Range<u32>,
+        is_one: impl Fn(u32) -> bool,
+    ) {
+        let of_devices = (devices.start, 0, 0)..(devices.end, 0, 0);
+        for ((device, of, _), entry) in self.open.range_mut(of_devices) {
+            entry.behind_allowed |= entry.qos == 0 && *of == kind && is_one(*device);
+        }
+    }
+
     /// A receipt has come.
     pub(crate) fn received(&mut self, receipt: &Receipt, now_us: u64, findings: &mut Findings) {
         let key = key(receipt.stream, receipt.seq);
+        let finding = |kind, qos, at_us| Finding {
+            kind,
+            stream: receipt.stream,
+            seq: Some(receipt.seq),
+            at_us,
+            qos,
+            detail: String::new(),
+        };
         match receipt.seen {
-            Seen::First => self.change(key, |entry| {
-                entry.awaited = entry.awaited.saturating_sub(1);
-            }),
+            Seen::First => self.arrived(key),
+            Seen::Behind { qos } => {
+                // One that is not known any more was given up with its session, or has counted as lost.
+                let entry = self.open.get(&key);
+                if let Some(entry) = entry.filter(|entry| !entry.behind_allowed) {
+                    findings.add(finding(FindingKind::Reordered, qos, entry.due_us));
+                }
+                self.arrived(key);
+            }
             Seen::Again { qos } => {
                 let resent = self.resent.get(&key).map(|(_, how)| *how);
                 if qos == 1 && resent.is_some() || resent == Some(Resent::Anew) {
@@ -158,16 +190,16 @@ impl Ledger {
                     return;
                 }
                 let due_us = self.open.get(&key).map(|entry| entry.due_us);
-                findings.add(Finding {
-                    kind: FindingKind::Duplicated,
-                    stream: receipt.stream,
-                    seq: Some(receipt.seq),
-                    at_us: due_us.unwrap_or(now_us),
-                    qos,
-                    detail: String::new(),
-                });
+                let at_us = due_us.unwrap_or(now_us);
+                findings.add(finding(FindingKind::Duplicated, qos, at_us));
             }
         }
+    }
+
+    fn arrived(&mut self, key: Key) {
+        self.change(key, |entry| {
+            entry.awaited = entry.awaited.saturating_sub(1);
+        });
     }
 
     /// A device's session has ended: what is on its way to it need not come any more, unless it is long overdue. Nothing is to be sent to it until

@@ -48,6 +48,11 @@ fn gone_at(device: u32, at_us: u64) -> Presence {
     }
 }
 
+fn behind(stream: Stream, seq: u32) -> Receipt {
+    let seen = Seen::Behind { qos: 0 };
+    Receipt { stream, seq, seen }
+}
+
 fn count(findings: &Findings, kind: FindingKind) -> u64 {
     findings.counts()[kind as usize]
 }
@@ -239,6 +244,56 @@ fn what_was_sent_to_a_device_that_stayed_away_too_long_is_excused_however_old() 
     assert_eq!(bench.ledger.owed(), 0);
     bench.close();
     assert_eq!(bench.ledger.excused(), 2);
+}
+
+#[test]
+fn an_arrival_behind_a_later_one_is_a_finding_and_an_arrival() {
+    for qos in 0..=2 {
+        let mut bench = Bench::default();
+        bench.sent(telemetry(1), 3, qos);
+        bench.ledger.acknowledged(telemetry(1), 3, NOW);
+        bench.received(behind(telemetry(1), 3));
+        let found = bench.findings.take();
+        assert_eq!(
+            (found[0].kind, found[0].seq, found[0].at_us),
+            (FindingKind::Reordered, Some(3), 300)
+        );
+        assert_eq!((found.len(), bench.ledger.owed()), (1, 0));
+        assert!(bench.ledger.open.is_empty());
+    }
+}
+
+#[test]
+fn at_qos_0_the_next_connection_may_overtake_the_one_before() {
+    let mut bench = Bench::default();
+    let all = [
+        (telemetry(4), 0),
+        (telemetry(4), 1),
+        (telemetry(5), 0),
+        (command(4), 0),
+    ];
+    for (stream, qos) in all {
+        bench.sent(stream, u32::from(qos), qos);
+        bench.ledger.acknowledged(stream, u32::from(qos), NOW);
+    }
+    bench.ledger.connection_lost(0, 4..6, |device| device == 4);
+    bench.sent(telemetry(4), 2, 0);
+    for (stream, seq) in [(telemetry(4), 0), (telemetry(4), 7)] {
+        bench.received(behind(stream, seq));
+        assert_eq!(count(&bench.findings, FindingKind::Reordered), 0);
+    }
+    // What is sent again keeps its place, and other connections stand.
+    let judged = [
+        (telemetry(4), 1),
+        (telemetry(4), 2),
+        (telemetry(5), 0),
+        (command(4), 0),
+    ];
+    for ((stream, seq), found) in judged.into_iter().zip(1..) {
+        bench.received(behind(stream, seq));
+        assert_eq!(count(&bench.findings, FindingKind::Reordered), found);
+    }
+    assert_eq!(bench.ledger.owed(), 0);
 }
 
 #[test]

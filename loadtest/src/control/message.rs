@@ -105,6 +105,11 @@ pub(crate) struct Receipt {
 pub(crate) enum Seen {
     /// The first one.
     First,
+    /// The first one, but behind a later message of its stream: the sender's worker knows whether that can be.
+    Behind {
+        /// `QoS` at which it was delivered.
+        qos: u8,
+    },
     /// Another one, that is allowed only if the sender has sent the message more than once: the sender's worker knows.
     Again {
         /// `QoS` at which it was delivered.

@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::books::Books;
 use super::plan::{Plan, Texts};
 use crate::account::{self, Full, Heard, Meaning, Stamp};
-use crate::control::message::{Finding, FindingKind, LatencyKind, Seen, Stream};
+use crate::control::message::{Finding, FindingKind, LatencyKind, Stream};
 use crate::scenario::Consumer;
 use crate::wire::{self, Published, kind};
 
@@ -95,11 +95,10 @@ impl Receiver {
                 }
             }
             Meaning::Repeated => books.counts.repeated += 1,
-            Meaning::Suspect => {
-                let seen = Seen::Again { qos: published.qos };
-                books.receipt(stamp.stream, stamp.seq, seen);
-            }
-            Meaning::DuplicatedQos0 => {}
+            Meaning::Suspect | Meaning::DuplicatedQos0 => {}
+        }
+        if let Some(seen) = meaning.receipt(published.qos) {
+            books.receipt(stamp.stream, stamp.seq, seen);
         }
         Ok(())
     }
@@ -146,7 +145,6 @@ impl Receiver {
 fn first(stamp: &Stamp, published: &Published<'_>, now_us: u64, books: &mut Books) {
     books.counts.received[usize::from(published.qos)] += 1;
     books.counts.bytes[1] += published.payload.len() as u64;
-    books.receipt(stamp.stream, stamp.seq, Seen::First);
     let latency_us = now_us.saturating_sub(stamp.due_us);
     books.spreads.record(LatencyKind::Telemetry, latency_us);
 }

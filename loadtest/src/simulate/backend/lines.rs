@@ -349,7 +349,17 @@ impl Lines {
         }
         match &mut self.roles[index] {
             Role::Consumer { receiver, .. } => self.receivers[*receiver].connection_lost(),
-            Role::Sender { window, .. } => window.end(),
+            Role::Sender {
+                commands,
+                lane,
+                window,
+            } => {
+                window.end();
+                let (sender, kind) = (&self.senders[*commands], 1 + *commands as u8);
+                let is_of_lane = |device| sender.lane_of(device) == *lane;
+                let ledger = &mut self.books.ledger;
+                ledger.connection_lost(kind, sender.devices(), is_of_lane);
+            }
         }
         if self.clients[index].has_left() {
             return;

@@ -70,6 +70,16 @@ impl Sender {
         self.lanes
     }
 
+    /// Whose commands they are.
+    pub(super) fn devices(&self) -> Range<u32> {
+        self.first..self.first + self.next_seq.len() as u32
+    }
+
+    /// Through which connection a device gets them.
+    pub(super) fn lane_of(&self, device: u32) -> u32 {
+        (device - self.first) % self.lanes
+    }
+
     /// A phase begins in which commands leave at `times` their rate. There is at most one such phase at a time.
     pub(super) fn begin(&mut self, times: f64, at_us: u64) {
         let per_s = self.rate_per_s * times;

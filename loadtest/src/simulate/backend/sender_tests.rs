@@ -42,6 +42,8 @@ fn the_rate_is_kept_and_each_device_belongs_to_one_lane() {
     let mut seqs: HashMap<u32, u32> = HashMap::new();
     for (lane, command) in commands {
         assert_eq!((command.device - 100) % 3, lane);
+        assert_eq!(sender.lane_of(command.device), lane);
+        assert!(sender.devices().contains(&command.device));
         assert!((5_000_000..=6_000_000).contains(&command.due_us));
         let seq = seqs.entry(command.device).or_default();
         assert_eq!(command.seq, *seq);

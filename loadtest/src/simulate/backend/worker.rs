@@ -309,11 +309,13 @@ fn filter(consumer: &Consumer, run: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account::{Message, Promise};
+    use crate::control::message::{FindingKind, Receipt, Seen, Stream};
     use crate::wire::{Scan, scan};
 
-    #[test]
-    fn connections_without_a_connack_are_on_their_way() {
-        let mut lines = lines(Assignment {
+    /// One connection, which sends commands to three devices.
+    fn sender() -> Lines {
+        lines(Assignment {
             scenario: crate::controller::samples::scenario(3),
             run: 7,
             worker: 0,
@@ -321,7 +323,49 @@ mod tests {
             tls_targets: Vec::new(),
             tls: None,
             shares: vec![0..0, 0..3],
-        });
+        })
+    }
+
+    #[test]
+    fn commands_at_qos_0_may_be_overtaken_after_a_reconnect() {
+        let mut lines = sender();
+        let poll = Poll::new().expect("epoll");
+        let stream = Stream { kind: 1, device: 2 };
+        for seq in 0..2 {
+            let promise = Promise {
+                receivers: 1,
+                qos: 0,
+            };
+            let message = Message {
+                stream,
+                seq,
+                qos: 0,
+                due_us: 1,
+                promise,
+            };
+            lines.books.ledger.sent(&message, 1).expect("room");
+            if seq == 0 {
+                lines.clients[0].dialed(1, &mut Vec::new());
+                let never_us = 3_600_000_000;
+                let targets = [([127, 0, 0, 1], 1).into()];
+                let ticked = lines.tick(never_us, poll.registry(), &targets);
+                ticked.expect("it loses the connection, for want of an answer");
+            }
+        }
+        let reordered = |lines: &Lines| {
+            let counts = lines.books.findings.counts();
+            counts[FindingKind::Reordered as usize]
+        };
+        for (seq, found) in [(0, 0), (1, 1)] {
+            let seen = Seen::Behind { qos: 0 };
+            lines.received(&[Receipt { stream, seq, seen }], 2);
+            assert_eq!(reordered(&lines), found);
+        }
+    }
+
+    #[test]
+    fn connections_without_a_connack_are_on_their_way() {
+        let mut lines = sender();
         assert_eq!((lines.down(), lines.all_up()), (1, false));
         let mut out = Vec::new();
         lines.clients[0].dialed(1, &mut out);

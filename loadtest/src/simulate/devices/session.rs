@@ -7,7 +7,7 @@ use super::device::{Device, Turn};
 use super::loss::Loss;
 use super::plan;
 use crate::account::{self, Meaning, Message, Resent, Stamp, Unreadable};
-use crate::control::message::{Finding, FindingKind, LatencyKind, Seen, Stream};
+use crate::control::message::{Finding, FindingKind, LatencyKind, Stream};
 use crate::limits::{LATE, SIM_OPEN_MAX};
 use crate::simulate::names;
 use crate::wire::{self, Packet, Publish, Published, kind};
@@ -321,6 +321,11 @@ impl Device {
     pub(super) fn detach(&mut self, persistent: bool, turn: &mut Turn<'_>) {
         let (heard, _) = turn.tally.heard(turn.device);
         heard.iter_mut().for_each(account::Heard::connection_lost);
+        let telemetry_of = turn.population().telemetry.as_ref();
+        if telemetry_of.is_some_and(|telemetry| telemetry.qos == 0) {
+            let devices = turn.device..turn.device + 1;
+            turn.tally.ledger.connection_lost(0, devices, |_| true);
+        }
         let Some(session) = &mut self.session else {
             return;
         };
@@ -470,14 +475,12 @@ fn arrived(stamp: &Stamp, publish: &Published<'_>, turn: &mut Turn<'_>) {
             tally.counts.bytes[1] += publish.payload.len() as u64;
             let took_us = turn.now_us.saturating_sub(stamp.due_us);
             tally.spreads.record(LatencyKind::Command, took_us);
-            tally.receipt(stamp.stream, stamp.seq, Seen::First);
         }
         Meaning::Repeated => tally.counts.repeated += 1,
-        Meaning::Suspect => {
-            let seen = Seen::Again { qos: publish.qos };
-            tally.receipt(stamp.stream, stamp.seq, seen);
-        }
-        Meaning::DuplicatedQos0 => {}
+        Meaning::Suspect | Meaning::DuplicatedQos0 => {}
+    }
+    if let Some(seen) = meaning.receipt(publish.qos) {
+        tally.receipt(stamp.stream, stamp.seq, seen);
     }
 }
 
