@@ -195,10 +195,10 @@ impl Client {
         self.ping_us = None;
     }
 
-    /// The connection is gone; true if it was up. The next one goes to the next address, after a wait at random so that
+    /// The connection is gone; true if it had its CONNACK. The next one goes to the next address, after a wait at random so that
     /// many do not come back at once.
     pub(super) fn lost(&mut self, now_us: u64) -> bool {
-        let was_up = self.stage == Stage::Up;
+        let stood = matches!(self.stage, Stage::Subscribing(_) | Stage::Up);
         if self.session == Session::None {
             self.session = Session::Perhaps; // The broker may have taken the CONNECT.
         }
@@ -211,7 +211,7 @@ impl Client {
         let longest_us = (least_us << self.failures.min(16)).min(most_us);
         self.failures += 1;
         self.stage = Stage::Waiting(now_us + self.dice.draw() % (longest_us + 1));
-        was_up
+        stood
     }
 
     /// Leaves in good order, and takes its session with it; true if there is something to write.

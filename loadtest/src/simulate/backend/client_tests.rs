@@ -41,6 +41,9 @@ fn a_sender_is_up_with_its_connack_and_a_consumer_with_its_suback() {
     let mut consumer = client(Some("a/#"));
     connack(&mut consumer, false).expect("accepted");
     assert!(!consumer.is_up());
+    assert!(consumer.lost(20), "a connection that stood");
+    consumer.dialed(30, &mut Vec::new());
+    connack(&mut consumer, true).expect("accepted");
     let suback = hear(&mut consumer, kind::SUBACK, &[0, 1, 0, 1], &mut Vec::new());
     assert_eq!(suback, Ok(Heard::Little));
     assert!(consumer.is_up());

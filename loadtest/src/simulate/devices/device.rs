@@ -240,7 +240,7 @@ impl Device {
                 self.session = None;
                 return;
             }
-            Stage::Up => turn.tally.counts.connections_lost += 1,
+            Stage::Subscribing | Stage::Up => turn.tally.counts.connections_lost += 1,
             Stage::Connecting if self.held == Held::No => self.held = Held::Perhaps,
             _ => {}
         }
