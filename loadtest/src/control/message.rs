@@ -200,7 +200,7 @@ pub(crate) struct Counts {
     pub(crate) connects: u64,
     /// Of these, those that came back after a loss.
     pub(crate) reconnects: u64,
-    /// Connections with a CONNACK that were lost and that nobody asked to (not those of a storm).
+    /// Connections lost after their CONNACK (those that a storm dropped are not among them).
     pub(crate) connections_lost: u64,
     /// Sockets dropped by a storm.
     pub(crate) dropped: u64,

@@ -2,7 +2,7 @@
 //!
 //! Invariant: an idle channel owns its socket and, with TLS, what [`Tls`] keeps, but no buffer.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -286,10 +286,11 @@ fn read_sealed(
     })
 }
 
-fn write(socket: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+fn write(socket: &mut impl io::Write, bytes: &[u8]) -> io::Result<usize> {
     let mut written = 0;
     while written < bytes.len() {
         match socket.write(&bytes[written..]) {
+            Ok(0) => break,
             Ok(len) => written += len,
             Err(error) => match error.kind() {
                 io::ErrorKind::Interrupted => {}
@@ -308,6 +309,7 @@ fn is_under_way(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
     use std::net::TcpListener;
 
     use mio::Poll;
@@ -355,6 +357,13 @@ mod tests {
         let came = reader.join().expect("no panic").expect("all of it");
         assert!(came.chunks(piece.len()).all(|chunk| chunk == piece));
         assert!(channel.buffers.is_none(), "nothing is kept");
+    }
+
+    #[test]
+    fn a_socket_that_takes_nothing_is_not_asked_again_at_once() {
+        let mut room = [0; 3];
+        assert_eq!(write(&mut &mut room[..], b"abcde").expect("no error"), 3);
+        assert_eq!(&room, b"abc");
     }
 
     #[test]
