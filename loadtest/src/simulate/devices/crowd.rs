@@ -25,7 +25,7 @@ pub(super) struct Standing {
     pub(super) up: usize,
     /// Between dial and last answer.
     pub(super) connecting: usize,
-    /// Between DISCONNECT and the end.
+    /// Between the first DISCONNECT and the end.
     pub(super) leaving: usize,
     /// Gone for good.
     pub(super) gone: usize,
@@ -87,7 +87,7 @@ impl Standing {
         Self {
             up: is(&[Stage::Up]),
             connecting: is(&[Stage::Connecting, Stage::Subscribing]),
-            leaving: is(&[Stage::Leaving]),
+            leaving: usize::from(device.is_leaving()),
             gone: is(&[Stage::Gone]),
             stormed: usize::from(device.is_stormed()),
             open: device.open(),

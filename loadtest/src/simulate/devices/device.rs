@@ -88,6 +88,8 @@ pub(super) struct Device {
     was_up: bool,
     /// A storm has dropped it, and it is not back.
     stormed: bool,
+    /// It has left, and comes once more to end its session.
+    clearing: bool,
 }
 
 /// What a device acts with.
@@ -145,6 +147,7 @@ impl Device {
             subscribed: false,
             was_up: false,
             stormed: false,
+            clearing: false,
         }
     }
 
@@ -160,6 +163,11 @@ impl Device {
     /// A storm has dropped it, and it is not back.
     pub(super) fn is_stormed(&self) -> bool {
         self.stormed
+    }
+
+    /// It was told to leave, and is not gone.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.stage == Stage::Leaving || self.clearing && self.stage != Stage::Gone
     }
 
     /// It is to connect for the first time.
@@ -229,16 +237,23 @@ impl Device {
         debug_assert_eq!(self.stage, Stage::Queued);
         self.stage = Stage::Connecting;
         self.wrote_us = turn.now_us;
-        super::handshake::connect(turn);
+        super::handshake::connect(turn, self.clearing);
     }
 
     /// Its dial has failed before there was a socket, or its connection is gone.
     pub(super) fn lost(&mut self, loss: &Loss, turn: &mut Turn<'_>) {
         match self.stage {
-            Stage::Leaving => {
-                self.stage = Stage::Gone;
+            Stage::Leaving if self.leaves_a_session(turn) => {
+                self.clearing = true;
                 self.session = None;
+                self.stage = Stage::Waiting;
+                self.at_us = turn.now_us;
                 return;
+            }
+            Stage::Leaving => return self.give_up(),
+            _ if self.clearing => {
+                turn.tally.error(format!("ending a session: {loss}"));
+                return self.give_up();
             }
             Stage::Subscribing | Stage::Up => turn.tally.counts.connections_lost += 1,
             Stage::Connecting if self.held == Held::No => self.held = Held::Perhaps,
@@ -267,6 +282,12 @@ impl Device {
         wire::end_session(turn.out, turn.version());
         self.wrote_us = turn.now_us;
         self.stage = Stage::Leaving;
+    }
+
+    /// In 3.1.1 no DISCONNECT ends a session, but a connection with a clean one does.
+    fn leaves_a_session(&self, turn: &Turn<'_>) -> bool {
+        let lasts = turn.version() == Version::V4 && !turn.population().clean;
+        lasts && !self.clearing
     }
 
     /// It does not come back.
@@ -367,6 +388,12 @@ impl Device {
         let connack = wire::connack(packet.body, turn.version()).map_err(Loss::Violation)?;
         if connack.code != 0 {
             return Err(Loss::Refused(connack.code));
+        }
+        if self.clearing {
+            wire::disconnect(turn.out);
+            self.wrote_us = turn.now_us;
+            self.stage = Stage::Leaving;
+            return Ok(());
         }
         let population = turn.population();
         let asked_s = population.keepalive_s;

@@ -310,6 +310,55 @@ fn what_a_broker_must_not_do_is_named() {
 }
 
 #[test]
+fn a_session_of_3_1_1_is_ended_by_a_clean_one() {
+    let persistent = |p: &mut crate::scenario::Population| {
+        quiet(p);
+        p.protocol = Protocol::V311;
+    };
+    let connect_flags = |bench: &mut Bench| {
+        assert_eq!(bench.next(), Due::Dial);
+        bench.act(Device::dialed);
+        bench.packets()[0].1[7]
+    };
+    let mut bench = Bench::up(persistent);
+    bench.act(Device::leave);
+    assert_eq!(bench.said(), [kind::DISCONNECT]);
+    bench.lose(&Loss::Closed);
+    assert_eq!(
+        (bench.crowd.standing.gone, bench.crowd.standing.leaving),
+        (0, 1)
+    );
+    assert_eq!(connect_flags(&mut bench), 0b10, "clean, without a will");
+    bench.hear(&[kind::CONNACK, 2, 0, 0]).expect("accepted");
+    assert_eq!(bench.said(), [kind::DISCONNECT]);
+    bench.lose(&Loss::Closed);
+    assert_eq!(
+        (bench.crowd.standing.gone, bench.crowd.standing.leaving),
+        (1, 0)
+    );
+    let counts = bench.counts();
+    assert_eq!((counts.connects, counts.connections_lost), (1, 0));
+    assert_eq!(bench.crowd.tally.errors(), []);
+
+    let mut bench = Bench::up(persistent);
+    bench.act(Device::leave);
+    bench.lose(&Loss::Closed);
+    connect_flags(&mut bench);
+    bench.lose(&Loss::Closed);
+    assert_eq!(bench.crowd.standing.gone, 1, "one try");
+    let why = "ending a session: closed by the broker".to_owned();
+    assert_eq!(bench.crowd.tally.errors(), [(why, 1)]);
+
+    let mut bench = Bench::up(|p| {
+        persistent(p);
+        p.clean = true;
+    });
+    bench.act(Device::leave);
+    bench.lose(&Loss::Closed);
+    assert_eq!(bench.crowd.standing.gone, 1, "its session is gone with it");
+}
+
+#[test]
 fn it_leaves_in_good_order() {
     let mut bench = Bench::up(quiet);
     bench.act(Device::leave);

@@ -5,18 +5,19 @@ use super::plan;
 use crate::simulate::names;
 use crate::wire::{self, Keep, Testament};
 
-/// Writes CONNECT.
-pub(super) fn connect(turn: &mut Turn<'_>) {
+/// Writes CONNECT. `clearing`: all it is for is to end the session.
+pub(super) fn connect(turn: &mut Turn<'_>, clearing: bool) {
     let (population, _) = turn.plan.population(turn.device);
     let number = turn.device - population.devices.start;
     let texts = &mut *turn.texts;
     turn.plan.client_id(turn.device, &mut texts.client_id);
-    let keep = if population.clean {
+    let keep = if population.clean || clearing {
         Keep::No
     } else {
         Keep::Seconds(population.session_expiry_s)
     };
-    let will = population.will.as_ref().map(|will| {
+    let will = population.will.as_ref().filter(|_| !clearing);
+    let will = will.map(|will| {
         names::topic(&will.topic, number, &texts.client_id, &mut texts.topic);
         Testament {
             topic: &texts.topic,
