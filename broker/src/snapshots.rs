@@ -17,7 +17,7 @@ use crate::log::{
     LogError, LogHandle, Record, STORE_STREAM, SegmentInfo, SnapshotStore, StreamRange,
 };
 use crate::machine::{Effects, State};
-use slices::{Sent, Slice, SlicesIn, SlicesOut, slices};
+use slices::{Given, Slice, SlicesIn, SlicesOut, Source, slices};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -256,25 +256,11 @@ impl Snapshots {
         let Some(slices) = &mut running.slices else {
             return false;
         };
-        loop {
-            let held = slices.take_held();
-            let slice = held.unwrap_or_else(|| next_slice(leader));
-            let is_last = slice.is_last;
-            let is_behind = leader.state().snapshot_backlog() > BACKLOG_BYTES;
-            self.waits += u64::from(is_behind);
-            let sent = if is_behind {
-                slices.send(slice)
-            } else {
-                slices.try_send(slice)
-            };
-            if is_last && sent == Sent::Yes || sent == Sent::NoWriter {
-                running.slices = None;
-                return false;
-            }
-            if !is_behind {
-                return sent == Sent::Yes;
-            }
+        let given = slices.give(leader, &mut self.waits);
+        if given == Given::Ended {
+            running.slices = None;
         }
+        given == Given::More
     }
 
     /// Slices of snapshots for which the group waited.
@@ -431,10 +417,16 @@ fn joined(thread: JoinHandle<Result<Covered, LogError>>) -> Result<Covered, LogE
     ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn next_slice(leader: &mut Leader) -> Slice {
-    let mut bytes = Vec::with_capacity(SLICE_BYTES + SLICE_BYTES / 8);
-    let is_last = leader.put_snapshot(&mut bytes, SLICE_BYTES);
-    Slice { bytes, is_last }
+impl Source for Leader {
+    fn next_slice(&mut self) -> Slice {
+        let mut bytes = Vec::with_capacity(SLICE_BYTES + SLICE_BYTES / 8);
+        let is_last = self.put_snapshot(&mut bytes, SLICE_BYTES);
+        Slice { bytes, is_last }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.state().snapshot_backlog() > BACKLOG_BYTES
+    }
 }
 
 /// The snapshot thread.

@@ -32,14 +32,23 @@ pub(super) struct SlicesOut {
     group: GroupWaker,
 }
 
-/// What became of a slice.
+/// Where slices come from.
+pub(super) trait Source {
+    /// The next one; there is none after the last.
+    fn next_slice(&mut self) -> Slice;
+    /// Whether it holds too much of what the slices to come must have.
+    fn is_behind(&self) -> bool;
+}
+
+/// What follows from giving a slice.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Sent {
-    Yes,
+pub(super) enum Given {
+    /// A further one may follow at once.
+    More,
     /// It is held until the writer has room; the group is woken then.
     NoRoom,
-    /// There is no writer any more. Its thread says why.
-    NoWriter,
+    /// It was the last one, or there is no writer any more; its thread says which.
+    Ended,
 }
 
 pub(super) fn slices(group: GroupWaker) -> (SlicesIn, SlicesOut) {
@@ -53,39 +62,59 @@ pub(super) fn slices(group: GroupWaker) -> (SlicesIn, SlicesOut) {
     (slices, SlicesOut { from, room, group })
 }
 
+impl Given {
+    fn after(is_last: bool) -> Self {
+        if is_last { Self::Ended } else { Self::More }
+    }
+}
+
 impl SlicesIn {
     /// Whether a slice would find room, as far as is known.
     pub(super) fn has_room(&self) -> bool {
         self.room.load(Ordering::Acquire)
     }
 
-    /// The slice that is to be sent next if there was no room for it before.
-    pub(super) fn take_held(&mut self) -> Option<Slice> {
-        self.held.take()
+    /// Gives the next slice to the writer if it has room. Waits for room, slice by slice, while the source is behind,
+    /// and counts the slices in `waits`.
+    pub(super) fn give(&mut self, source: &mut impl Source, waits: &mut u64) -> Given {
+        loop {
+            let held = self.held.take();
+            let slice = held.unwrap_or_else(|| source.next_slice());
+            let is_behind = source.is_behind();
+            *waits += u64::from(is_behind);
+            let given = if is_behind {
+                self.send(slice)
+            } else {
+                self.try_send(slice)
+            };
+            if !is_behind || given != Given::More {
+                return given;
+            }
+        }
     }
 
-    /// Sends a slice if there is room.
-    pub(super) fn try_send(&mut self, slice: Slice) -> Sent {
+    fn try_send(&mut self, slice: Slice) -> Given {
+        let is_last = slice.is_last;
         // Before the try: room that comes after it is never overlooked.
         self.room.store(false, Ordering::SeqCst);
         match self.to.try_send(slice) {
             Ok(()) => {
                 self.room.store(true, Ordering::Release);
-                Sent::Yes
+                Given::after(is_last)
             }
             Err(TrySendError::Full(slice)) => {
                 self.held = Some(slice);
-                Sent::NoRoom
+                Given::NoRoom
             }
-            Err(TrySendError::Disconnected(_)) => Sent::NoWriter,
+            Err(TrySendError::Disconnected(_)) => Given::Ended,
         }
     }
 
-    /// Sends a slice as soon as there is room.
-    pub(super) fn send(&mut self, slice: Slice) -> Sent {
+    fn send(&mut self, slice: Slice) -> Given {
+        let is_last = slice.is_last;
         match self.to.send(slice) {
-            Ok(()) => Sent::Yes,
-            Err(_) => Sent::NoWriter,
+            Ok(()) => Given::after(is_last),
+            Err(_) => Given::Ended,
         }
     }
 }
@@ -109,37 +138,87 @@ impl SlicesOut {
 mod tests {
     use super::*;
 
-    fn slice(byte: u8, is_last: bool) -> Slice {
-        let bytes = vec![byte];
-        Slice { bytes, is_last }
+    /// Slices of one byte each, counted up to the last.
+    struct Counted {
+        next: u8,
+        last: u8,
+        /// It is behind up to this one.
+        behind: u8,
+    }
+
+    impl Source for Counted {
+        fn next_slice(&mut self) -> Slice {
+            self.next += 1;
+            Slice {
+                bytes: vec![self.next],
+                is_last: self.next == self.last,
+            }
+        }
+
+        fn is_behind(&self) -> bool {
+            self.next < self.behind
+        }
+    }
+
+    fn counted(last: u8, behind: u8) -> Counted {
+        let next = 0;
+        Counted { next, last, behind }
     }
 
     #[test]
     fn what_finds_no_room_is_held_until_there_is_some() {
         let (mut to, from) = slices(GroupWaker::default());
-        for byte in 0..SLICES as u8 {
-            assert_eq!(to.try_send(slice(byte, false)), Sent::Yes);
+        let all = SLICES as u8 + 1;
+        let (mut source, mut waits) = (counted(all, 0), 0);
+        for _ in 0..SLICES {
+            assert_eq!(to.give(&mut source, &mut waits), Given::More);
             assert!(to.has_room());
         }
-        assert_eq!(to.try_send(slice(SLICES as u8, true)), Sent::NoRoom);
-        assert!(!to.has_room());
+        for _ in 0..2 {
+            assert_eq!(to.give(&mut source, &mut waits), Given::NoRoom);
+            assert!(!to.has_room());
+        }
+        from.from.recv().expect("it is sent");
+        from.room.store(true, Ordering::SeqCst);
+        assert_eq!(to.give(&mut source, &mut waits), Given::Ended);
+        let mut written = Vec::new();
+        from.write(&mut written).expect("to memory");
+        assert_eq!(written, (2..=all).collect::<Vec<_>>());
+        assert!(to.has_room(), "the writer says so whenever it takes one");
+        assert_eq!(waits, 0);
+    }
+
+    #[test]
+    fn a_source_that_is_behind_waits_for_the_writer() {
+        let (mut to, from) = slices(GroupWaker::default());
+        let (mut source, mut waits) = (counted(100, 90), 0);
         let writer = std::thread::spawn(move || {
             let mut written = Vec::new();
             from.write(&mut written).map(|()| written)
         });
-        let held = to.take_held().expect("there was no room");
-        assert_eq!(to.send(held), Sent::Yes);
+        to.give(&mut source, &mut waits);
+        assert!(source.next >= 90, "in one call");
+        assert_eq!(waits, 89);
+        while to.give(&mut source, &mut waits) != Given::Ended {
+            std::thread::yield_now();
+        }
         let written = writer.join().expect("it only writes").expect("to memory");
-        assert_eq!(written, (0..=SLICES as u8).collect::<Vec<_>>());
-        assert!(to.has_room(), "the writer says so whenever it takes one");
-        assert_eq!(to.try_send(slice(0, true)), Sent::NoWriter);
+        assert_eq!(written, (1..=100).collect::<Vec<_>>());
     }
 
     #[test]
     fn one_that_is_given_up_is_not_taken_for_whole() {
         let (mut to, from) = slices(GroupWaker::default());
-        assert_eq!(to.try_send(slice(0, false)), Sent::Yes);
+        assert_eq!(to.give(&mut counted(2, 0), &mut 0), Given::More);
         drop(to);
         assert!(from.write(&mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn without_a_writer_it_ends() {
+        let (mut to, from) = slices(GroupWaker::default());
+        drop(from);
+        assert_eq!(to.give(&mut counted(9, 0), &mut 0), Given::Ended);
+        assert_eq!(to.give(&mut counted(9, 9), &mut 0), Given::Ended);
     }
 }
