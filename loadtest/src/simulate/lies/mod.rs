@@ -1,7 +1,7 @@
-//! The oracle finds exactly the lies that a broker tells: workers, as they are, against a small MQTT 5 server that lies on
-//! command.
+//! The oracle finds exactly the lies that a broker tells: workers, as they are, against a small server that lies on command.
 
 mod hub;
+mod packet;
 mod server;
 mod tests;
 

@@ -1,16 +1,17 @@
-//! A small MQTT 5 server on an independent codec. It is truthful but for the lies that it is told to tell, each once.
+//! A small server of MQTT 3.1.1 and 5. It is truthful but for the lies that it is told to tell, each once.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use mqttbytes::Error as Malformed;
-use mqttbytes::v5::{self, Packet};
 
+use super::packet::{self, Connect, Message, Packet, ack};
 use crate::account::Stamp;
 use crate::control::message::Stream;
+use crate::wire::Version;
 
 /// What to do to one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,13 +73,6 @@ struct State {
     turns: usize,
 }
 
-#[derive(Debug, Clone)]
-struct Message {
-    topic: String,
-    payload: Bytes,
-    qos: u8,
-}
-
 #[derive(Debug)]
 struct Filter {
     text: String,
@@ -86,8 +80,10 @@ struct Filter {
     qos: u8,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Session {
+    /// Of the newest connection.
+    version: Version,
     /// Which connection, and its socket.
     online: Option<(u64, TcpStream)>,
     filters: Vec<Filter>,
@@ -141,6 +137,11 @@ impl Server {
         self.lock().told.clone()
     }
 
+    /// How many sessions there are.
+    pub(super) fn sessions(&self) -> usize {
+        self.lock().sessions.len()
+    }
+
     /// Messages that were acknowledged when nobody was subscribed to them.
     pub(super) fn unwanted(&self) -> u64 {
         self.lock().unwanted
@@ -152,18 +153,21 @@ impl Server {
 
     fn serve(&self, mut socket: TcpStream) {
         let (mut bytes, mut block) = (BytesMut::new(), [0; 16_384]);
-        let mut client = None;
+        let (mut client, mut version) = (None, None);
         loop {
-            match v5::read(&mut bytes, 1 << 20) {
+            version = version.or_else(|| packet::version(&bytes));
+            let read = version.ok_or(Malformed::InsufficientBytes(1));
+            match read.and_then(|version| packet::read(&mut bytes, version)) {
                 Ok(Packet::Connect(connect)) => {
                     let id = connect.client_id.clone();
-                    let number = self.lock().connect(&connect, &socket);
+                    let version = version.expect("it was read by it");
+                    let number = self.lock().connect(connect, version, &socket);
                     client = Some((id, number));
                     continue;
                 }
                 Ok(packet) => {
                     let (id, number) = client.as_ref().expect("CONNECT comes first");
-                    if self.lock().take(id, *number, packet, &mut socket) {
+                    if self.lock().take(id, *number, packet) {
                         continue;
                     }
                     break;
@@ -186,20 +190,20 @@ impl Server {
 }
 
 impl State {
-    fn connect(&mut self, connect: &v5::Connect, socket: &TcpStream) -> u64 {
-        if connect.clean_session {
+    fn connect(&mut self, connect: Connect, version: Version, socket: &TcpStream) -> u64 {
+        if connect.clean {
             self.sessions.remove(&connect.client_id);
         }
         let present = self.sessions.contains_key(&connect.client_id);
-        let session = self.sessions.entry(connect.client_id.clone()).or_default();
-        let properties = connect.properties.as_ref();
-        let expiry = properties.and_then(|given| given.session_expiry_interval);
-        session.ends_with_connection = expiry.unwrap_or(0) == 0;
+        let session = self.sessions.entry(connect.client_id);
+        let session = session.or_insert_with(|| Session::new(version));
+        session.version = version;
+        session.ends_with_connection = connect.ends_with_connection;
         self.connections += 1;
         let handle = socket.try_clone().expect("a second handle");
         session.online = Some((self.connections, handle));
         session.late_answer = None;
-        session.write(&[0x20, 3, u8::from(present), 0, 0]);
+        session.write(&packet::connack(version, present));
         session.resume();
         self.connections
     }
@@ -222,42 +226,33 @@ impl State {
     }
 
     /// Takes a packet; false ends the connection.
-    fn take(&mut self, id: &str, number: u64, packet: Packet, socket: &mut TcpStream) -> bool {
-        let session = self.sessions.get_mut(id);
+    fn take(&mut self, client: &str, number: u64, packet: Packet) -> bool {
+        let session = self.sessions.get_mut(client);
         let current = |session: &Session| session.online.as_ref().is_some_and(|on| on.0 == number);
         let Some(session) = session.filter(|session| current(session)) else {
             return false; // Cut off, or forgotten.
         };
         match packet {
-            Packet::Subscribe(subscribe) => session.subscribe(subscribe),
-            Packet::Publish(publish) => return self.publish(id, publish),
-            Packet::PubAck(ack) => session.flights.retain(|_, flight| flight.id != ack.pkid),
-            Packet::PubComp(ack) => session.flights.retain(|_, flight| flight.id != ack.pkid),
-            Packet::PubRec(ack) => session.release(ack.pkid),
-            Packet::PubRel(release) => {
-                session.taken.remove(&release.pkid);
-                session.write(&ack(0x70, release.pkid));
+            Packet::Subscribe { id, filters } => session.subscribe(id, filters),
+            Packet::Publish { id, message } => return self.publish(client, id, message),
+            Packet::Flow(0x50, id) => session.release(id),
+            Packet::Flow(0x60, id) => {
+                session.taken.remove(&id);
+                session.write(&ack(0x70, id));
             }
+            Packet::Flow(_, id) => session.flights.retain(|_, flight| flight.id != id),
             Packet::PingReq => session.write(&[0xD0, 0]),
-            Packet::Disconnect(disconnect) => {
-                let properties = disconnect.properties;
-                if properties.is_some_and(|given| given.session_expiry_interval == Some(0)) {
-                    session.ends_with_connection = true;
-                }
+            Packet::Disconnect { ends_session } => {
+                session.ends_with_connection |= ends_session;
                 return false;
             }
-            other => panic!("the load simulator sent {other:?} to {socket:?}"),
+            Packet::Connect(_) => panic!("{client} sent a second CONNECT"),
         }
         true
     }
 
-    fn publish(&mut self, id: &str, publish: v5::Publish) -> bool {
-        let (qos, packet_id) = (publish.qos as u8, publish.pkid);
-        let message = Message {
-            topic: publish.topic,
-            payload: publish.payload,
-            qos,
-        };
+    fn publish(&mut self, id: &str, packet_id: u16, message: Message) -> bool {
+        let qos = message.qos;
         let session = self.sessions.get_mut(id).expect("it is connected");
         let fresh = qos < 2 || session.taken.insert(packet_id);
         if fresh {
@@ -393,34 +388,41 @@ impl State {
 }
 
 impl Session {
-    fn subscribe(&mut self, subscribe: v5::Subscribe) {
-        let mut answer = vec![0x90, 3 + subscribe.filters.len() as u8];
-        answer.extend_from_slice(&subscribe.pkid.to_be_bytes());
-        answer.push(0);
-        for asked in subscribe.filters {
-            let shared = asked
-                .path
-                .strip_prefix("$share/")
-                .and_then(|rest| rest.split_once('/'));
-            let (share, text) = match shared {
-                Some((share, text)) => (Some(share.to_owned()), text.to_owned()),
-                None => (None, asked.path.clone()),
-            };
-            let qos = asked.qos as u8;
-            self.filters.push(Filter { text, share, qos });
-            answer.push(qos);
+    fn new(version: Version) -> Self {
+        Self {
+            version,
+            online: None,
+            filters: Vec::new(),
+            ends_with_connection: false,
+            last_id: 0,
+            flights: BTreeMap::new(),
+            taken: HashSet::new(),
+            late_answer: None,
         }
-        self.write(&answer);
+    }
+
+    fn subscribe(&mut self, id: u16, filters: Vec<(String, u8)>) {
+        let mut granted = Vec::new();
+        for (path, qos) in filters {
+            let shared = path.strip_prefix("$share/");
+            let (share, text) = match shared.and_then(|rest| rest.split_once('/')) {
+                Some((share, text)) => (Some(share.to_owned()), text.to_owned()),
+                None => (None, path),
+            };
+            self.filters.push(Filter { text, share, qos });
+            granted.push(qos);
+        }
+        self.write(&packet::suback(self.version, id, &granted));
     }
 
     fn deliver(&mut self, order: u64, message: Message) {
         let online = self.online.is_some();
         if message.qos == 0 {
-            return self.write(&publish(&message, 0, false));
+            return self.write(&packet::publish(self.version, &message, 0, false));
         }
         self.last_id = self.last_id % u16::MAX + 1;
         let id = self.last_id;
-        self.write(&publish(&message, id, false));
+        self.write(&packet::publish(self.version, &message, id, false));
         let flight = Flight {
             id,
             message,
@@ -443,7 +445,10 @@ impl Session {
             if flight.released {
                 out.extend(ack(0x62, flight.id));
             } else {
-                out.extend(publish(&flight.message, flight.id, flight.sent));
+                let Flight {
+                    id, message, sent, ..
+                } = &*flight;
+                out.extend(packet::publish(self.version, message, *id, *sent));
                 flight.sent = true;
             }
         }
@@ -457,32 +462,6 @@ impl Session {
             drop(socket.write_all(bytes));
         }
     }
-}
-
-fn ack(first: u8, id: u16) -> [u8; 4] {
-    let [high, low] = id.to_be_bytes();
-    [first, 2, high, low]
-}
-
-fn publish(message: &Message, id: u16, dup: bool) -> Vec<u8> {
-    let mut body = (message.topic.len() as u16).to_be_bytes().to_vec();
-    body.extend_from_slice(message.topic.as_bytes());
-    if message.qos > 0 {
-        body.extend_from_slice(&id.to_be_bytes());
-    }
-    body.push(0);
-    body.extend_from_slice(&message.payload);
-    let first = 0x30 | (u8::from(dup) << 3) | (message.qos << 1);
-    let mut packet = match body.len() {
-        short @ 0..128 => vec![first, short as u8],
-        long => vec![
-            first,
-            (long % 128) as u8 | 0x80,
-            u8::try_from(long / 128).expect("short payloads"),
-        ],
-    };
-    packet.extend(body);
-    packet
 }
 
 /// One level for each `+`, nothing else.

@@ -1,5 +1,7 @@
 //! Every lie is found, counted once, and named.
 
+use std::ops::RangeInclusive;
+
 use super::hub::{Hub, RUN};
 use super::server::{Lie, LieKind, Server, Told};
 use crate::control::desk::own_clock_us;
@@ -27,7 +29,7 @@ fn phase(what: PhaseKind, commands: f64) -> Phase {
     }
 }
 
-/// Six devices with persistent sessions; everything at one `QoS`.
+/// Six devices of MQTT 5 with persistent sessions; everything at one `QoS`.
 pub(in crate::simulate) fn scenario(qos: u8) -> Scenario {
     let fleet = FleetSpec {
         proxies: 1,
@@ -68,6 +70,17 @@ pub(in crate::simulate) fn scenario(qos: u8) -> Scenario {
         ],
         pass: Thresholds::default(),
     }
+}
+
+/// The same with devices of each version.
+fn each_version(qos: RangeInclusive<u8>) -> impl Iterator<Item = (u8, Scenario)> {
+    let versions = [Protocol::V311, Protocol::V5];
+    qos.flat_map(move |qos| versions.map(|protocol| (qos, protocol)))
+        .map(|(qos, protocol)| {
+            let mut scenario = scenario(qos);
+            scenario.populations[0].protocol = protocol;
+            (qos, scenario)
+        })
 }
 
 fn population(qos: u8) -> Population {
@@ -205,10 +218,10 @@ fn check_named(hub: &Hub, qos: u8, told: &[Told]) {
 
 #[test]
 fn every_lie_is_found_counted_and_named() {
-    for qos in 0..=2 {
+    for (qos, scenario) in each_version(0..=2) {
         let server = Server::start(lies());
         let all = lies().len();
-        let hub = run(&scenario(qos), &server, 6, |_| server.told().len() == all);
+        let hub = run(&scenario, &server, 6, |_| server.told().len() == all);
         let (lost, repeated) = names(qos);
         let expected = [
             (lost, 6),
@@ -221,19 +234,20 @@ fn every_lie_is_found_counted_and_named() {
         let at = usize::from(qos);
         let (sent, received) = (hub.sum(|c| c.sent[at]), hub.sum(|c| c.received[at]));
         assert_eq!((received, server.unwanted()), (sent - 6, 0), "QoS {qos}");
+        assert_eq!(server.sessions(), 0, "all sessions end with the run");
     }
 }
 
 #[test]
 fn a_message_below_its_qos_is_found_and_counts_as_arrived() {
-    for qos in 1..=2 {
+    for (qos, scenario) in each_version(1..=2) {
         let of = |kind| Lie {
             stream: Stream { kind, device: 2 },
             seq: 4,
             kind: LieKind::Lower,
         };
         let server = Server::start(vec![of(0), of(1)]);
-        let hub = run(&scenario(qos), &server, 0, |_| server.told().len() == 2);
+        let hub = run(&scenario, &server, 0, |_| server.told().len() == 2);
         check_counts(&hub, &[(FindingKind::Violation, 2)]);
         check_named(&hub, qos, &server.told());
         assert_eq!(hub.sum(|c| c.received[usize::from(qos) - 1]), 2);
@@ -242,14 +256,14 @@ fn a_message_below_its_qos_is_found_and_counts_as_arrived() {
 
 #[test]
 fn an_acknowledgement_behind_a_later_one_is_found() {
-    for qos in 1..=2 {
+    for (qos, scenario) in each_version(1..=2) {
         let of = |kind, device| Lie {
             stream: Stream { kind, device },
             seq: 4,
             kind: LieKind::AnswerLate,
         };
         let server = Server::start(vec![of(0, 2), of(1, 3)]);
-        let hub = run(&scenario(qos), &server, 0, |hub| {
+        let hub = run(&scenario, &server, 0, |hub| {
             server.told().len() == 2 && hub.sum(|c| c.reconnects) == 1
         });
         check_counts(&hub, &[(FindingKind::Violation, 2)]);
@@ -293,8 +307,7 @@ fn many_lies(seed: u64) -> Vec<Lie> {
 
 #[test]
 fn any_mix_of_lies_is_counted_exactly() {
-    for seed in 0..3 {
-        let qos = seed as u8;
+    for (seed, (qos, scenario)) in (0..).zip(each_version(0..=2)) {
         let lies = many_lies(seed);
         let count =
             |is_it: fn(&LieKind) -> bool| lies.iter().filter(|lie| is_it(&lie.kind)).count() as u64;
@@ -305,9 +318,7 @@ fn any_mix_of_lies_is_counted_exactly() {
         assert!(repeats > 5 && swaps > 5 && misdelivered > 10 && losses > misdelivered + 5);
         let server = Server::start(lies.clone());
         let all = lies.len();
-        let hub = run(&scenario(qos), &server, losses, |_| {
-            server.told().len() == all
-        });
+        let hub = run(&scenario, &server, losses, |_| server.told().len() == all);
         let (lost, repeated) = names(qos);
         let expected = [
             (lost, losses),
@@ -330,7 +341,7 @@ fn busy(hub: &Hub) -> bool {
 
 #[test]
 fn a_truthful_server_gives_no_findings_through_a_storm_and_cut_connections() {
-    for qos in 1..=2 {
+    for (qos, mut scenario) in each_version(1..=2) {
         let about = |kind, seq, whom: String| Lie {
             stream: Stream { kind, device: 1 },
             seq,
@@ -345,7 +356,6 @@ fn a_truthful_server_gives_no_findings_through_a_storm_and_cut_connections() {
         ];
         let all = cuts.len();
         let server = Server::start(cuts);
-        let mut scenario = scenario(qos);
         scenario.consumers[0].connections = 2;
         let mut hub = Hub::start(&scenario, &server);
         hub.play(RAMP, "all devices", |hub| hub.did(RAMP));
@@ -370,7 +380,7 @@ fn a_truthful_server_gives_no_findings_through_a_storm_and_cut_connections() {
 
 #[test]
 fn what_is_under_way_to_a_session_that_ends_is_excused_and_nothing_else() {
-    for qos in 1..=2 {
+    for (qos, mut scenario) in each_version(1..=2) {
         // Its session ends with its connection, and this message finds neither.
         let ends = Lie {
             stream: Stream { kind: 1, device: 1 },
@@ -378,7 +388,6 @@ fn what_is_under_way_to_a_session_that_ends_is_excused_and_nothing_else() {
             kind: LieKind::Forget(device(1)),
         };
         let server = Server::start(vec![ends]);
-        let mut scenario = scenario(qos);
         scenario.populations[0].clean = true;
         scenario.commands[0].rate_per_s = 3_000.0;
         let mut hub = Hub::start(&scenario, &server);
@@ -407,22 +416,23 @@ fn what_is_under_way_to_a_session_that_ends_is_excused_and_nothing_else() {
 
 #[test]
 fn a_truthful_server_gives_no_findings_at_qos_0() {
-    let server = Server::start(Vec::new());
-    let hub = run(&scenario(0), &server, 0, busy);
-    check_counts(&hub, &[]);
-    assert_eq!(hub.sum(|c| c.received[0]), hub.sum(|c| c.sent[0]));
+    for (_, scenario) in each_version(0..=0) {
+        let server = Server::start(Vec::new());
+        let hub = run(&scenario, &server, 0, busy);
+        check_counts(&hub, &[]);
+        assert_eq!(hub.sum(|c| c.received[0]), hub.sum(|c| c.sent[0]));
+    }
 }
 
 #[test]
 fn a_session_that_was_forgotten_is_found() {
-    for qos in 1..=2 {
+    for (qos, mut scenario) in each_version(1..=2) {
         let forget = Lie {
             stream: Stream { kind: 0, device: 3 },
             seq: 5,
             kind: LieKind::Forget(device(3)),
         };
         let server = Server::start(vec![forget]);
-        let mut scenario = scenario(qos);
         scenario.commands[0].rate_per_s = 0.0;
         let arrived = |hub: &Hub| {
             let back = hub.samples[1].counts.reconnects == 1;
