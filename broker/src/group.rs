@@ -151,7 +151,7 @@ pub struct GroupStatus {
     pub frames_out_of_turn: u64,
     /// Claims not taken: their connections were over when the link came back.
     pub claims_void: u64,
-    /// Slices of snapshots for which the group waited, since the machine changed faster than they were written.
+    /// Slices of snapshots that were written while the group took no frames: it changed faster than they were written.
     pub snapshot_waits: u64,
     /// A large step of the wall clock waits for proof.
     pub proving_clock_step: bool,
@@ -382,7 +382,7 @@ impl Group {
                 continue;
             }
             let stopping = self.shared.stop.load(Ordering::Acquire);
-            if stopping && self.is_quiet() && self.leader.is_settled() && !self.is_behind() {
+            if stopping && self.is_quiet() && self.leader.is_settled() && !self.log_is_behind() {
                 self.report();
                 return Some(self.snapshots.stop());
             }
@@ -408,8 +408,8 @@ impl Group {
         // After the frames: a segment goes only when no frame's body has to be read from it any more.
         self.snapshots.turn(&mut self.leader, &self.log)?;
         let more = match reads {
-            Reads::Disk => self.snapshots.go_on(&mut self.leader),
-            Reads::Memory => self.snapshots.wants_to_go_on(),
+            Reads::Disk => self.snapshots.go_on(&mut self.leader, &self.log)?,
+            Reads::Memory => self.snapshots.wants_to_go_on(&self.log),
         };
         if self.unplaced || self.shared.stop.load(Ordering::Acquire) {
             return Ok(false);
@@ -425,7 +425,6 @@ impl Group {
 
     /// How long nothing is due.
     fn wait(&self) -> Duration {
-        // The log brings news whenever it gets further.
         if self.is_behind() {
             return IDLE_WAIT;
         }
@@ -448,8 +447,15 @@ impl Group {
         wait
     }
 
-    /// Whether so much waits for the disk that nothing more is taken in.
+    /// Whether so much waits for the disk that nothing more is taken in. The log's thread and the snapshot's bring
+    /// news when they have got further.
     fn is_behind(&self) -> bool {
+        // At the end everything is taken in, and the snapshot is given up.
+        let stopping = self.shared.stop.load(Ordering::Acquire);
+        self.log_is_behind() || !stopping && self.snapshots.is_behind(&self.leader)
+    }
+
+    fn log_is_behind(&self) -> bool {
         self.unplaced || self.log.pending_bytes() >= LOG_BACKLOG_BYTES_MAX
     }
 

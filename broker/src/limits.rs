@@ -67,6 +67,17 @@ pub const ERRAND_MEMORY_MS: u64 = 600_000;
 /// that comes again is published again.
 pub const ERRAND_MEMORIES: usize = 262_144;
 
+/// Bytes of a slice of a snapshot: what a turn of the group spends on it, but for one large session or shared queue.
+/// In tests so few that small snapshots have many.
+pub const SNAPSHOT_SLICE_BYTES: usize = if cfg!(test) { 64 } else { 64 << 10 };
+
+/// Slices of a snapshot that may wait for the disk.
+pub const SNAPSHOT_SLICES: usize = 4;
+
+/// The group takes no frames while more than this many bytes wait for their slice: what tables held that have changed
+/// since the snapshot began.
+pub const SNAPSHOT_BACKLOG_BYTES: usize = if cfg!(test) { 256 } else { 16 << 20 };
+
 /// Memories are forgotten by the minute, so that each does not cost a log entry of its own. Milliseconds.
 pub const ERRAND_MEMORY_STEP_MS: u64 = 60_000;
 
@@ -158,4 +169,5 @@ const _: () = {
         "64 groups share the packet ids of a session"
     );
     assert!(RETAINED_PAGE <= RETAINED_STEPS);
+    assert!(SNAPSHOT_SLICES * SNAPSHOT_SLICE_BYTES <= SNAPSHOT_BACKLOG_BYTES);
 };

@@ -105,6 +105,15 @@ impl OpenGroup {
         self.leader.route(Routes { own, routing });
     }
 
+    /// The machine as a snapshot has it.
+    #[cfg(test)]
+    pub(crate) fn snapshot(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.leader.begin_snapshot();
+        assert!(self.leader.put_snapshot(&mut bytes, usize::MAX));
+        bytes
+    }
+
     /// Starts the group's thread. `on_failure` is called once if the log fails; nothing is acknowledged after that.
     pub fn start(
         self,

@@ -8,20 +8,20 @@
 //! end of the log.
 
 mod slices;
+mod writer;
 
 use crate::command_codec;
-use crate::group::{GROUP_STREAM, GroupWaker, read_message};
+use crate::group::{AbortOnPanic, GROUP_STREAM, GroupWaker, read_message};
 use crate::leader::Leader;
-use crate::limits::MachineLimits;
-use crate::log::{
-    LogError, LogHandle, Record, STORE_STREAM, SegmentInfo, SnapshotStore, StreamRange,
-};
+use crate::limits::{MachineLimits, SNAPSHOT_BACKLOG_BYTES, SNAPSHOT_SLICE_BYTES};
+use crate::log::{LogError, LogHandle, Record, STORE_STREAM, SegmentInfo, SnapshotStore};
 use crate::machine::{Effects, State};
-use slices::{Given, Slice, SlicesIn, SlicesOut, Source, slices};
+use slices::{Given, Slice, SlicesIn, slices};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, sync_channel};
+use writer::Writer;
 
 /// A table that keeps its journal in the node's log beside the group: the embedded session store.
 ///
@@ -113,12 +113,6 @@ pub(crate) struct Sizes {
     pub(crate) segment_bytes: u64,
 }
 
-/// Bytes of a slice of a snapshot: what a turn of the group spends on it.
-const SLICE_BYTES: usize = 64 << 10;
-/// The group waits for its snapshot to be written while more than this many bytes have changed since its cut, of what
-/// is not written yet.
-const BACKLOG_BYTES: usize = 16 << 20;
-
 /// A segment that is being emptied.
 #[derive(Clone, Copy, Debug)]
 struct Relocation {
@@ -129,7 +123,8 @@ struct Relocation {
 
 /// A snapshot under way.
 struct Running {
-    thread: JoinHandle<Result<Covered, LogError>>,
+    /// Comes when the thread needs neither the files nor the log any more.
+    result: Receiver<Result<Covered, LogError>>,
     /// Until the last slice is handed over.
     slices: Option<SlicesIn>,
 }
@@ -148,7 +143,7 @@ pub(crate) struct Snapshots {
     running: Option<Running>,
     /// Wakes the group when its snapshot can go on.
     waker: GroupWaker,
-    /// Slices for which the group waited.
+    /// Slices that were handed over while the group took no frames.
     waits: u64,
     /// Tells the running thread to give up.
     stop: Arc<AtomicBool>,
@@ -203,7 +198,7 @@ impl Snapshots {
         Ok(restored)
     }
 
-    /// Looks after a snapshot under way, starts one if it is time, and releases what is not needed.
+    /// Takes note of a snapshot that is written, and releases what is not needed.
     pub(crate) fn turn(&mut self, leader: &mut Leader, log: &LogHandle) -> Result<(), LogError> {
         self.review |= leader.take_freed();
         if self.files.is_none() {
@@ -217,11 +212,12 @@ impl Snapshots {
                 self.bytes = bytes;
                 self.review = true;
             }
-        } else if let Some(running) = self.running.take_if(|it| it.thread.is_finished()) {
-            self.covered = joined(running.thread)?;
+        } else if let Some(running) = &self.running
+            && let Ok(result) = running.result.try_recv()
+        {
+            self.running = None;
+            self.covered = result?;
             self.review = true;
-        } else if self.running.is_none() {
-            self.start_if_due(leader, log)?;
         }
         if std::mem::take(&mut self.review) {
             self.release(leader, log);
@@ -229,54 +225,69 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Gives up a snapshot under way: its thread reads the log, which nobody else can open before that ends.
+    /// Gives up a snapshot under way, and waits until its thread has let go of the log: nobody else can open it before.
     pub(crate) fn stop(&mut self) -> Result<(), LogError> {
         self.stop.store(true, Ordering::Relaxed);
-        let Some(Running { thread, slices }) = self.running.take() else {
+        let Some(Running { result, slices }) = self.running.take() else {
             return Ok(());
         };
         // Its thread would wait for the next one.
         drop(slices);
-        joined(thread).map(|_| ())
+        let result = result.recv();
+        result.expect("it comes, or the process ends").map(|_| ())
     }
 
     /// Whether [`Snapshots::go_on`] has something to do.
-    pub(crate) fn wants_to_go_on(&self) -> bool {
-        let running = self.running.as_ref();
-        let slices = running.and_then(|running| running.slices.as_ref());
-        slices.is_some_and(SlicesIn::has_room)
+    pub(crate) fn wants_to_go_on(&self, log: &LogHandle) -> bool {
+        match &self.running {
+            Some(running) => running.slices.as_ref().is_some_and(SlicesIn::has_room),
+            None => self.is_due(log),
+        }
     }
 
-    /// Hands the next slice of a snapshot under way to its thread. Whether a further one may follow at once. Waits
-    /// for that thread if the machine changes faster than its snapshot is written.
-    pub(crate) fn go_on(&mut self, leader: &mut Leader) -> bool {
+    /// Hands the next slice of a snapshot under way to its thread; begins one if it is time. Whether a further slice
+    /// may follow at once.
+    pub(crate) fn go_on(&mut self, leader: &mut Leader, log: &LogHandle) -> Result<bool, LogError> {
+        if self.running.is_none() && self.is_due(log) {
+            self.start(leader, log)?;
+        }
+        self.waits += u64::from(self.is_behind(leader));
         let Some(running) = &mut self.running else {
-            return false;
+            return Ok(false);
         };
         let Some(slices) = &mut running.slices else {
-            return false;
+            return Ok(false);
         };
-        let given = slices.give(leader, &mut self.waits);
+        let given = slices.give(|| next_slice(leader));
         if given == Given::Ended {
             running.slices = None;
         }
-        given == Given::More
+        Ok(given == Given::More)
     }
 
-    /// Slices of snapshots for which the group waited.
+    /// Whether the machine changes faster than its snapshot is written: then the group takes no frames.
+    pub(crate) fn is_behind(&self, leader: &Leader) -> bool {
+        let running = self.running.as_ref();
+        running.is_some_and(|running| running.slices.is_some())
+            && leader.state().snapshot_backlog() > SNAPSHOT_BACKLOG_BYTES
+    }
+
+    /// Slices of snapshots that were handed over while the group took no frames.
     pub(crate) fn waits(&self) -> u64 {
         self.waits
     }
 
-    fn start_if_due(&mut self, leader: &mut Leader, log: &LogHandle) -> Result<(), LogError> {
+    fn is_due(&self, log: &LogHandle) -> bool {
         let bytes = log.stats().bytes.load(Ordering::Relaxed);
-        if bytes.saturating_sub(self.bytes) + self.replayed < self.sizes.bytes_between {
-            return Ok(());
-        }
+        let grown = bytes.saturating_sub(self.bytes) + self.replayed;
+        self.files.is_some() && grown >= self.sizes.bytes_between
+    }
+
+    fn start(&mut self, leader: &mut Leader, log: &LogHandle) -> Result<(), LogError> {
         let Some(files) = self.files.clone() else {
             return Ok(());
         };
-        self.bytes = bytes;
+        self.bytes = log.stats().bytes.load(Ordering::Relaxed);
         self.replayed = 0;
         let (slices_in, slices_out) = slices(self.waker.clone());
         let writer = Writer {
@@ -288,13 +299,21 @@ impl Snapshots {
             before: self.covered,
             stop: Arc::clone(&self.stop),
         };
+        let (told, result) = sync_channel(1);
+        let group = self.waker.clone();
+        let body = move || {
+            let _abort = AbortOnPanic;
+            // An error means that the group is gone.
+            let _ = told.send(writer.write());
+            group.wake();
+        };
         let thread = std::thread::Builder::new()
             .name("snapshot".into())
-            .spawn(|| writer.write());
-        let thread = thread.map_err(|error| LogError::snapshot("start the thread of", error))?;
+            .spawn(body);
+        thread.map_err(|error| LogError::snapshot("start the thread of", error))?;
         leader.begin_snapshot();
         self.running = Some(Running {
-            thread,
+            result,
             slices: Some(slices_in),
         });
         Ok(())
@@ -412,94 +431,19 @@ fn restore(
     Ok(restored)
 }
 
-fn joined(thread: JoinHandle<Result<Covered, LogError>>) -> Result<Covered, LogError> {
-    let ended = thread.join();
-    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
-impl Source for Leader {
-    fn next_slice(&mut self) -> Slice {
-        let mut bytes = Vec::with_capacity(SLICE_BYTES + SLICE_BYTES / 8);
-        let is_last = self.put_snapshot(&mut bytes, SLICE_BYTES);
-        Slice { bytes, is_last }
-    }
-
-    fn is_behind(&self) -> bool {
-        self.state().snapshot_backlog() > BACKLOG_BYTES
+/// A thread that writes a snapshot holds the log, which nobody else can open before.
+impl Drop for Snapshots {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            tracing::warn!(%error, "a snapshot was not written");
+        }
     }
 }
 
-/// The snapshot thread.
-struct Writer {
-    files: Arc<SnapshotStore>,
-    slices: SlicesOut,
-    /// Index of the last entry in the slices.
-    target: u64,
-    log: LogHandle,
-    /// An empty table.
-    store: Box<dyn Journalled>,
-    before: Covered,
-    stop: Arc<AtomicBool>,
-}
-
-impl Writer {
-    /// Where the snapshots stand then: as before if they were given up.
-    fn write(mut self) -> Result<Covered, LogError> {
-        let written = self
-            .files
-            .write(GROUP_STREAM, self.target, |to| self.slices.write(to));
-        let is_given_up = self.stop.load(Ordering::Relaxed);
-        if let Err(error) = written {
-            return if is_given_up {
-                Ok(self.before)
-            } else {
-                Err(error)
-            };
-        }
-        let store = self.journal()?;
-        self.files.prune(GROUP_STREAM, 1)?;
-        Ok(Covered {
-            group: self.target,
-            store,
-        })
-    }
-
-    /// The snapshot of the session store: the last one, and its journal up to the group's entry `target`. What the
-    /// log has written but not stored yet must not get into a snapshot, a power cut would take it from the log only.
-    fn journal(&mut self) -> Result<u64, LogError> {
-        let before = self.before;
-        let segments = self.log.segments();
-        let mut ranges = segments.iter().flat_map(|segment| &segment.streams);
-        let is_news =
-            |range: &StreamRange| range.stream == STORE_STREAM && range.last > before.store;
-        if before.group >= self.target || !ranges.any(is_news) {
-            return Ok(before.store);
-        }
-        restore_store(&self.files, &mut *self.store)?;
-        let starts = [
-            (GROUP_STREAM, before.group + 1),
-            (STORE_STREAM, before.store + 1),
-        ];
-        let mut journalled = before.store;
-        for record in self.log.replay(&starts)? {
-            if self.stop.load(Ordering::Relaxed) {
-                return Ok(before.store);
-            }
-            let record = record?;
-            match record.stream {
-                GROUP_STREAM if record.index >= self.target => break,
-                STORE_STREAM => {
-                    replay_journal(&mut *self.store, &record)?;
-                    journalled = record.index;
-                }
-                _ => {}
-            }
-        }
-        self.files
-            .write(STORE_STREAM, journalled, |to| self.store.snapshot(to))?;
-        self.files.prune(STORE_STREAM, 1)?;
-        Ok(journalled)
-    }
+fn next_slice(leader: &mut Leader) -> Slice {
+    let mut bytes = Vec::with_capacity(SNAPSHOT_SLICE_BYTES + SNAPSHOT_SLICE_BYTES / 8);
+    let is_last = leader.put_snapshot(&mut bytes, SNAPSHOT_SLICE_BYTES);
+    Slice { bytes, is_last }
 }
 
 /// Fills an empty table from the newest snapshot; index of the last journal record in it.

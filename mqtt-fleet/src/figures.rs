@@ -71,7 +71,7 @@ impl Figures {
         ));
         figures.push((
             "snapshot_waits",
-            "Parts of snapshots that the group waited for: it changed faster than they were written",
+            "Slices of snapshots that were written while the group took no frames",
             status.snapshot_waits,
         ));
         figures.push((

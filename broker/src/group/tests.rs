@@ -12,6 +12,7 @@ use cluster::frame::{Claim, FromGroup, Publish};
 use cluster::ids::{Actor, Handle};
 use cluster::mailbag::Mailbag;
 use protocol::{Message, PacketId, QoS, TopicName, Version};
+use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -84,8 +85,8 @@ impl Producing {
 
     /// One a round: the group has a quiet moment after each, and falls asleep again and again.
     fn publish(&mut self, actor: Actor, count: u64) {
-        let topic = TopicName::new("kept").expect("a topic");
         for n in 1..=count {
+            let topic = TopicName::new(&format!("kept/{}", n % 100)).expect("a topic");
             self.rounds.wait(n);
             // Not all in the same moment: now while another one's turn begins, now while it ends.
             for _ in 0..n * u64::from(actor.client.0 + 1) % 1_021 {
@@ -115,17 +116,20 @@ fn handle(number: u32) -> Handle {
     }
 }
 
-fn every_frame_is_answered(durability: Durability, count: u64) {
-    let data = tempfile::tempdir().expect("a folder");
-    let options = GroupOptions {
-        data: data.path().to_path_buf(),
+fn options(data: &Path, durability: Durability) -> GroupOptions {
+    GroupOptions {
+        data: data.to_path_buf(),
         log: LogOptions {
             durability,
             ..LogOptions::default()
         },
         limits: MachineLimits::default(),
-        snapshot_bytes: 64 << 20,
-    };
+        snapshot_bytes: 16 << 10,
+    }
+}
+
+/// Runs the group with all producers, each of which publishes so many. How often it fell behind its snapshots.
+fn every_frame_is_answered(options: GroupOptions, count: u64) -> u64 {
     let open = OpenGroup::open(options, Box::new(())).expect("a new folder");
     let mut links = Vec::new();
     let mut threads = Vec::new();
@@ -176,15 +180,57 @@ fn every_frame_is_answered(durability: Durability, count: u64) {
     for (thread, _) in threads {
         thread.join().expect("every frame was answered");
     }
+    let status = group.status_reader();
     group.stop().expect("everything is stored");
+    status().snapshot_waits
 }
 
 #[test]
 fn every_frame_is_answered_in_memory() {
-    every_frame_is_answered(Durability::Memory, 50_000);
+    let data = tempfile::tempdir().expect("a folder");
+    every_frame_is_answered(options(data.path(), Durability::Memory), 50_000);
 }
 
 #[test]
 fn every_frame_is_answered_with_fsync() {
-    every_frame_is_answered(Durability::Fsync, 2_000);
+    let data = tempfile::tempdir().expect("a folder");
+    every_frame_is_answered(options(data.path(), Durability::Fsync), 2_000);
+}
+
+/// Snapshots are taken all the time, in slices so small that the group changes faster than they are written.
+#[test]
+fn a_snapshot_and_the_log_behind_it_are_the_whole_log() {
+    let data = tempfile::tempdir().expect("a folder");
+    let options = options(data.path(), Durability::Os);
+    let waits = every_frame_is_answered(options.clone(), 3_000);
+    assert!(waits > 0, "no snapshot fell behind");
+    let open = || OpenGroup::open(options.clone(), Box::new(())).expect("it was closed");
+    let mut with_snapshot = open();
+    let (records, state) = (
+        with_snapshot.replay_stats().records,
+        with_snapshot.snapshot(),
+    );
+    drop(with_snapshot);
+    std::fs::remove_dir_all(data.path().join("snapshots")).expect("there are some");
+    let mut from_the_log = open();
+    assert!(from_the_log.replay_stats().records > records);
+    assert!(
+        from_the_log.snapshot() == state,
+        "a snapshot has changed the state"
+    );
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_written_ends_the_group() {
+    let data = tempfile::tempdir().expect("a folder");
+    let mut options = options(data.path(), Durability::Os);
+    options.snapshot_bytes = 1;
+    let open = OpenGroup::open(options, Box::new(())).expect("a new folder");
+    std::fs::remove_dir_all(data.path().join("snapshots")).expect("it was made");
+    let (failed, failure) = std::sync::mpsc::sync_channel(1);
+    let tell = move |error: &LogError| failed.send(error.to_string()).expect("the test waits");
+    let group = open.start(Vec::new(), Box::new(tell)).expect("a thread");
+    let text = failure.recv_timeout(PATIENCE).expect("it is told");
+    assert!(text.contains("snapshots"), "{text}");
+    assert!(group.stop().is_err());
 }

@@ -12,7 +12,7 @@ use smallvec::{SmallVec, smallvec};
 impl State {
     /// PUBACK, PUBREC or PUBCOMP.
     pub(super) fn ack(&mut self, ack: Ack, out: &mut Effects) {
-        let Some(session) = self.fenced(ack.actor) else {
+        let Some(session) = self.fenced_mut(ack.actor) else {
             return;
         };
         let connection = session.owner.connection();

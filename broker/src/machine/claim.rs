@@ -154,7 +154,7 @@ impl State {
         let Some(actor) = actor.or(claimed) else {
             return;
         };
-        let Some(session) = self.fenced(actor) else {
+        let Some(session) = self.fenced_mut(actor) else {
             return;
         };
         let Owner::Claimed {

@@ -142,7 +142,7 @@ impl State {
     ) {
         let key = self.share_key(number, publisher, message);
         if let Some(client) = self.pick(number, key, true) {
-            self.shared.get_mut(number).last_unlogged = Some(client);
+            self.volatile.last_unlogged.insert(number, client);
             self.send_shared_qos0(number, client, retain);
         }
     }
@@ -165,7 +165,7 @@ impl State {
             pass.by_turn(
                 queue,
                 if unlogged {
-                    queue.last_unlogged
+                    self.volatile.last_unlogged.get(&number).copied()
                 } else {
                     queue.last
                 },

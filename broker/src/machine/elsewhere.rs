@@ -101,7 +101,7 @@ impl Places {
 impl State {
     /// A group is to have state of a session: it gets its rank.
     pub(super) fn list(&mut self, actor: Actor, group: GroupNo, out: &mut Effects) {
-        let Some(session) = self.fenced(actor) else {
+        let Some(session) = self.fenced_mut(actor) else {
             return;
         };
         let connection = session.owner.connection();

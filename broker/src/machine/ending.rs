@@ -22,7 +22,7 @@ enum When {
 impl State {
     /// One connection ended.
     pub(super) fn disconnect(&mut self, gone: &Disconnect, out: &mut Effects) {
-        let Some(session) = self.fenced(gone.actor) else {
+        let Some(session) = self.fenced_mut(gone.actor) else {
             return;
         };
         if session.owner == Owner::None {

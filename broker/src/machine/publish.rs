@@ -225,7 +225,7 @@ impl State {
 
     /// PUBREL: the packet id is free again.
     pub(super) fn release(&mut self, actor: Actor, packet_id: PacketId, out: &mut Effects) {
-        let Some(session) = self.fenced(actor) else {
+        let Some(session) = self.fenced_mut(actor) else {
             return;
         };
         let connection = session.owner.connection();

@@ -144,7 +144,7 @@ impl State {
 
     /// The leader says that it is time for the next page.
     pub(super) fn page(&mut self, actor: Actor, out: &mut Effects) {
-        let Some(session) = self.fenced(actor) else {
+        let Some(session) = self.fenced_mut(actor) else {
             return;
         };
         if let Some(rare) = &mut session.rare {

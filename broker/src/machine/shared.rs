@@ -43,8 +43,6 @@ pub(super) struct Queue {
     pub(super) bytes: u64,
     /// Who got the last item.
     pub(super) last: Option<ClientNo>,
-    /// Who got the last message that needed no storing. Leader memory: in no snapshot.
-    pub(super) last_unlogged: Option<ClientNo>,
     /// `$oshare`: who has which part of the publisher and topic space; empty until first used.
     pub(super) buckets: Vec<Option<ClientNo>>,
 }
@@ -59,7 +57,6 @@ impl Queue {
             items: VecDeque::new(),
             bytes: 0,
             last: None,
-            last_unlogged: None,
             buckets: Vec::new(),
         }
     }

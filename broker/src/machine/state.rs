@@ -69,6 +69,8 @@ pub(super) struct Volatile {
     pub(super) hits: Vec<Subscriber>,
     pub(super) page: Vec<RetainedEntry>,
     pub(super) fan_out: FanOut,
+    /// Who got the last message that needed no storing, by shared queue.
+    pub(super) last_unlogged: BTreeMap<u32, ClientNo>,
     /// Open QoS 2 packet ids of publishes that needed no storing.
     pub(super) unlogged_ids: BTreeSet<(ClientNo, Epoch, PacketId)>,
 }
@@ -174,14 +176,17 @@ impl State {
     }
 
     /// The session that `actor` may act for; a frame of any other epoch is fenced off and counted (promise P5).
-    pub(super) fn fenced(&mut self, actor: Actor) -> Option<&mut Session> {
-        match self.clients.get_mut(actor.client) {
-            Some(session) if session.epoch == actor.epoch => Some(session),
-            _ => {
-                self.counters.fenced += 1;
-                None
-            }
-        }
+    pub(super) fn fenced(&mut self, actor: Actor) -> Option<&Session> {
+        let session = self.clients.get(actor.client);
+        let own = session.filter(|session| session.epoch == actor.epoch);
+        self.counters.fenced += u64::from(own.is_none());
+        own
+    }
+
+    /// The same to change it, which a snapshot under way pays for.
+    pub(super) fn fenced_mut(&mut self, actor: Actor) -> Option<&mut Session> {
+        self.fenced(actor)?;
+        self.clients.get_mut(actor.client)
     }
 
     /// The group's time: that of the newest applied entry.

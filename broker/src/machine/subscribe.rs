@@ -215,6 +215,7 @@ impl State {
             return;
         }
         let queue = self.shared.remove(number);
+        self.volatile.last_unlogged.remove(&number);
         let filter = TopicFilter::new(&queue.filter).expect("it was one when the queue was made");
         self.subscriptions
             .remove(filter.inner(), SubscriberKey::Shared(QueueNo(number)));

@@ -4,7 +4,7 @@
 //! takes longer than a moment to write: so a place that changes before it was written leaves what it held, already
 //! as it is to be written. That is bounded by what changes meanwhile; the table is never there twice.
 
-use super::snapshot::put::{put_list, put_u32};
+use super::snapshot::put::put_u32;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -32,8 +32,14 @@ struct Cut {
     /// What those of them held that have changed since.
     before: BTreeMap<u32, Box<[u8]>>,
     before_bytes: usize,
-    free: Vec<u32>,
+    /// How many places were free, until that is written.
+    free_len: Option<u32>,
+    /// Free numbers that are not written yet.
+    free: std::vec::IntoIter<u32>,
 }
+
+/// Memory that each of those takes besides, about.
+const BEFORE_BYTES: usize = 48;
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
@@ -113,7 +119,8 @@ impl<T: Placed> Table<T> {
         self.cut = Cut {
             places: Some(places),
             rest: 0..places,
-            free: self.free.clone(),
+            free_len: Some(self.free.len() as u32),
+            free: self.free.clone().into_iter(),
             ..Cut::default()
         };
     }
@@ -127,14 +134,11 @@ impl<T: Placed> Table<T> {
         }
         while out.len() < full {
             let Some(number) = cut.rest.next() else {
-                put_list(&std::mem::take(&mut cut.free), out, |n, out| {
-                    put_u32(*n, out);
-                });
-                return true;
+                return cut.put_free(out, full);
             };
             match cut.before.remove(&number) {
                 Some(before) => {
-                    cut.before_bytes -= before.len();
+                    cut.before_bytes -= before.len() + BEFORE_BYTES;
                     out.extend_from_slice(&before);
                 }
                 None => T::put(places[number as usize].as_ref(), out),
@@ -143,7 +147,7 @@ impl<T: Placed> Table<T> {
         false
     }
 
-    /// Bytes of what changed places held at the cut.
+    /// Memory for what changed places held at the cut, in bytes.
     pub(super) fn cut_bytes(&self) -> usize {
         self.cut.before_bytes
     }
@@ -161,9 +165,26 @@ impl<T: Placed> Table<T> {
         cut.before.entry(number).or_insert_with(|| {
             let mut before = Vec::new();
             T::put(places[number as usize].as_ref(), &mut before);
-            cut.before_bytes += before.len();
+            cut.before_bytes += before.len() + BEFORE_BYTES;
             before.into()
         });
+    }
+}
+
+impl Cut {
+    fn put_free(&mut self, out: &mut Vec<u8>, full: usize) -> bool {
+        if let Some(len) = self.free_len.take() {
+            put_u32(len, out);
+        }
+        while out.len() < full {
+            let Some(number) = self.free.next() else {
+                // Its memory is not kept until the next one.
+                self.free = Vec::new().into_iter();
+                return true;
+            };
+            put_u32(number, out);
+        }
+        false
     }
 }
 

@@ -2,13 +2,12 @@
 //! is never whole in memory, and the disk sets the pace.
 
 use crate::group::GroupWaker;
+use crate::limits::SNAPSHOT_SLICES;
+use std::cell::Cell;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-
-/// Slices that may wait for the disk.
-const SLICES: usize = 4;
 
 /// A part of a snapshot.
 pub(super) struct Slice {
@@ -21,7 +20,7 @@ pub(super) struct SlicesIn {
     to: SyncSender<Slice>,
     /// The one that found no room.
     held: Option<Slice>,
-    /// Whether there may be room for it. Set by the writer.
+    /// Whether there may be room for it.
     room: Arc<AtomicBool>,
 }
 
@@ -30,14 +29,7 @@ pub(super) struct SlicesOut {
     from: Receiver<Slice>,
     room: Arc<AtomicBool>,
     group: GroupWaker,
-}
-
-/// Where slices come from.
-pub(super) trait Source {
-    /// The next one; there is none after the last.
-    fn next_slice(&mut self) -> Slice;
-    /// Whether it holds too much of what the slices to come must have.
-    fn is_behind(&self) -> bool;
+    is_given_up: Cell<bool>,
 }
 
 /// What follows from giving a slice.
@@ -52,20 +44,20 @@ pub(super) enum Given {
 }
 
 pub(super) fn slices(group: GroupWaker) -> (SlicesIn, SlicesOut) {
-    let (to, from) = sync_channel(SLICES);
+    let (to, from) = sync_channel(SNAPSHOT_SLICES);
     let room = Arc::new(AtomicBool::new(true));
     let slices = SlicesIn {
         to,
         held: None,
         room: Arc::clone(&room),
     };
-    (slices, SlicesOut { from, room, group })
-}
-
-impl Given {
-    fn after(is_last: bool) -> Self {
-        if is_last { Self::Ended } else { Self::More }
-    }
+    let out = SlicesOut {
+        from,
+        room,
+        group,
+        is_given_up: Cell::new(false),
+    };
+    (slices, out)
 }
 
 impl SlicesIn {
@@ -74,33 +66,16 @@ impl SlicesIn {
         self.room.load(Ordering::Acquire)
     }
 
-    /// Gives the next slice to the writer if it has room. Waits for room, slice by slice, while the source is behind,
-    /// and counts the slices in `waits`.
-    pub(super) fn give(&mut self, source: &mut impl Source, waits: &mut u64) -> Given {
-        loop {
-            let held = self.held.take();
-            let slice = held.unwrap_or_else(|| source.next_slice());
-            let is_behind = source.is_behind();
-            *waits += u64::from(is_behind);
-            let given = if is_behind {
-                self.send(slice)
-            } else {
-                self.try_send(slice)
-            };
-            if !is_behind || given != Given::More {
-                return given;
-            }
-        }
-    }
-
-    fn try_send(&mut self, slice: Slice) -> Given {
+    /// Gives the writer the slice that found no room before, or else the next one.
+    pub(super) fn give(&mut self, next: impl FnOnce() -> Slice) -> Given {
+        let slice = self.held.take().unwrap_or_else(next);
         let is_last = slice.is_last;
         // Before the try: room that comes after it is never overlooked.
         self.room.store(false, Ordering::SeqCst);
         match self.to.try_send(slice) {
             Ok(()) => {
-                self.room.store(true, Ordering::Release);
-                Given::after(is_last)
+                self.room.store(true, Ordering::SeqCst);
+                if is_last { Given::Ended } else { Given::More }
             }
             Err(TrySendError::Full(slice)) => {
                 self.held = Some(slice);
@@ -109,28 +84,30 @@ impl SlicesIn {
             Err(TrySendError::Disconnected(_)) => Given::Ended,
         }
     }
-
-    fn send(&mut self, slice: Slice) -> Given {
-        let is_last = slice.is_last;
-        match self.to.send(slice) {
-            Ok(()) => Given::after(is_last),
-            Err(_) => Given::Ended,
-        }
-    }
 }
 
 impl SlicesOut {
     /// Writes all slices. Fails if the group gives the snapshot up.
     pub(super) fn write(&self, to: &mut dyn Write) -> io::Result<()> {
         loop {
-            let slice = self.from.recv().map_err(io::Error::other)?;
-            self.room.store(true, Ordering::SeqCst);
-            self.group.wake();
+            let slice = self.from.recv().map_err(|error| {
+                self.is_given_up.set(true);
+                io::Error::other(error)
+            })?;
+            // A group that knows of room goes on by itself.
+            if !self.room.swap(true, Ordering::SeqCst) {
+                self.group.wake();
+            }
             to.write_all(&slice.bytes)?;
             if slice.is_last {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether the group gave the snapshot up.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.is_given_up.get()
     }
 }
 
@@ -142,83 +119,71 @@ mod tests {
     struct Counted {
         next: u8,
         last: u8,
-        /// It is behind up to this one.
-        behind: u8,
     }
 
-    impl Source for Counted {
-        fn next_slice(&mut self) -> Slice {
+    impl Counted {
+        fn slice(&mut self) -> Slice {
             self.next += 1;
             Slice {
                 bytes: vec![self.next],
                 is_last: self.next == self.last,
             }
         }
-
-        fn is_behind(&self) -> bool {
-            self.next < self.behind
-        }
     }
 
-    fn counted(last: u8, behind: u8) -> Counted {
-        let next = 0;
-        Counted { next, last, behind }
+    fn counted(last: u8) -> Counted {
+        Counted { next: 0, last }
     }
 
     #[test]
     fn what_finds_no_room_is_held_until_there_is_some() {
         let (mut to, from) = slices(GroupWaker::default());
-        let all = SLICES as u8 + 1;
-        let (mut source, mut waits) = (counted(all, 0), 0);
-        for _ in 0..SLICES {
-            assert_eq!(to.give(&mut source, &mut waits), Given::More);
+        let all = SNAPSHOT_SLICES as u8 + 1;
+        let mut source = counted(all);
+        for _ in 0..SNAPSHOT_SLICES {
+            assert_eq!(to.give(|| source.slice()), Given::More);
             assert!(to.has_room());
         }
         for _ in 0..2 {
-            assert_eq!(to.give(&mut source, &mut waits), Given::NoRoom);
+            assert_eq!(to.give(|| source.slice()), Given::NoRoom);
             assert!(!to.has_room());
         }
-        from.from.recv().expect("it is sent");
-        from.room.store(true, Ordering::SeqCst);
-        assert_eq!(to.give(&mut source, &mut waits), Given::Ended);
-        let mut written = Vec::new();
-        from.write(&mut written).expect("to memory");
-        assert_eq!(written, (2..=all).collect::<Vec<_>>());
-        assert!(to.has_room(), "the writer says so whenever it takes one");
-        assert_eq!(waits, 0);
-    }
-
-    #[test]
-    fn a_source_that_is_behind_waits_for_the_writer() {
-        let (mut to, from) = slices(GroupWaker::default());
-        let (mut source, mut waits) = (counted(100, 90), 0);
         let writer = std::thread::spawn(move || {
             let mut written = Vec::new();
             from.write(&mut written).map(|()| written)
         });
-        to.give(&mut source, &mut waits);
-        assert!(source.next >= 90, "in one call");
-        assert_eq!(waits, 89);
-        while to.give(&mut source, &mut waits) != Given::Ended {
+        while !to.has_room() {
             std::thread::yield_now();
         }
+        assert_eq!(to.give(|| source.slice()), Given::Ended);
         let written = writer.join().expect("it only writes").expect("to memory");
-        assert_eq!(written, (1..=100).collect::<Vec<_>>());
+        assert_eq!(written, (1..=all).collect::<Vec<_>>());
     }
 
     #[test]
     fn one_that_is_given_up_is_not_taken_for_whole() {
         let (mut to, from) = slices(GroupWaker::default());
-        assert_eq!(to.give(&mut counted(2, 0), &mut 0), Given::More);
+        let mut source = counted(2);
+        assert_eq!(to.give(|| source.slice()), Given::More);
         drop(to);
         assert!(from.write(&mut Vec::new()).is_err());
+        assert!(from.is_given_up());
     }
 
     #[test]
     fn without_a_writer_it_ends() {
         let (mut to, from) = slices(GroupWaker::default());
         drop(from);
-        assert_eq!(to.give(&mut counted(9, 0), &mut 0), Given::Ended);
-        assert_eq!(to.give(&mut counted(9, 9), &mut 0), Given::Ended);
+        assert_eq!(to.give(|| counted(9).slice()), Given::Ended);
+    }
+
+    #[test]
+    fn a_disk_that_fails_is_not_taken_for_giving_up() {
+        let (mut to, from) = slices(GroupWaker::default());
+        let mut source = counted(2);
+        assert_eq!(to.give(|| source.slice()), Given::More);
+        let mut full: &mut [u8] = &mut [];
+        assert!(from.write(&mut full).is_err());
+        assert!(!from.is_given_up());
     }
 }

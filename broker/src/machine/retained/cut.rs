@@ -4,6 +4,7 @@
 
 use super::super::snapshot::put::{put_text, put_u32, put_u64};
 use super::{Retained, RetainedEntry, TopicKey};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -38,8 +39,8 @@ impl Retained {
         if let Some(topics) = cut.topics.take() {
             put_u32(topics, out);
         }
-        let mut last = cut.last.take();
-        let from = last.clone().map_or(Bound::Unbounded, Bound::Excluded);
+        let from = cut.last.clone().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut last = None;
         let mut living = self.entries.range((from, Bound::Unbounded)).peekable();
         while out.len() < full {
             let changed = cut.before.first_key_value().map(|(key, _)| key);
@@ -55,7 +56,7 @@ impl Retained {
             if !is_changed {
                 let (key, entry) = living.next().expect("peeked at");
                 put(key, *entry, out);
-                last = Some(key.clone());
+                last = Some(Cow::Borrowed(key));
                 continue;
             }
             let (key, before) = cut.before.pop_first().expect("looked at");
@@ -64,13 +65,15 @@ impl Retained {
             if let Some(entry) = before {
                 put(&key, entry, out);
             }
-            last = Some(key);
+            last = Some(Cow::Owned(key));
         }
-        cut.last = last;
+        if let Some(last) = last {
+            cut.last = Some(last.into_owned());
+        }
         false
     }
 
-    /// Bytes of what changed topics had at the cut.
+    /// Memory for what changed topics had at the cut, in bytes.
     pub(in crate::machine) fn cut_bytes(&self) -> usize {
         self.cut.as_ref().map_or(0, |cut| cut.before_bytes)
     }

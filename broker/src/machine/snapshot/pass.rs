@@ -11,6 +11,8 @@ pub(in crate::machine) struct Pass {
     head: Vec<u8>,
     newest_segment: Option<u32>,
     tail: Vec<u8>,
+    /// Bytes of the tail that are written.
+    tail_put: usize,
 }
 
 /// What is written next.
@@ -45,6 +47,7 @@ impl State {
             head,
             newest_segment: self.messages.newest_segment(),
             tail,
+            tail_put: 0,
         });
     }
 
@@ -71,16 +74,20 @@ impl State {
                 Part::Sessions if self.clients.table.put_cut(out, full) => Part::Retained,
                 Part::Retained if self.retained.put_cut(out, full) => Part::Tail,
                 Part::Tail => {
-                    out.append(&mut pass.tail);
-                    self.pass = None;
-                    return true;
+                    let rest = &pass.tail[pass.tail_put..];
+                    let fits = full.saturating_sub(out.len()).min(rest.len());
+                    out.extend_from_slice(&rest[..fits]);
+                    pass.tail_put += fits;
+                    let is_whole = fits == rest.len();
+                    self.pass.take_if(|_| is_whole);
+                    return is_whole;
                 }
                 Part::Messages | Part::Queues | Part::Sessions | Part::Retained => return false,
             };
         }
     }
 
-    /// Bytes of what has changed since the snapshot under way began and is not written yet.
+    /// Memory for what has changed since the snapshot under way began and is not written yet, in bytes.
     pub fn snapshot_backlog(&self) -> usize {
         self.messages.table.cut_bytes()
             + self.shared.table.cut_bytes()
