@@ -195,7 +195,7 @@ pub(crate) const RESENT_MAX: usize = 1 << 20;
 /// run: how long that is remembered: as long as the sessions of consumers last.
 pub(crate) const RESENT_KEPT: Duration = Duration::from_secs(3_600);
 
-/// run: gaps in the numbers that one worker has received. 24 bytes each. Beyond it the run fails.
+/// run: gaps in the numbers that one worker has received, of all its receivers. 24 bytes each. Beyond it the run fails.
 pub(crate) const STREAM_GAPS_MAX: usize = 1 << 20;
 
 /// run: a `QoS` 0 message that has not come by then has not come: brokers drop it rather than keep it.

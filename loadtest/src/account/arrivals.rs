@@ -52,54 +52,62 @@ impl Heard {
     }
 }
 
-/// What is missing below the highest numbers, of all streams of a worker.
+/// A stream as one receiver gets it. Several receivers of a worker may get the same one, each in full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Feed {
+    /// Number of the receiver in its worker.
+    pub(crate) receiver: u32,
+    pub(crate) stream: Stream,
+}
+
+/// What is missing below the highest numbers, of all that a worker receives.
 #[derive(Debug, Default)]
-pub(crate) struct Gaps(BTreeMap<(Stream, u32), u32>);
+pub(crate) struct Gaps(BTreeMap<(Feed, u32), u32>);
 
 impl Gaps {
-    /// Message `seq` of `stream` has arrived; `heard` is what was known of that stream.
+    /// Message `seq` of `feed` has arrived; `heard` is what was known of that.
     pub(crate) fn arrived(
         &mut self,
         heard: &mut Heard,
-        stream: Stream,
+        feed: Feed,
         seq: u32,
     ) -> Result<Arrival, Full> {
         if seq < heard.next {
-            return self.arrived_behind(*heard, stream, seq);
+            return self.arrived_behind(*heard, feed, seq);
         }
         if seq > heard.next {
-            self.open(stream, heard.next, seq)?;
+            self.open(feed, heard.next, seq)?;
         }
         heard.next = seq.saturating_add(1);
         Ok(Arrival::First)
     }
 
     #[cold]
-    fn arrived_behind(&mut self, heard: Heard, stream: Stream, seq: u32) -> Result<Arrival, Full> {
-        let before = self.0.range((stream, 0)..=(stream, seq)).next_back();
+    fn arrived_behind(&mut self, heard: Heard, feed: Feed, seq: u32) -> Result<Arrival, Full> {
+        let before = self.0.range((feed, 0)..=(feed, seq)).next_back();
         let around = before.filter(|(_, end)| seq < **end);
         let Some((&(_, start), &end)) = around else {
             let same_connection = seq >= heard.since;
             return Ok(Arrival::Again { same_connection });
         };
-        self.0.remove(&(stream, start));
+        self.0.remove(&(feed, start));
         if start < seq {
-            self.open(stream, start, seq)?;
+            self.open(feed, start, seq)?;
         }
         if seq + 1 < end {
-            self.open(stream, seq + 1, end)?;
+            self.open(feed, seq + 1, end)?;
         }
         Ok(Arrival::Reordered)
     }
 
-    fn open(&mut self, stream: Stream, start: u32, end: u32) -> Result<(), Full> {
+    fn open(&mut self, feed: Feed, start: u32, end: u32) -> Result<(), Full> {
         if self.0.len() >= STREAM_GAPS_MAX {
             return Err(Full {
                 what: "more gaps in what has arrived",
                 limit: STREAM_GAPS_MAX,
             });
         }
-        self.0.insert((stream, start), end);
+        self.0.insert((feed, start), end);
         Ok(())
     }
 }
@@ -146,7 +154,10 @@ mod tests {
 
     use super::*;
 
-    const STREAM: Stream = Stream { kind: 0, device: 1 };
+    const FEED: Feed = Feed {
+        receiver: 0,
+        stream: Stream { kind: 0, device: 1 },
+    };
 
     /// Remembers everything.
     #[derive(Debug, Default)]
@@ -189,7 +200,7 @@ mod tests {
                 self.naive.lost += 1;
                 return None;
             };
-            let arrived = self.gaps.arrived(&mut self.heard, STREAM, seq);
+            let arrived = self.gaps.arrived(&mut self.heard, FEED, seq);
             Some((arrived.expect("room"), self.naive.arrived(seq)))
         }
     }
@@ -241,15 +252,16 @@ mod tests {
         }
 
         #[test]
-        fn streams_do_not_touch_each_other(
-            steps in proptest::collection::vec((0..2_u8, 0..3_u32, 0..12_u32), 1..200),
+        fn neither_streams_nor_receivers_touch_each_other(
+            steps in proptest::collection::vec((0..2_u32, 0..2_u8, 0..3_u32, 0..12_u32), 1..200),
         ) {
             let mut gaps = Gaps::default();
-            let mut known: HashMap<Stream, (Heard, Naive)> = HashMap::new();
-            for (kind, device, seq) in steps {
+            let mut known: HashMap<Feed, (Heard, Naive)> = HashMap::new();
+            for (receiver, kind, device, seq) in steps {
                 let stream = Stream { kind, device };
-                let (heard, naive) = known.entry(stream).or_default();
-                let arrived = gaps.arrived(heard, stream, seq).expect("room");
+                let feed = Feed { receiver, stream };
+                let (heard, naive) = known.entry(feed).or_default();
+                let arrived = gaps.arrived(heard, feed, seq).expect("room");
                 prop_assert_eq!(arrived, naive.arrived(seq));
             }
         }
@@ -259,11 +271,11 @@ mod tests {
     fn beyond_the_limit_of_gaps_the_run_fails() {
         let (mut gaps, mut heard) = (Gaps::default(), Heard::default());
         for gap in 0..STREAM_GAPS_MAX as u32 {
-            let arrived = gaps.arrived(&mut heard, STREAM, gap * 2 + 1);
+            let arrived = gaps.arrived(&mut heard, FEED, gap * 2 + 1);
             assert_eq!(arrived, Ok(Arrival::First));
         }
         let full = gaps
-            .arrived(&mut heard, STREAM, STREAM_GAPS_MAX as u32 * 2 + 1)
+            .arrived(&mut heard, FEED, STREAM_GAPS_MAX as u32 * 2 + 1)
             .expect_err("no room");
         assert!(full.to_string().contains("gaps"), "{full}");
     }

@@ -19,7 +19,7 @@ mod outbox;
 mod promise;
 mod stamp;
 
-pub(crate) use arrivals::{Gaps, Heard, Meaning, is_late, meaning};
+pub(crate) use arrivals::{Feed, Gaps, Heard, Meaning, is_late, meaning};
 pub(crate) use findings::Findings;
 pub(crate) use ledger::{Ledger, Message, Resent};
 pub(crate) use outbox::Outbox;

@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::books::Books;
 use super::plan::{Plan, Texts};
-use crate::account::{self, Full, Heard, Meaning, Stamp};
+use crate::account::{self, Feed, Full, Heard, Meaning, Stamp};
 use crate::control::message::{Finding, FindingKind, LatencyKind, Stream};
 use crate::scenario::Consumer;
 use crate::wire::{self, Published, kind};
@@ -14,6 +14,8 @@ use crate::wire::{self, Published, kind};
 /// One receiver of telemetry: all connections of a share, or one connection with a subscription of its own.
 #[derive(Debug)]
 pub(super) struct Receiver {
+    /// Among the receivers of the back end.
+    number: u32,
     qos: u8,
     /// There is one connection, so that there is an order to keep.
     in_order: bool,
@@ -26,11 +28,12 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    /// Nothing has arrived.
-    pub(super) fn new(consumer: &Consumer, plan: &Plan) -> Self {
+    /// Nothing has arrived. It is number `number` of the back end's receivers.
+    pub(super) fn new(number: usize, consumer: &Consumer, plan: &Plan) -> Self {
         let populations = plan.scenario.populations.iter();
         let hears = populations.map(|population| account::hears(consumer, population));
         Self {
+            number: number as u32,
             qos: consumer.qos,
             in_order: consumer.share.is_none() || consumer.connections == 1,
             hears: hears.collect(),
@@ -136,7 +139,11 @@ impl Receiver {
             *epoch = self.epoch;
             heard.connection_lost();
         }
-        let arrival = books.gaps.arrived(heard, stamp.stream, stamp.seq)?;
+        let feed = Feed {
+            receiver: self.number,
+            stream: stamp.stream,
+        };
+        let arrival = books.gaps.arrived(heard, feed, stamp.seq)?;
         let Published { qos, dup, .. } = *published;
         Ok(account::meaning(arrival, qos, dup, self.in_order))
     }

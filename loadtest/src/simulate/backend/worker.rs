@@ -270,7 +270,7 @@ fn lines(assignment: Assignment) -> Lines {
     for consumer in &plan.scenario.consumers {
         for number in 0..consumer.connections {
             if number == 0 || consumer.share.is_none() {
-                receivers.push(Receiver::new(consumer, &plan));
+                receivers.push(Receiver::new(receivers.len(), consumer, &plan));
             }
             let (receiver, inbox) = (receivers.len() - 1, Inbox::default());
             let filter = (filter(consumer, plan.run), consumer.qos);

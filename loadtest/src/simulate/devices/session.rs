@@ -6,7 +6,7 @@
 use super::device::{Device, Turn};
 use super::loss::Loss;
 use super::plan;
-use crate::account::{self, Meaning, Message, Resent, Stamp, Unreadable};
+use crate::account::{self, Feed, Meaning, Message, Resent, Stamp, Unreadable};
 use crate::control::message::{Finding, FindingKind, LatencyKind, Stream};
 use crate::limits::{LATE, SIM_OPEN_MAX};
 use crate::simulate::names;
@@ -443,7 +443,11 @@ fn arrived(stamp: &Stamp, publish: &Published<'_>, turn: &mut Turn<'_>) {
     let tally = &mut *turn.tally;
     let commands = usize::from(stamp.stream.kind) - 1;
     let (heard, gaps) = tally.heard(turn.device);
-    let arrival = gaps.arrived(&mut heard[commands], stamp.stream, stamp.seq);
+    let feed = Feed {
+        receiver: 0, // Nobody but the device gets its commands.
+        stream: stamp.stream,
+    };
+    let arrival = gaps.arrived(&mut heard[commands], feed, stamp.seq);
     let Some(arrival) = tally.note(arrival) else {
         return;
     };

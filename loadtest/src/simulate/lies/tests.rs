@@ -72,6 +72,54 @@ pub(in crate::simulate) fn scenario(qos: u8) -> Scenario {
     }
 }
 
+/// Who gets the telemetry.
+#[derive(Debug, Clone, Copy)]
+enum Audience {
+    /// One connection.
+    One,
+    /// A share of two connections, and a tap beside it.
+    ShareAndTap,
+    /// Two connections that each get everything.
+    Two,
+}
+
+impl Audience {
+    const OF_TWO: [Self; 2] = [Self::ShareAndTap, Self::Two];
+
+    fn sit_in(self, scenario: &mut Scenario) {
+        let ingest = &mut scenario.consumers[0];
+        match self {
+            Self::One => {}
+            Self::ShareAndTap => {
+                let tap = Consumer {
+                    name: "tap".to_owned(),
+                    share: None,
+                    ..ingest.clone()
+                };
+                ingest.connections = 2;
+                scenario.consumers.push(tap);
+            }
+            Self::Two => (ingest.share, ingest.connections) = (None, 2),
+        }
+    }
+
+    /// How often each message is received.
+    fn copies(self) -> u64 {
+        match self {
+            Self::One => 1,
+            Self::ShareAndTap | Self::Two => 2,
+        }
+    }
+
+    /// How many receivers have an order to keep.
+    fn orders(self) -> u64 {
+        match self {
+            Self::One | Self::ShareAndTap => 1,
+            Self::Two => 2,
+        }
+    }
+}
+
 /// The same with devices of each version.
 fn each_version(qos: RangeInclusive<u8>) -> impl Iterator<Item = (u8, Scenario)> {
     let versions = [Protocol::V311, Protocol::V5];
@@ -308,27 +356,49 @@ fn many_lies(seed: u64) -> Vec<Lie> {
 #[test]
 fn any_mix_of_lies_is_counted_exactly() {
     for (seed, (qos, scenario)) in (0..).zip(each_version(0..=2)) {
-        let lies = many_lies(seed);
-        let count =
-            |is_it: fn(&LieKind) -> bool| lies.iter().filter(|lie| is_it(&lie.kind)).count() as u64;
-        let repeats = count(|kind| *kind == LieKind::Repeat);
-        let swaps = count(|kind| *kind == LieKind::Swap);
-        let misdelivered = count(|kind| matches!(kind, LieKind::Alter | LieKind::Misdeliver(_)));
-        let losses = misdelivered + count(|kind| *kind == LieKind::Drop);
-        assert!(repeats > 5 && swaps > 5 && misdelivered > 10 && losses > misdelivered + 5);
-        let server = Server::start(lies.clone());
-        let all = lies.len();
-        let hub = run(&scenario, &server, losses, |_| server.told().len() == all);
-        let (lost, repeated) = names(qos);
-        let expected = [
-            (lost, losses),
-            (repeated, repeats),
-            (FindingKind::Reordered, swaps),
-            (FindingKind::Misdelivered, misdelivered),
-        ];
-        check_counts(&hub, &expected);
-        check_named(&hub, qos, &server.told());
+        check_mix(seed, qos, scenario, Audience::One);
     }
+}
+
+#[test]
+fn any_mix_of_lies_is_counted_exactly_at_each_of_two_receivers() {
+    for (audience, qos) in Audience::OF_TWO
+        .into_iter()
+        .flat_map(|a| [(a, 0), (a, 1), (a, 2)])
+    {
+        check_mix(6 + u64::from(qos), qos, scenario(qos), audience);
+    }
+}
+
+fn check_mix(seed: u64, qos: u8, mut scenario: Scenario, audience: Audience) {
+    audience.sit_in(&mut scenario);
+    let lies = many_lies(seed);
+    // Telemetry (kind 0) counts at each receiver.
+    let count = |times: u64, is_it: fn(&LieKind) -> bool| {
+        let told = lies.iter().filter(|lie| is_it(&lie.kind));
+        told.map(|lie| if lie.stream.kind == 0 { times } else { 1 })
+            .sum::<u64>()
+    };
+    let is_misdelivered = |kind: &LieKind| matches!(kind, LieKind::Misdeliver(_));
+    let repeats = count(audience.copies(), |kind| *kind == LieKind::Repeat);
+    let swaps = count(audience.orders(), |kind| *kind == LieKind::Swap);
+    let altered = count(audience.copies(), |kind| *kind == LieKind::Alter);
+    let misdelivered = altered + count(1, is_misdelivered);
+    let losses =
+        misdelivered - altered + count(1, |kind| matches!(kind, LieKind::Drop | LieKind::Alter));
+    assert!(repeats > 5 && swaps > 5 && misdelivered > 10 && losses > 15);
+    let server = Server::start(lies.clone());
+    let all = lies.len();
+    let hub = run(&scenario, &server, losses, |_| server.told().len() == all);
+    let (lost, repeated) = names(qos);
+    let expected = [
+        (lost, losses),
+        (repeated, repeats),
+        (FindingKind::Reordered, swaps),
+        (FindingKind::Misdelivered, misdelivered),
+    ];
+    check_counts(&hub, &expected);
+    check_named(&hub, qos, &server.told());
 }
 
 /// Enough of everything.
@@ -342,40 +412,56 @@ fn busy(hub: &Hub) -> bool {
 #[test]
 fn a_truthful_server_gives_no_findings_through_a_storm_and_cut_connections() {
     for (qos, mut scenario) in each_version(1..=2) {
-        let about = |kind, seq, whom: String| Lie {
-            stream: Stream { kind, device: 1 },
-            seq,
-            kind: LieKind::Cut(whom),
-        };
-        let cuts = vec![
-            about(0, 3, device(2)),
-            about(0, 6, format!("{RUN:x}-ingest-0")),
-            about(0, 9, format!("{RUN:x}-ingest-1")),
-            about(1, 4, format!("{RUN:x}-orders-0")),
-            about(1, 8, format!("{RUN:x}-orders-1")),
-        ];
-        let all = cuts.len();
-        let server = Server::start(cuts);
         scenario.consumers[0].connections = 2;
-        let mut hub = Hub::start(&scenario, &server);
-        hub.play(RAMP, "all devices", |hub| hub.did(RAMP));
-        hub.play(STEADY, "all cuts and traffic", |hub| {
-            server.told().len() == all && busy(hub)
-        });
-        hub.play(STORM, "all devices to be back", |hub| hub.did(STORM));
-        hub.drain(DRAIN, "both workers", |hub| hub.did(DRAIN));
-        hub.finish();
-        check_counts(&hub, &[]);
-        let at = usize::from(qos);
-        assert_eq!(hub.sum(|c| c.received[at]), hub.sum(|c| c.sent[at]));
-        assert_eq!(hub.sum(|c| c.acknowledged[at]), hub.sum(|c| c.sent[at]));
-        assert_eq!(hub.sum(|c| c.unacknowledged + c.owed + c.excused), 0);
-        assert_eq!(hub.sum(|c| c.connections_lost), 5);
-        assert_eq!(
-            hub.sum(|c| c.connects),
-            u64::from(DEVICES) + 1 + hub.sum(|c| c.dropped)
-        );
+        check_truth(qos, &scenario, 1);
     }
+}
+
+#[test]
+fn a_truthful_server_gives_no_findings_to_two_receivers_either() {
+    for (audience, qos) in Audience::OF_TWO.into_iter().flat_map(|a| [(a, 1), (a, 2)]) {
+        let mut scenario = scenario(qos);
+        audience.sit_in(&mut scenario);
+        check_truth(qos, &scenario, audience.copies());
+    }
+}
+
+/// Through a storm and cut connections all arrives, telemetry in so many `copies`, and nothing is found.
+fn check_truth(qos: u8, scenario: &Scenario, copies: u64) {
+    let about = |kind, seq, whom: String| Lie {
+        stream: Stream { kind, device: 1 },
+        seq,
+        kind: LieKind::Cut(whom),
+    };
+    let cuts = vec![
+        about(0, 3, device(2)),
+        about(0, 6, format!("{RUN:x}-ingest-0")),
+        about(0, 9, format!("{RUN:x}-ingest-1")),
+        about(1, 4, format!("{RUN:x}-orders-0")),
+        about(1, 8, format!("{RUN:x}-orders-1")),
+    ];
+    let all = cuts.len();
+    let server = Server::start(cuts);
+    let mut hub = Hub::start(scenario, &server);
+    hub.play(RAMP, "all devices", |hub| hub.did(RAMP));
+    hub.play(STEADY, "all cuts and traffic", |hub| {
+        server.told().len() == all && busy(hub)
+    });
+    hub.play(STORM, "all devices to be back", |hub| hub.did(STORM));
+    hub.drain(DRAIN, "both workers", |hub| hub.did(DRAIN));
+    hub.finish();
+    check_counts(&hub, &[]);
+    let at = usize::from(qos);
+    let [back_end, devices] = hub.samples.each_ref().map(|sample| sample.counts);
+    assert_eq!(back_end.received[at], copies * devices.sent[at]);
+    assert_eq!(devices.received[at], back_end.sent[at]);
+    assert_eq!(hub.sum(|c| c.acknowledged[at]), hub.sum(|c| c.sent[at]));
+    assert_eq!(hub.sum(|c| c.unacknowledged + c.owed + c.excused), 0);
+    assert_eq!(hub.sum(|c| c.connections_lost), 5);
+    assert_eq!(
+        hub.sum(|c| c.connects),
+        u64::from(DEVICES) + 1 + hub.sum(|c| c.dropped)
+    );
 }
 
 #[test]
