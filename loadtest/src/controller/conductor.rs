@@ -289,7 +289,9 @@ impl Conductor {
                 Restart::All { since_us } => self.all_are_back(since_us),
                 _ => false,
             },
-            _ => self.all_did(),
+            // Each worker has looked when it said that it is done; whoever was lost since is not back.
+            PhaseKind::Storm { .. } => self.all_did() && self.all_are_back(0),
+            PhaseKind::Ramp { .. } | PhaseKind::Drain => self.all_did(),
         }
     }
 

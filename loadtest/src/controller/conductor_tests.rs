@@ -129,6 +129,9 @@ fn phases_follow_each_other_when_all_are_done() {
         },
     );
     assert_eq!(effects(&mut conductor), []);
+    sample(&mut conductor, 0, storm_us, 10);
+    sample(&mut conductor, 1, storm_us, 10);
+    assert_eq!(effects(&mut conductor), []);
     done(&mut conductor, storm_us + 1, 2);
     let drain_us = storm_us + 1 + PHASE_LEAD_US;
     assert_eq!(
@@ -143,6 +146,31 @@ fn phases_follow_each_other_when_all_are_done() {
     assert_eq!(effects(&mut conductor), [Effect::Over]);
     assert!(!conductor.is_stopped());
     assert_eq!(conductor.deadline(), None);
+}
+
+#[test]
+fn a_storm_is_over_when_all_are_back_that_were_there_before() {
+    let mut conductor = started(vec![ramp(), storm(), drain()]);
+    sample(&mut conductor, 1, SECOND, 10);
+    sample(&mut conductor, 0, SECOND, 10);
+    done(&mut conductor, SECOND, 0);
+    effects(&mut conductor);
+    // One is lost behind its worker's word that all are back, and waits before it dials.
+    let lost = Event::Sample {
+        worker: 1,
+        at_us: 2 * SECOND,
+        connected: 9,
+        connecting: 0,
+    };
+    conductor.handle(2 * SECOND, lost);
+    done(&mut conductor, 2 * SECOND, 1);
+    assert_eq!(effects(&mut conductor), []);
+    sample(&mut conductor, 1, 3 * SECOND, 10);
+    let drain_us = 3 * SECOND + PHASE_LEAD_US;
+    assert_eq!(
+        effects(&mut conductor),
+        [ended(1, true), began(2, drain_us)].concat()
+    );
 }
 
 #[test]

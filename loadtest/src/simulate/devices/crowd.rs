@@ -29,8 +29,6 @@ pub(super) struct Standing {
     pub(super) leaving: usize,
     /// Gone for good.
     pub(super) gone: usize,
-    /// Dropped by a storm, and not back.
-    pub(super) stormed: usize,
     /// Messages of telemetry that are not acknowledged.
     pub(super) open: usize,
 }
@@ -89,7 +87,6 @@ impl Standing {
             connecting: is(&[Stage::Connecting, Stage::Subscribing]),
             leaving: usize::from(device.is_leaving()),
             gone: is(&[Stage::Gone]),
-            stormed: usize::from(device.is_stormed()),
             open: device.open(),
         }
     }
@@ -102,7 +99,6 @@ impl Standing {
         self.connecting = self.connecting + after.connecting - before.connecting;
         self.leaving = self.leaving + after.leaving - before.leaving;
         self.gone = self.gone + after.gone - before.gone;
-        self.stormed = self.stormed + after.stormed - before.stormed;
         self.open = self.open + after.open - before.open;
     }
 }

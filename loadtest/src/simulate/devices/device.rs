@@ -86,8 +86,6 @@ pub(super) struct Device {
     /// The broker has acknowledged its subscriptions, in the session that it has.
     subscribed: bool,
     was_up: bool,
-    /// A storm has dropped it, and it is not back.
-    stormed: bool,
     /// It has left, and comes once more to end its session.
     clearing: bool,
 }
@@ -146,7 +144,6 @@ impl Device {
             held: Held::No,
             subscribed: false,
             was_up: false,
-            stormed: false,
             clearing: false,
         }
     }
@@ -158,11 +155,6 @@ impl Device {
     /// Which of its population's targets it uses or would use next.
     pub(super) fn address(&self) -> usize {
         usize::from(self.address)
-    }
-
-    /// A storm has dropped it, and it is not back.
-    pub(super) fn is_stormed(&self) -> bool {
-        self.stormed
     }
 
     /// It was told to leave, and is not gone.
@@ -272,7 +264,6 @@ impl Device {
     pub(super) fn storm(&mut self, turn: &mut Turn<'_>) {
         debug_assert_eq!(self.stage, Stage::Up);
         turn.tally.counts.dropped += 1;
-        self.stormed = true;
         self.come_back(turn);
     }
 
@@ -480,7 +471,6 @@ impl Device {
         self.at_us = 0;
         self.failures = 0;
         self.was_up = true;
-        self.stormed = false;
         self.schedule(turn);
         self.send_due(turn);
     }

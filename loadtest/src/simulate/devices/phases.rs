@@ -26,10 +26,8 @@ pub(super) struct Phases {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Task {
-    /// All are connected.
+    /// All are connected: those that a storm dropped, and all others.
     AllUp,
-    /// All that a storm dropped are back.
-    AllBack,
     /// Nothing is open and nothing is owed.
     NothingOwed,
 }
@@ -105,7 +103,6 @@ impl Phases {
         let standing = crowd.standing;
         let done = match task {
             Task::AllUp => standing.up == crowd.devices.len(),
-            Task::AllBack => standing.stormed == 0,
             Task::NothingOwed => owes_nothing(crowd),
         };
         done.then(|| {
@@ -135,7 +132,7 @@ impl Worker<'_> {
             }
             Some(PhaseKind::Storm { share }) => {
                 self.storm(index, share, now_us);
-                Some(Task::AllBack)
+                Some(Task::AllUp)
             }
             Some(PhaseKind::Drain) => {
                 self.crowd.sending = false;

@@ -418,6 +418,34 @@ fn a_truthful_server_gives_no_findings_through_a_storm_and_cut_connections() {
 }
 
 #[test]
+fn a_storm_is_not_over_while_a_device_is_away_that_it_did_not_drop() {
+    let cut = |device| Lie {
+        stream: Stream { kind: 0, device: 0 },
+        seq: 3 + device,
+        kind: LieKind::Cut(self::device(device)),
+    };
+    let server = Server::start((1..DEVICES).map(cut).collect());
+    let mut scenario = scenario(1);
+    scenario.phases[usize::from(STORM)].what = PhaseKind::Storm { share: 0.0 };
+    // One of so many waits for longer than the second that a sample takes.
+    let reconnect = &mut scenario.populations[0].reconnect;
+    (reconnect.first_ms, reconnect.longest_ms) = (10_000, 10_000);
+    let mut hub = Hub::start(&scenario, &server);
+    hub.play(RAMP, "all devices", |hub| hub.did(RAMP));
+    let all = u64::from(DEVICES) - 1;
+    hub.play(CALM, "the losses", |hub| {
+        hub.sum(|c| c.connections_lost) == all
+    });
+    assert!(hub.samples[1].connected <= all);
+    hub.play(STORM, "all devices to be back", |hub| hub.did(STORM));
+    assert_eq!(hub.samples[1].connected, u64::from(DEVICES));
+    hub.drain(DRAIN, "both workers", |hub| hub.did(DRAIN));
+    hub.finish();
+    check_counts(&hub, &[]);
+    assert_eq!(hub.sum(|c| c.dropped), 0);
+}
+
+#[test]
 fn a_truthful_server_gives_no_findings_to_two_receivers_either() {
     for (audience, qos) in Audience::OF_TWO.into_iter().flat_map(|a| [(a, 1), (a, 2)]) {
         let mut scenario = scenario(qos);
