@@ -3,6 +3,11 @@
 /// Events kept per client. At the bound the oldest goes.
 pub const HISTORY_EVENTS: usize = 4;
 
+/// Bytes that a client's history takes in Redis from its first event on: those of four events of a client that loses its
+/// connection once a day and comes back within minutes. Its record keeps its size then, so Redis has nothing to move. Longer
+/// ones take what they need.
+pub const HISTORY_TEXT_BYTES_MIN: usize = 34;
+
 /// Default bound of records in an embedded store. At the bound new clients are refused with
 /// [`StoreError::Full`](crate::StoreError::Full) and counted; known ones may still change.
 pub const RECORDS_MAX: u64 = 4_000_000;

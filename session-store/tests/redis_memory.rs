@@ -31,6 +31,16 @@ fn ended(mut record: Record) -> Record {
     record
 }
 
+/// Bytes of the pages that Redis' memory is in, gaps between records included. (What INFO has may be older.)
+fn bytes_of_pages(server: &Server) -> u64 {
+    let stats: String = server.ask(&["MEMORY", "MALLOC-STATS"]);
+    let figure = stats
+        .split_once(", active: ")
+        .and_then(|(_, rest)| rest.split(',').next());
+    let figure = figure.expect("Redis with jemalloc");
+    figure.parse().expect("a number of bytes")
+}
+
 #[test]
 fn a_device_with_one_subscription_costs_at_most_700_bytes() {
     let server = Server::start(&[]);
@@ -89,6 +99,54 @@ fn a_device_with_one_subscription_costs_at_most_700_bytes() {
     let long: u64 = server.ask(&["MEMORY", "USAGE", key]);
     println!("with hash-max-listpack-value 256: {long} bytes");
     assert!(long <= 700, "{long} bytes with a long filter");
+}
+
+/// All lose their connections at once and come back, in an order of their own. Whoever's record needs another place in memory leaves a
+/// gap between others: then Redis would need the double for a while.
+#[test]
+fn records_stay_in_their_place_when_all_devices_lose_their_connections() {
+    let server = Server::start(&[]);
+    let store = server.store();
+    block_on(store.save(&device(0, 1))).expect("saved");
+    let before = bytes_of_pages(&server);
+    let mut records: Vec<_> = (0..DEVICES).map(|number| device(number, 1 << 40)).collect();
+    let mut shard = WriteBehind::default();
+    let mut write = |records: &mut [Record], change: &dyn Fn(&mut Record)| {
+        for number in 0..records.len() {
+            let record = &mut records[number * 7_919 % DEVICES as usize];
+            change(record);
+            shard.save(0, record).expect("small");
+        }
+        shard.flush(&store).expect("room");
+        assert_eq!(store.wait_until_written(PATIENCE), 0);
+    };
+    let usage = || {
+        let all = (0..DEVICES).step_by(997).map(|number| {
+            let key = format!("mqtt-fleet:session:{{device-{number:06}}}");
+            server.ask::<u64>(&["MEMORY", "USAGE", &key])
+        });
+        all.collect::<Vec<_>>()
+    };
+    write(&mut records, &|_| {});
+    let (steady, young) = (bytes_of_pages(&server) - before, usage());
+    for storm in 1..4 {
+        write(&mut records, &|record| {
+            let at_ms = record.connected_at_ms + storm * 77_777;
+            record.push_event(at_ms, EventKind::Lost);
+            record.disconnected_at_ms = Some(at_ms);
+        });
+        assert_eq!(usage(), young, "lost for the {storm}. time");
+        let grown = bytes_of_pages(&server) - before;
+        println!("storm {storm}: from {steady} to {grown} bytes");
+        // The times at which Redis lets them go are a table of their own.
+        assert!(grown * 5 <= steady * 6, "from {steady} to {grown} bytes");
+        write(&mut records, &|record| {
+            record.connected_at_ms = record.disconnected_at_ms.expect("it was lost") + 12_345;
+            record.disconnected_at_ms = None;
+            record.push_event(record.connected_at_ms, EventKind::Connected);
+        });
+        assert_eq!(usage(), young, "back for the {storm}. time");
+    }
 }
 
 #[test]

@@ -12,8 +12,8 @@
 //! | `clean_start` | `yes` | no |
 //! | `expiry_s` | session expiry in seconds, or `never` | never |
 //! | `connected` | when it last connected | never |
-//! | `disconnected` | when that connection ended | while connected |
-//! | `event:N` | time, then `connected`, `refused 0x87`, `left 0x00`, `closed 0x8D` or `lost`, with the MQTT 5 reason code; oldest first, from 1 | there are no more |
+//! | `disconnected` | when that connection ended, or `no` | `history` says so |
+//! | `history` | the last events, see [`history`] | there are none |
 //! | `filter:N` | options, a space, the topic filter; from 1 | there are no more |
 //!
 //! Options of a filter are `qos0`, `qos1` or `qos2`, followed, where they are set, by `,no-local`,
@@ -21,13 +21,14 @@
 //! (`2026-09-21T12:34:56.789Z`), or, beyond the year 9999, milliseconds since 1970.
 //!
 //! Redis keeps a hash in one piece, at a third of the memory, while no value is longer than 64
-//! bytes (`hash-max-listpack-value`); so every event and every filter has a field of its own.
+//! bytes (`hash-max-listpack-value`); so every filter has a field of its own.
 
 use std::fmt::{Display, Write as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::history;
 use crate::limits::HISTORY_EVENTS;
-use crate::{Event, EventKind, Filter, FilterOptions, Record, StoreError};
+use crate::{Filter, FilterOptions, Record, StoreError};
 
 /// The version this program writes.
 const VERSION: u8 = 1;
@@ -37,7 +38,7 @@ const TEXT_MS_MAX: u64 = 253_402_300_799_999;
 /// Names and values, one after the other: `version`, its value, `epoch`, its value, `write`, its
 /// value, and the rest. The scripts rely on the first three.
 pub(super) fn of(record: &Record, write: &str) -> Vec<String> {
-    let mut fields = Vec::with_capacity(2 * (11 + record.history.len() + record.filters.len()));
+    let mut fields = Vec::with_capacity(2 * (12 + record.filters.len()));
     let mut put = |name: &str, value: String| {
         fields.push(name.to_owned());
         fields.push(value);
@@ -58,14 +59,15 @@ pub(super) fn of(record: &Record, write: &str) -> Vec<String> {
     }
     put("expiry_s", expiry_text(record.expiry_s));
     put("connected", time_text(record.connected_at_ms));
-    if let Some(at_ms) = record.disconnected_at_ms {
-        put("disconnected", time_text(at_ms));
+    if record.disconnected_at_ms != history::ended_at_ms(&record.history) {
+        let at = record.disconnected_at_ms.map(time_text);
+        put("disconnected", at.unwrap_or_else(|| "no".to_owned()));
     }
-    for (event, number) in record.history.iter().zip(1..) {
-        put(&numbered("event", number), event_text(*event));
+    if !record.history.is_empty() {
+        put("history", history::text(record));
     }
     for (filter, number) in record.filters.iter().zip(1..) {
-        put(&numbered("filter", number), filter_text(filter));
+        put(&format!("filter:{number}"), filter_text(filter));
     }
     fields
 }
@@ -77,32 +79,34 @@ pub(super) fn read(
 ) -> Result<Record, StoreError> {
     let mut record = Record::blank(client_id);
     let mut seen = Seen::default();
-    let mut events = Vec::new();
     let mut filters = Vec::new();
     for (name, value) in fields {
         let (Ok(name), Ok(value)) = (String::from_utf8(name), String::from_utf8(value)) else {
             return Err(malformed("text in every field"));
         };
         match name.split_once(':') {
-            Some(("event", number)) => {
-                events.push((number_in(number, "event:N")?, read_event(&value)?));
-            }
             Some(("filter", number)) => {
-                filters.push((number_in(number, "filter:N")?, read_filter(&value)?));
+                let number = number.parse().map_err(|_| malformed("filter:N"))?;
+                filters.push((number, read_filter(&value)?));
             }
             _ => read_single(&mut record, &mut seen, &name, value)?,
         }
     }
     seen.all_there()?;
-    record.history = in_order(events, "event:1 to event:N")?;
-    record.filters = in_order(filters, "filter:1 to filter:N")?;
+    record.history = history::read(&seen.history, record.connected_at_ms)?;
+    record.disconnected_at_ms = match &*seen.disconnected {
+        "" => history::ended_at_ms(&record.history),
+        "no" => None,
+        time => Some(read_time(time, "a time or no in disconnected")?),
+    };
+    record.filters = in_order(filters)?;
     if record.history.len() > HISTORY_EVENTS {
         return Err(malformed("as many events as a history has"));
     }
     Ok(record)
 }
 
-/// Which of the fields that are never absent were there.
+/// Which of the fields that are never absent were there, and what others mean together.
 #[derive(Default)]
 #[allow(clippy::struct_excessive_bools, reason = "one for each field")]
 struct Seen {
@@ -112,6 +116,10 @@ struct Seen {
     node: bool,
     expiry: bool,
     connected: bool,
+    /// Empty where there is none.
+    history: String,
+    /// Empty where the history says it.
+    disconnected: String,
 }
 
 impl Seen {
@@ -180,33 +188,24 @@ fn read_single(
             record.connected_at_ms = read_time(&value, "a time in connected")?;
             seen.connected = true;
         }
-        "disconnected" => {
-            record.disconnected_at_ms = Some(read_time(&value, "a time in disconnected")?);
-        }
+        "disconnected" => seen.disconnected = value,
+        "history" => seen.history = value,
         _ => {}
     }
     Ok(())
 }
 
-fn numbered(name: &str, number: usize) -> String {
-    format!("{name}:{number}")
-}
-
-fn number_in(text: &str, what: &'static str) -> Result<usize, StoreError> {
-    text.parse().map_err(|_| malformed(what))
-}
-
-/// The values by their numbers, which must be 1, 2, 3 and so on: what is missing was lost.
-fn in_order<T>(mut numbered: Vec<(usize, T)>, what: &'static str) -> Result<Vec<T>, StoreError> {
+/// The filters by their numbers, which must be 1, 2, 3 and so on: what is missing was lost.
+fn in_order(mut numbered: Vec<(usize, Filter)>) -> Result<Vec<Filter>, StoreError> {
     numbered.sort_by_key(|(number, _)| *number);
     let complete = numbered
         .iter()
         .zip(1..)
         .all(|((number, _), due)| *number == due);
     if !complete {
-        return Err(malformed(what));
+        return Err(malformed("filter:1 to filter:N"));
     }
-    Ok(numbered.into_iter().map(|(_, value)| value).collect())
+    Ok(numbered.into_iter().map(|(_, filter)| filter).collect())
 }
 
 fn protocol_text(level: u8) -> String {
@@ -243,54 +242,20 @@ fn read_expiry(text: &str) -> Result<u32, StoreError> {
     }
 }
 
-fn time_text(at_ms: u64) -> String {
+pub(super) fn time_text(at_ms: u64) -> String {
     if at_ms > TEXT_MS_MAX {
         return at_ms.to_string();
     }
     humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(at_ms)).to_string()
 }
 
-fn read_time(text: &str, what: &'static str) -> Result<u64, StoreError> {
+pub(super) fn read_time(text: &str, what: &'static str) -> Result<u64, StoreError> {
     if let Ok(at_ms) = text.parse() {
         return Ok(at_ms);
     }
     let at: SystemTime = humantime::parse_rfc3339(text).map_err(|_| malformed(what))?;
     let since = at.duration_since(UNIX_EPOCH).map_err(|_| malformed(what))?;
     u64::try_from(since.as_millis()).map_err(|_| malformed(what))
-}
-
-fn event_text(event: Event) -> String {
-    let at = time_text(event.at_ms);
-    match event.kind {
-        EventKind::Connected => format!("{at} connected"),
-        EventKind::Refused(reason) => format!("{at} refused 0x{reason:02X}"),
-        EventKind::LeftWith(reason) => format!("{at} left 0x{reason:02X}"),
-        EventKind::ClosedFor(reason) => format!("{at} closed 0x{reason:02X}"),
-        EventKind::Lost => format!("{at} lost"),
-    }
-}
-
-fn read_event(text: &str) -> Result<Event, StoreError> {
-    let what = "time, event and reason code in event:N";
-    let mut words = text.split(' ');
-    let at_ms = read_time(words.next().unwrap_or_default(), what)?;
-    let kind = words.next().unwrap_or_default();
-    let reason = words.next().map(|word| {
-        let digits = word.strip_prefix("0x").ok_or_else(|| malformed(what))?;
-        u8::from_str_radix(digits, 16).map_err(|_| malformed(what))
-    });
-    let kind = match (kind, reason.transpose()?) {
-        ("connected", None) => EventKind::Connected,
-        ("refused", Some(reason)) => EventKind::Refused(reason),
-        ("left", Some(reason)) => EventKind::LeftWith(reason),
-        ("closed", Some(reason)) => EventKind::ClosedFor(reason),
-        ("lost", None) => EventKind::Lost,
-        _ => return Err(malformed(what)),
-    };
-    if words.next().is_some() {
-        return Err(malformed(what));
-    }
-    Ok(Event { at_ms, kind })
 }
 
 fn filter_text(filter: &Filter) -> String {
@@ -349,13 +314,14 @@ fn read_filter(text: &str) -> Result<Filter, StoreError> {
     })
 }
 
-fn malformed(what: &'static str) -> StoreError {
+pub(super) fn malformed(what: &'static str) -> StoreError {
     StoreError::Malformed { what }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Event, EventKind};
     use proptest::prelude::*;
 
     fn pairs(fields: Vec<String>) -> Vec<(String, String)> {
@@ -419,9 +385,7 @@ mod tests {
             "clean_start = yes",
             "expiry_s = never",
             "connected = 2026-09-21T14:13:20.123Z",
-            "disconnected = 2026-09-21T14:13:21.123Z",
-            "event:1 = 2026-09-21T14:13:20.123Z connected",
-            "event:2 = 2026-09-21T14:13:21.123Z closed 0x8D",
+            "history = + 1.000 x8D                       ",
             "filter:1 = qos1 devices/1/#",
             "filter:2 = qos2,no-local,retain-as-published,retain-handling2,id7 $share/g/a b/+",
         ];
@@ -431,13 +395,12 @@ mod tests {
     #[test]
     fn what_is_missing_or_wrong_is_named() {
         let whole = pairs(of(&example(), "w-1"));
-        let optional = ["write", "user", "address", "clean_start", "disconnected"];
+        let optional = ["write", "user", "address", "clean_start", "history"];
         for at in 0..whole.len() {
             let mut fields = whole.clone();
             let (name, _) = fields.remove(at);
-            // The last event or filter is not missed.
-            let last = ["event:2", "filter:2"].contains(&&*name);
-            let fine = optional.contains(&&*name) || last;
+            // The last filter is not missed.
+            let fine = optional.contains(&&*name) || name == "filter:2";
             assert_eq!(again("a", &fields).is_ok(), fine, "without {name}");
         }
         for (name, value) in [
@@ -448,11 +411,10 @@ mod tests {
             ("clean_start", ""),
             ("expiry_s", "4294967296"),
             ("connected", "yesterday"),
-            ("disconnected", ""),
-            ("event:1", "2026-09-21T14:13:20.123Z"),
-            ("event:1", "2026-09-21T14:13:20.123Z lost 0x00"),
-            ("event:x", "2026-09-21T14:13:20.123Z lost"),
-            ("event:1", "2026-09-21T14:13:20.123Z left 0x100"),
+            ("disconnected", "yes"),
+            ("history", "+ 1.000"),
+            ("history", "+ 1.000 - 1.000 + 1.000 - 1.000 +"),
+            ("filter:x", "qos1 a"),
             ("filter:1", "devices/1/#"),
             ("filter:1", "qos3 a"),
             ("filter:1", "qos1,id a"),
@@ -527,7 +489,7 @@ mod tests {
 
         #[test]
         fn no_fields_are_a_panic(
-            name in prop::sample::select(vec!["version", "epoch", "event:1", "filter:1", "connected"]),
+            name in prop::sample::select(vec!["version", "epoch", "history", "filter:1", "connected", "disconnected"]),
             value in ".{0,40}",
         ) {
             let mut fields = pairs(of(&example(), "w-1"));

@@ -18,6 +18,7 @@ mod connect;
 mod driver;
 mod fields;
 mod health;
+mod history;
 mod in_flight;
 mod key;
 mod mark;
