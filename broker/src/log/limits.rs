@@ -16,8 +16,8 @@ pub const SEGMENT_BYTES_MAX: u32 = 1 << 30;
 pub const SEGMENT_BYTES: u32 = 32 << 20;
 
 /// Default bound of records in memory that are already written, in bytes. At the bound the oldest
-/// go; they are read from disk when needed again.
-pub const CACHE_BYTES: usize = 64 << 20;
+/// go; they are read from disk when needed again, and that is the system's own cache for long after.
+pub const CACHE_BYTES: usize = 16 << 20;
 
 /// What stays of that cache in bytes after [`QUIET_MS`] without an append: the system's own cache has the rest.
 pub const CACHE_QUIET_BYTES: usize = CHUNK_BYTES;

@@ -130,7 +130,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("data", "dir", Kind::Path, "./data", "folder of the log").of(GROUP_SIDE),
     key("data", "durability", Kind::Choice(&["fsync", "os", "memory"]), "fsync", "what an acknowledgement outlives: fsync = power loss, os = a crash of this process, memory = nothing").of(GROUP_SIDE),
     key("data", "segment_mb", whole(1, 1024), "32", "size of one log file, MiB").of(GROUP_SIDE),
-    key("data", "cache_mb", whole(1, 65_536), "64", "memory for recently written log records, MiB").of(GROUP_SIDE),
+    key("data", "cache_mb", whole(1, 65_536), "16", "memory for recently written log records, MiB").of(GROUP_SIDE),
 
     key("limits", "max_packet_bytes", whole(KIB, 256 * MIB), "1048576", "largest MQTT packet a client may send").of(DEVICE_SIDE),
     key("limits", "max_connections", whole(1, 10_000_000), "1000000", "connections at the same time; further ones are refused").of(DEVICE_SIDE),
