@@ -13,6 +13,7 @@ use broker::{GroupOptions, Journalled, OpenGroup};
 use cluster::slots::GroupNo;
 use cluster::topology::Routing;
 use proxy::counters::ProxyCounters;
+use proxy::link::ShardWaker;
 
 use crate::config::Settings;
 use crate::listen::DevicePorts;
@@ -82,7 +83,7 @@ impl Engine {
     ) -> Result<Serving, RunError> {
         wait_until_serving(&self.group)?;
         let store = self.store;
-        let records = || Some(store.records());
+        let records = |_: &ShardWaker| Some(store.records());
         let routing = Arc::new(Routing::one_group(ONLY_GROUP));
         let shards = shards::start(
             self.shards,

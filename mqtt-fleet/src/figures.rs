@@ -88,7 +88,7 @@ pub(crate) fn add_shards(metrics: &mut Metrics, shards: &[Arc<ProxyCounters>]) {
     let shards = shards.to_vec();
     metrics.block(
         "mqtt_fleet_proxy_",
-        &["connections_open"],
+        &["connections_open", "store_changes_waiting"],
         &[
             ("connections_open", "Connections"),
             ("publishes_in_qos0", "Publishes received, QoS 0"),

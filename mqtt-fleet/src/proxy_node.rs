@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use cluster::topology::{Routing, SharedTopology};
 use proxy::counters::ProxyCounters;
+use proxy::link::ShardWaker;
 use proxy::records::{RecordSink, RemoteRecords};
 use session_store::{RedisConfig, RedisStore};
 
@@ -63,7 +64,10 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
         Some(fleet),
     )?;
 
-    let records = || store.as_ref().map(|store| records(store, node, &routing));
+    let records = |shard: &ShardWaker| {
+        let store = store.as_ref()?;
+        Some(records(store, node, &routing, shard))
+    };
     // A link is up once its shard has said which sessions it holds, so the shards come first.
     let shards = shards::start(
         prepared, &routing, settings, ports, &counters, records, &stopper,
@@ -123,11 +127,17 @@ fn banner(settings: &Settings, node: &Node, ports: &DevicePorts, admin: SocketAd
 }
 
 /// Where a shard's session records go.
-fn records(store: &RedisStore, node: &Node, routing: &Arc<Routing>) -> Box<dyn RecordSink> {
+fn records(
+    store: &RedisStore,
+    node: &Node,
+    routing: &Arc<Routing>,
+    shard: &ShardWaker,
+) -> Box<dyn RecordSink> {
     Box::new(RemoteRecords::new(
         store.clone(),
         node.name.as_str().to_owned(),
         Arc::clone(routing),
+        shard.wake(),
     ))
 }
 

@@ -12,7 +12,7 @@ use cluster::topology::Routing;
 use proxy::auth::AcceptAll;
 use proxy::counters::ProxyCounters;
 use proxy::limits::ProxyLimits;
-use proxy::link::{GroupLink, ShardPoll};
+use proxy::link::{GroupLink, ShardPoll, ShardWaker};
 use proxy::records::RecordSink;
 use proxy::shard::{Shard, ShardConfig, ShardHandle};
 
@@ -49,14 +49,14 @@ impl Prepared {
     }
 }
 
-/// Opens the ports and starts a thread for each shard. `records` says where a shard's session records go.
+/// Opens the ports and starts a thread for each shard. `records` says where the session records of a shard go, which it can wake.
 pub(crate) fn start(
     prepared: Vec<Prepared>,
     routing: &Arc<Routing>,
     settings: &Settings,
     ports: DevicePorts,
     counters: &[Arc<ProxyCounters>],
-    mut records: impl FnMut() -> Option<Box<dyn RecordSink>>,
+    mut records: impl FnMut(&ShardWaker) -> Option<Box<dyn RecordSink>>,
     stopper: &Stopper,
 ) -> Result<RunningShards, RunError> {
     let links = prepared.iter().map(|shard| shard.links.len()).sum();
@@ -72,7 +72,7 @@ pub(crate) fn start(
                 routing: Arc::clone(routing),
                 authenticator: Arc::new(AcceptAll),
                 counters: Arc::clone(counters),
-                records: records(),
+                records: records(prepared.poll.waker()),
             };
             start_one(number, Shard::new(prepared.poll, config)?, stopper.clone())
         });

@@ -3,7 +3,7 @@
 pub use cluster::counters::Counter;
 
 cluster::counters! {
-    /// Figures of one shard. All count up, but for `connections_open`.
+    /// Figures of one shard. All count up, but for `connections_open` and `store_changes_waiting`.
     #[repr(align(128))]
     pub struct ProxyCounters {
         /// Connections open now, connected or not.
@@ -100,6 +100,8 @@ cluster::counters! {
         errands_dropped,
         /// Groups named by other groups that this proxy does not know: by another slot table than its own.
         groups_unknown,
+        /// Changes of session records that wait until the store has taken those before them.
+        store_changes_waiting,
         /// Session records not written because the store's queue was full.
         store_writes_dropped,
         /// Resumed sessions of which the store had no record.

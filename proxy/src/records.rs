@@ -8,6 +8,7 @@ mod changing;
 mod embedded;
 #[cfg(test)]
 pub(crate) mod in_memory;
+mod incoming;
 mod limits;
 mod remote;
 
@@ -36,7 +37,7 @@ pub struct RecordChange {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
     /// CONNACK said success.
-    Connected(Connected),
+    Connected(Box<Connected>),
     /// SUBACK granted these.
     Subscribed {
         /// Filters with options.
@@ -126,7 +127,7 @@ pub struct FilterQuestion {
 /// Takes the changes of one shard's clients. Called on the shard's thread: it must not wait.
 pub trait RecordSink: Send {
     /// Takes a change that happened at `now_ms` milliseconds since 1970.
-    fn take(&mut self, now_ms: u64, change: &RecordChange, counters: &ProxyCounters);
+    fn take(&mut self, now_ms: u64, change: RecordChange, counters: &ProxyCounters);
 
     /// Writes what has waited long enough.
     fn flush_due(&mut self, now_ms: u64, counters: &ProxyCounters);

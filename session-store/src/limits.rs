@@ -77,6 +77,9 @@ pub const REMOTE_WRITE_DELAY_MS: u64 = 1_000;
 /// each node). More would only wait in sockets; the rest waits where newer writes replace it.
 pub const IN_FLIGHT_MAX: usize = 256;
 
+/// Writes that wait for Redis or are on their way, so few that whoever asked for room is told: enough to go on with meanwhile.
+pub const WRITES_FEW: usize = 512;
+
 /// Writes tried while Redis has just failed, to find out whether it is back.
 pub const PROBES: usize = 16;
 

@@ -181,6 +181,11 @@ impl Cache {
         self.count_dropped(counters);
     }
 
+    /// Whether there are more loads to ask for than may be open.
+    pub(super) fn loads_queue(&self) -> bool {
+        self.loads_waiting() > self.loads_open
+    }
+
     /// The next write, if one is due. It stays the next until it is [`written`](Self::written).
     pub(super) fn next_write(&self, now_ms: u64) -> Option<&Write> {
         let leaving = self.leaving.first_due(now_ms);
@@ -208,9 +213,12 @@ impl Cache {
         !nothing || !self.unloaded.is_empty() || self.rewriting.is_some()
     }
 
-    /// Whether loads are asked for or to be asked for, and there is hope for them.
-    pub(super) fn awaits_loads(&self) -> bool {
-        self.unloaded.len() > self.mendings && self.late_until_ms.is_none()
+    /// Loads that are asked for or to be asked for, while there is hope for them.
+    pub(super) fn loads_waiting(&self) -> usize {
+        match self.late_until_ms {
+            Some(_) => 0,
+            None => self.unloaded.len() - self.mendings,
+        }
     }
 
     /// The last turn: what waits for a record is dropped.

@@ -1,10 +1,36 @@
 //! What a change does to a record.
 
-use super::{Connected, Held, What};
+use super::limits::CHANGE_BYTES;
+use super::{Connected, Held, RecordChange, What};
 use protocol::{SubscribeOptions, TopicFilter};
 use session_store::{EventKind, Filter, FilterOptions, Record};
 
+impl RecordChange {
+    /// Bytes that it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.client_id.len() + self.what.bytes()
+    }
+}
+
 impl What {
+    /// Bytes that it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        let texts = match self {
+            Self::Connected(connected) => connected.user.as_ref().map_or(0, String::len),
+            Self::Subscribed { filters, .. } => {
+                let of = |filter: &str| filter.len() + CHANGE_BYTES;
+                filters.iter().map(|(filter, _)| of(filter.as_str())).sum()
+            }
+            Self::Unsubscribed { filters } => {
+                let of = |filter: &str| filter.len() + CHANGE_BYTES;
+                filters.iter().map(|filter| of(filter.as_str())).sum()
+            }
+            Self::Held(_) | Self::Listed(_) | Self::Ended { .. } => 0,
+        };
+        let held = self.held();
+        CHANGE_BYTES + texts + held.map_or(0, |held| size_of_val(&*held.groups))
+    }
+
     /// Whether the session is over, so that its record goes.
     pub(super) fn ends_session(&self) -> bool {
         matches!(self, Self::Ended { expiry_s: 0, .. })

@@ -68,9 +68,9 @@ impl<J: Journal> EmbeddedRecords<J> {
 }
 
 impl<J: Journal> RecordSink for EmbeddedRecords<J> {
-    fn take(&mut self, now_ms: u64, change: &RecordChange, counters: &ProxyCounters) {
+    fn take(&mut self, now_ms: u64, change: RecordChange, counters: &ProxyCounters) {
         let dropped = self.front.stats().dropped;
-        let result = self.change(now_ms, change);
+        let result = self.change(now_ms, &change);
         self.report(dropped, result, counters);
     }
 
@@ -121,7 +121,7 @@ mod tests {
                 epoch,
                 what,
             };
-            self.records.take(now_ms, &change, &self.counters);
+            self.records.take(now_ms, change, &self.counters);
         }
 
         fn stored(&mut self) -> Option<Record> {
@@ -133,14 +133,14 @@ mod tests {
     }
 
     fn connected(expiry_s: u32, session_present: bool) -> What {
-        What::Connected(Connected {
+        What::Connected(Box::new(Connected {
             version: Version::V5,
             user: Some("user".to_owned()),
             address: None,
             clean_start: false,
             expiry_s,
             resumed: session_present.then(|| Box::new(nothing_held())),
-        })
+        }))
     }
 
     fn nothing_held() -> Held {

@@ -1,7 +1,7 @@
 //! Every limit of the session records that a shard keeps for a remote store, with the rule at the limit.
 
 use cluster::limits::FILTER_PAGE_BYTES;
-use session_store::limits::WAITING_ENTRIES_MAX;
+use session_store::limits::{IN_FLIGHT_MAX, WAITING_ENTRIES_MAX, WRITES_FEW};
 use std::time::Duration;
 
 /// Records of connected clients that a shard remembers, as they were written last. At the limit further ones are not
@@ -46,8 +46,9 @@ pub(super) const REWRITES_WAITING_MAX: usize = 10_000;
 /// Bytes that a change takes beside its texts, about.
 pub(super) const CHANGE_BYTES: usize = 160;
 
-/// Loads of a shard that are open at once. The others wait their turn.
-pub(super) const LOADS_OPEN_MAX: usize = 256;
+/// Loads of a shard that are open at once: with its answer one takes some KiB. The others wait their turn, which comes with the
+/// next answer.
+pub(super) const LOADS_OPEN_MAX: usize = 64;
 
 /// Bytes of loaded records that wait for the shard. At the limit a record counts as late and is loaded again.
 pub(super) const LOADED_BYTES_MAX: usize = 32 << 20;
@@ -58,6 +59,17 @@ pub(super) const RELOAD_MS: u64 = 1_000;
 /// Places in the order of loads of clients that need none any more, beside two for each that does.
 pub(super) const UNLOADED_IN_ORDER: usize = 64;
 
+/// Writes of a process that wait in the store or are on their way, while it answers: some times what may be on its way. Shards
+/// hand over no more then, and take up no more changes: those wait as they are.
+pub(super) const STORE_WRITES_MAX: usize = 1_024;
+
+/// Changes of a shard that wait to be taken up. At the limit the oldest are taken up all the same: their writes wait, by the
+/// limits of those.
+pub(super) const INCOMING_MAX: usize = 100_000;
+
+/// Bytes of these changes; same rule.
+pub(super) const INCOMING_BYTES_MAX: usize = 32 << 20;
+
 /// Writes handed to the store in one turn of the shard: about a millisecond. The others follow in the next turns.
 pub(super) const WRITES_PER_TURN: usize = 2_048;
 
@@ -67,6 +79,8 @@ pub(super) const FAULTS_LOGGED_EVERY_MS: u64 = 60_000;
 /// Longest time that a shard which stops waits for records of clients that left in the last moment.
 pub(super) const LAST_LOADS_WAIT: Duration = Duration::from_secs(1);
 
+// What may be on its way is there to be sent while the shards are woken.
+const _: () = assert!(IN_FLIGHT_MAX < WRITES_FEW && WRITES_FEW < STORE_WRITES_MAX);
 const _: () = assert!(LOADS_OPEN_MAX * UNLOADED_CLIENT_BYTES_MAX < UNLOADED_BYTES_MAX);
 const _: () = assert!(LOADS_OPEN_MAX < UNLOADED_MAX);
 // Answers of the usual size fit, and one client's at the limit.

@@ -3,25 +3,46 @@
 //! Nothing waits here: writes go into the store's outbox, loads are answered into an inbox that the shard looks into.
 
 use super::cache::{Cache, Loaded};
-use super::limits::{LAST_LOADS_WAIT, LOADED_BYTES_MAX, WRITES_PER_TURN};
+use super::incoming::Incoming;
+use super::limits::{LAST_LOADS_WAIT, LOADED_BYTES_MAX, STORE_WRITES_MAX, WRITES_PER_TURN};
 use super::{FilterQuestion, RecordChange, RecordSink};
 use crate::counters::ProxyCounters;
+use cluster::mailbag::Wake;
 use cluster::topology::Routing;
-use session_store::limits::STORE_WAIT_MS;
+use session_store::limits::{STORE_WAIT_MS, WRITES_FEW};
 use session_store::{Record, RedisStore, StoreError};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Records of one shard's clients in Redis, written behind and coalesced per client, loaded when a session is resumed.
 pub struct RemoteRecords {
     store: RedisStore,
+    /// Changes for which the store has no room yet.
+    incoming: Incoming,
     cache: Cache,
+    /// Changes that may be taken up before the store is looked at again.
+    room: usize,
+    caller: Arc<Caller>,
     /// How often the store was found to have lost what it had, as far as that is dealt with.
     wipes: u64,
     inbox: Arc<Inbox>,
     /// What is due is told by a clock that nobody sets.
     started: Instant,
+}
+
+/// Wakes the shard when the store has room, if it has asked for that.
+struct Caller {
+    asked: AtomicBool,
+    wake: Wake,
+}
+
+impl Caller {
+    fn call(&self) {
+        if self.asked.swap(false, Ordering::AcqRel) {
+            (self.wake)();
+        }
+    }
 }
 
 /// Answers of the store that the shard has not looked at.
@@ -39,11 +60,17 @@ struct Answers {
 
 impl RemoteRecords {
     /// `node` is this node's name in the records.
-    /// `routing` says which group has which filter.
-    pub fn new(store: RedisStore, node: String, routing: Arc<Routing>) -> Self {
+    /// `routing` says which group has which filter, `wake` wakes the shard.
+    pub fn new(store: RedisStore, node: String, routing: Arc<Routing>, wake: Wake) -> Self {
         Self {
             store,
+            incoming: Incoming::default(),
             cache: Cache::new(node, routing),
+            room: STORE_WRITES_MAX,
+            caller: Arc::new(Caller {
+                asked: AtomicBool::new(false),
+                wake,
+            }),
             wipes: 0,
             inbox: Arc::default(),
             started: Instant::now(),
@@ -62,6 +89,49 @@ impl RemoteRecords {
         let loaded = std::mem::take(&mut *self.inbox.answers()).loaded;
         for loaded in loaded {
             self.cache.loaded(now_ms, loaded, counters);
+        }
+    }
+
+    /// Writes that the store shall still be given now. While it is away it takes all that may wait.
+    fn store_room(&self) -> usize {
+        let stats = self.store.stats();
+        if stats.up.load(Ordering::Relaxed) == 0 {
+            return usize::MAX;
+        }
+        let waiting = stats.writes_waiting.load(Ordering::Relaxed) as usize;
+        STORE_WRITES_MAX.saturating_sub(waiting)
+    }
+
+    /// Changes that shall be taken up now: each makes a write, or a load and then a write.
+    fn room(&self) -> usize {
+        self.store_room().saturating_sub(self.cache.loads_waiting())
+    }
+
+    /// Takes up the oldest changes, as long as there is room for them, or too many wait.
+    fn take_up(&mut self, now_ms: u64, counters: &ProxyCounters) {
+        while self.room > 0 || self.incoming.is_over() {
+            let Some((at_ms, change)) = self.incoming.pop() else {
+                break;
+            };
+            self.room = self.room.saturating_sub(1);
+            self.cache.take(now_ms, at_ms, &change, counters);
+        }
+        counters
+            .store_changes_waiting
+            .set(self.incoming.len() as u64);
+    }
+
+    /// Lets the store wake the shard, if something waits for room: with the next answer to a load, or when few writes wait.
+    fn ask_for_room(&self, now_ms: u64) {
+        let writes_wait = self.cache.next_write(now_ms).is_some();
+        let waits = writes_wait || !self.incoming.is_empty() || self.cache.loads_queue();
+        if !waits || self.caller.asked.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let writes = self.store.stats().writes_waiting.load(Ordering::Relaxed);
+        if writes > WRITES_FEW as u64 || self.cache.loads_waiting() == 0 {
+            let caller = Arc::clone(&self.caller);
+            self.store.when_few_wait(move || caller.call());
         }
     }
 
@@ -87,7 +157,11 @@ impl RemoteRecords {
         while let Some(load) = self.cache.next_load(now_ms) {
             let client_id = load.client_id.clone();
             let inbox = Arc::clone(&self.inbox);
-            let reply = move |result| inbox.put(Loaded { load, result });
+            let caller = Arc::clone(&self.caller);
+            let reply = move |result| {
+                inbox.put(Loaded { load, result });
+                caller.call();
+            };
             let wait = Duration::from_millis(STORE_WAIT_MS);
             self.store.load_later(&client_id, wait, reply);
         }
@@ -95,8 +169,14 @@ impl RemoteRecords {
 }
 
 impl RecordSink for RemoteRecords {
-    fn take(&mut self, now_ms: u64, change: &RecordChange, counters: &ProxyCounters) {
-        self.cache.take(self.elapsed_ms(), now_ms, change, counters);
+    fn take(&mut self, now_ms: u64, change: RecordChange, counters: &ProxyCounters) {
+        if self.room > 0 && self.incoming.is_empty() {
+            self.room -= 1;
+            self.cache
+                .take(self.elapsed_ms(), now_ms, &change, counters);
+        } else {
+            self.incoming.put(now_ms, change);
+        }
     }
 
     fn flush_due(&mut self, _now_ms: u64, counters: &ProxyCounters) {
@@ -108,14 +188,21 @@ impl RecordSink for RemoteRecords {
         }
         self.take_answers(now_ms, counters);
         self.cache.rewrite_some(now_ms, counters);
-        self.hand_over(now_ms, WRITES_PER_TURN, counters);
+        self.room = self.room();
+        self.take_up(now_ms, counters);
+        let limit = self.store_room().min(WRITES_PER_TURN);
+        self.hand_over(now_ms, limit, counters);
         // Behind the writes: a load sees what was handed over.
         self.ask(now_ms);
+        self.room = self.room();
+        self.ask_for_room(now_ms);
     }
 
     fn flush(&mut self, counters: &ProxyCounters) {
         let until = Instant::now() + LAST_LOADS_WAIT;
-        while self.cache.awaits_loads() && Instant::now() < until {
+        self.room = usize::MAX;
+        self.take_up(self.elapsed_ms(), counters);
+        while self.cache.loads_waiting() > 0 && Instant::now() < until {
             self.ask(self.elapsed_ms());
             self.inbox.await_one(until);
             self.take_answers(self.elapsed_ms(), counters);
@@ -126,7 +213,7 @@ impl RecordSink for RemoteRecords {
     }
 
     fn has_waiting(&self) -> bool {
-        self.cache.has_waiting() || self.wipes != self.store_wipes()
+        !self.incoming.is_empty() || self.cache.has_waiting() || self.wipes != self.store_wipes()
     }
 
     fn next_question(&mut self) -> Option<FilterQuestion> {
@@ -172,63 +259,4 @@ fn bytes_of(record: &Record) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{Connected, Held, What};
-    use super::*;
-    use cluster::ids::Handle;
-    use cluster::slots::GroupNo;
-    use protocol::Version;
-    use session_store::RedisConfig;
-    use std::net::TcpListener;
-
-    const CLIENTS: u64 = 1_000;
-
-    fn resumed(n: u64) -> RecordChange {
-        RecordChange {
-            client_id: n.to_string().into(),
-            epoch: 2,
-            what: What::Connected(Connected {
-                version: Version::V311,
-                user: None,
-                address: None,
-                clean_start: false,
-                expiry_s: 60,
-                resumed: Some(Box::new(Held {
-                    handle: Handle {
-                        index: 0,
-                        generation: 0,
-                    },
-                    groups: Box::default(),
-                })),
-            }),
-        }
-    }
-
-    /// The system accepts connections for it.
-    #[test]
-    fn a_server_that_never_answers_holds_nobody_up() {
-        let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = silent.local_addr().expect("its own");
-        let config = RedisConfig::new([format!("redis://{address}")]);
-        let store = RedisStore::start(config).expect("a store");
-        let routing = Arc::new(Routing::one_group(GroupNo(0)));
-        let mut records = RemoteRecords::new(store.clone(), "node".to_owned(), routing);
-        let counters = ProxyCounters::default();
-        let started = Instant::now();
-        for n in 0..CLIENTS {
-            records.take(n, &resumed(n), &counters);
-            records.flush_due(n, &counters);
-        }
-        let one_wait = Duration::from_millis(STORE_WAIT_MS);
-        let all = started.elapsed();
-        assert!(all < one_wait * 10, "{all:?} for {CLIENTS} clients");
-        assert!(records.has_waiting());
-        let stopping = Instant::now();
-        records.flush(&counters);
-        let end = stopping.elapsed();
-        assert!(end < LAST_LOADS_WAIT * 3, "{end:?} for the last of them");
-        assert!(!records.has_waiting());
-        assert_eq!(counters.store_writes_dropped.get(), CLIENTS);
-        store.close(Duration::ZERO);
-    }
-}
+mod tests;

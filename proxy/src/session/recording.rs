@@ -35,7 +35,7 @@ impl Session {
             }
             connected.resumed = Some(Box::new(self.held(said)));
         }
-        self.record(What::Connected(connected), cx);
+        self.record(What::Connected(Box::new(connected)), cx);
     }
 
     /// A group has let the connection in after CONNACK, and not for a packet of the client: what it says of the session

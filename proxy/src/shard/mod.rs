@@ -206,7 +206,7 @@ impl Shard {
             .unwrap_or_default();
         let now_ms = now.as_millis() as u64;
         for change in self.frames.changes.drain(..) {
-            records.take(now_ms, &change, &self.rules.counters);
+            records.take(now_ms, change, &self.rules.counters);
         }
         records.flush_due(now_ms, &self.rules.counters);
     }

@@ -32,7 +32,8 @@ impl Connection {
                 let answer = server.clone().req_packed_command(command).await;
                 answer?.extract_error()
             }
-            Self::Cluster(cluster) => cluster.ask(key, command).await,
+            // Its way is long: what is on its way to one server would take the room of it too.
+            Self::Cluster(cluster) => Box::pin(cluster.ask(key, command)).await,
         }
     }
 }

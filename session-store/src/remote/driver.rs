@@ -390,3 +390,22 @@ fn unless_it_panicked<T>(ended: Result<T, tokio::task::JoinError>) -> T {
 pub(super) fn dice() -> u64 {
     std::hash::RandomState::new().build_hasher().finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes_of<A, B, C, D, F: Future>(_: impl Fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// When many devices come or go at once there are some hundred of each.
+    #[test]
+    fn what_is_on_its_way_is_small() {
+        let write = bytes_of(send);
+        let question = |desk: Desk, question, (): (), (): ()| desk.answer(question);
+        let question = bytes_of(question);
+        assert!(write <= 1_280, "{write} bytes of a write");
+        assert!(question <= 1_280, "{question} bytes of a question");
+    }
+}

@@ -139,6 +139,12 @@ impl RedisStore {
         self.shared.ask(Question::WatchMark);
     }
 
+    /// Calls `tell` once, on the store's thread or on this one, as soon as at most [`WRITES_FEW`](crate::limits::WRITES_FEW)
+    /// writes wait or are on their way. It must not wait, nor ask the store for anything.
+    pub fn when_few_wait(&self, tell: impl FnOnce() + Send + 'static) {
+        self.shared.when_few_wait(Box::new(tell));
+    }
+
     /// The counters.
     pub fn stats(&self) -> &RedisStats {
         &self.shared.stats

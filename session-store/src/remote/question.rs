@@ -148,7 +148,7 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    /// Answers a question.
+    /// Answers a question. Loads are many at a time: what the other questions need for their way is not in each of them.
     pub(super) async fn answer(mut self, question: Question) {
         let bytes = question.byte_len();
         let (patience, count_patience) = (self.patience, self.count_patience);
@@ -160,10 +160,9 @@ impl Desk {
                 reply,
             } => reply.send(self.load(&client_id, asked, wait).await),
             Question::Save { record, reply } => {
-                reply.send(
-                    self.within(patience, async |desk| desk.save(&record).await)
-                        .await,
-                );
+                let saved = self.within(patience, async |desk| desk.save(&record).await);
+                let saved = Box::pin(saved).await;
+                reply.send(saved);
             }
             Question::Delete {
                 client_id,
@@ -172,23 +171,23 @@ impl Desk {
             } => {
                 let deleted =
                     self.within(patience, async |desk| desk.delete(&client_id, epoch).await);
-                reply.send(deleted.await);
+                reply.send(Box::pin(deleted).await);
             }
             Question::Scan { from, limit, reply } => {
                 let page = self.within(patience, async |desk| desk.scan(from, limit).await);
-                reply.send(page.await);
+                reply.send(Box::pin(page).await);
             }
             Question::Count { reply } => {
                 let counted = self.within(count_patience, async |desk| {
                     desk.ask(async |connection| scan::count(connection).await)
                         .await
                 });
-                reply.send(counted.await);
+                reply.send(Box::pin(counted).await);
             }
             Question::ShareTickets { rules, keyring } => {
-                tickets::share(self.clone(), rules, keyring).await;
+                Box::pin(tickets::share(self.clone(), rules, keyring)).await;
             }
-            Question::WatchMark => mark::watch(self.clone()).await,
+            Question::WatchMark => Box::pin(mark::watch(self.clone())).await,
         }
         self.shared.answered(bytes);
     }

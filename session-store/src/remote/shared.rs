@@ -10,13 +10,18 @@ use tokio::sync::{Notify, mpsc};
 use super::outbox::{Offered, Outbox};
 use super::question::{Question, closed};
 use super::stats::{RedisStats, count, set};
-use crate::limits::{QUESTION_BYTES_MAX, QUESTIONS_MAX};
+use crate::limits::{QUESTION_BYTES_MAX, QUESTIONS_MAX, WRITES_FEW};
 use crate::{StoreError, Write};
+
+/// Called once; must not wait, nor ask the store for anything.
+pub(super) type Callback = Box<dyn FnOnce() + Send>;
 
 pub(super) struct Shared {
     outbox: Mutex<Outbox>,
     /// Signalled when nothing waits any more.
     empty: Condvar,
+    /// To be called when few writes wait. Changed with the outbox locked.
+    room_wanted: Mutex<Vec<Callback>>,
     /// Something to write, or the end.
     pub(super) news: Notify,
     questions: mpsc::Sender<Question>,
@@ -34,6 +39,7 @@ impl Shared {
         Self {
             outbox: Mutex::new(outbox),
             empty: Condvar::new(),
+            room_wanted: Mutex::default(),
             news: Notify::new(),
             questions,
             questions_open: AtomicUsize::new(0),
@@ -114,6 +120,24 @@ impl Shared {
         if outbox.len() == 0 {
             self.empty.notify_all();
         }
+        if outbox.len() <= WRITES_FEW {
+            for tell in self.room_wanted().drain(..) {
+                tell();
+            }
+        }
+    }
+
+    /// Calls back as soon as few writes wait, which may be now.
+    pub(super) fn when_few_wait(&self, tell: Callback) {
+        let outbox = self.outbox();
+        self.room_wanted().push(tell);
+        self.show(&outbox);
+    }
+
+    fn room_wanted(&self) -> MutexGuard<'_, Vec<Callback>> {
+        self.room_wanted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until nothing waits, at most `wait`. Returns the number of writes left.

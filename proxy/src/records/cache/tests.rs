@@ -127,14 +127,14 @@ fn connected(session_present: bool) -> What {
 }
 
 fn connected_with(resumed: Option<Held>) -> What {
-    What::Connected(Connected {
+    What::Connected(Box::new(Connected {
         version: Version::V5,
         user: None,
         address: None,
         clean_start: false,
         expiry_s: 60,
         resumed: resumed.map(Box::new),
-    })
+    }))
 }
 
 fn subscribed(filter: &str) -> What {

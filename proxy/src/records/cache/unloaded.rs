@@ -1,7 +1,7 @@
 //! Clients whose changes wait: for their record, or for what groups say of it.
 
 use super::super::limits::{
-    CHANGE_BYTES, UNLOADED_BYTES_MAX, UNLOADED_CLIENT_BYTES_MAX, UNLOADED_IN_ORDER, UNLOADED_MAX,
+    UNLOADED_BYTES_MAX, UNLOADED_CLIENT_BYTES_MAX, UNLOADED_IN_ORDER, UNLOADED_MAX,
 };
 use super::super::{RecordChange, What};
 use super::mending::Mending;
@@ -41,7 +41,7 @@ impl Unloaded {
 
     /// Its record is there, and this waits for what groups say of it.
     pub(super) fn mending(client_id: &str, mending: Mending, changes: Vec<Waiting>) -> Self {
-        let waiting: usize = changes.iter().map(|change| bytes_of(&change.what)).sum();
+        let waiting: usize = changes.iter().map(|change| change.what.bytes()).sum();
         Self {
             number: 0,
             bytes: client_id.len() + waiting + mending.bytes,
@@ -79,7 +79,7 @@ impl Cache {
             });
         }
         let unloaded = self.unloaded.get_mut(client_id).expect("it is there now");
-        let bytes = bytes_of(&change.what);
+        let bytes = change.what.bytes();
         unloaded.bytes += bytes;
         self.unloaded_bytes += bytes;
         unloaded.changes.push(Waiting {
@@ -178,22 +178,4 @@ impl Cache {
         }
         Some(unloaded)
     }
-}
-
-/// Bytes of a change, about.
-fn bytes_of(what: &What) -> usize {
-    let texts = match what {
-        What::Connected(connected) => connected.user.as_ref().map_or(0, String::len),
-        What::Subscribed { filters, .. } => {
-            let of = |filter: &str| filter.len() + CHANGE_BYTES;
-            filters.iter().map(|(filter, _)| of(filter.as_str())).sum()
-        }
-        What::Unsubscribed { filters } => {
-            let of = |filter: &str| filter.len() + CHANGE_BYTES;
-            filters.iter().map(|filter| of(filter.as_str())).sum()
-        }
-        What::Held(_) | What::Listed(_) | What::Ended { .. } => 0,
-    };
-    let held = what.held();
-    CHANGE_BYTES + texts + held.map_or(0, |held| size_of_val(&*held.groups))
 }
