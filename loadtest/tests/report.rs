@@ -272,6 +272,16 @@ fn a_failed_run_says_why() {
 }
 
 #[test]
+fn a_run_that_was_cut_short_says_what_was_left_out() {
+    let mut outcome = example::million();
+    (outcome.passed, outcome.stopped) = (false, true);
+    outcome.skipped = vec!["storm".to_owned(), "calm".to_owned()];
+    let why = "FAILED: stopped by a signal; left out: storm, calm";
+    assert_eq!(outcome.verdict(), why);
+    assert!(keep(&outcome, "stopped").contains(why));
+}
+
+#[test]
 fn a_run_that_ended_by_an_error_says_so_everywhere() {
     let mut outcome = example::million();
     outcome.checks.clear();

@@ -161,6 +161,29 @@ fn a_threshold_that_is_missed_fails_the_run_on_a_target_that_runs_already() {
     assert_eq!(missed, ["connect_p99_ms_max"], "{report}");
 }
 
+#[test]
+fn a_run_that_is_stopped_in_a_steady_phase_has_not_passed() {
+    let broker = Broker::start();
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let scenario = HOPELESS.replace("1s", "1h");
+    let scenario = scenario.replace("connect_p99_ms_max = 0", "connections_lost_max = 0");
+    std::fs::write(file.path(), scenario).expect("it can be written");
+    let scenario = file.path().to_str().expect("UTF-8");
+    let target = broker.addr.to_string();
+    let mut run = Run::start(&[scenario, "--target", &target]);
+    run.process
+        .await_line("steady (2 of 3): 10 of 10 connected");
+    signal(run.process.pid(), "-TERM");
+    let status = run.process.await_exit_within(RUN_MAX);
+    let output = run.process.output();
+    assert_eq!(status.code(), Some(1), "{output}");
+    assert!(output.contains("FAILED: stopped by a signal"), "{output}");
+    let report = run.report();
+    let checks = report["checks"].as_array().expect("checks");
+    assert!(checks.iter().all(|check| check["passed"] == true));
+    assert_eq!(report["stopped"], true);
+}
+
 /// The worker processes of a run.
 fn workers(run: u32) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").expect("Linux");

@@ -4,6 +4,7 @@
 //! report says how far the run came.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use crate::control::message::{BACKEND_UP, ToWorker};
 use crate::limits::{FINISH_MAX_US, PHASE_LEAD_US, READY_MAX_US, SETTLE_US};
@@ -104,6 +105,12 @@ pub(crate) struct Conductor {
     /// Devices connected when the phase began.
     connected_before: u64,
     stopped: bool,
+    /// A signal has cut it short.
+    signalled: bool,
+    /// The phase after the last one that began.
+    next: u16,
+    /// Left out before the drain.
+    skipped: Range<u16>,
     effects: VecDeque<Effect>,
 }
 
@@ -123,6 +130,9 @@ impl Conductor {
             devices: vec![Devices::default(); workers],
             connected_before: 0,
             stopped: false,
+            signalled: false,
+            next: 0,
+            skipped: 0..0,
             effects: VecDeque::new(),
         }
     }
@@ -192,6 +202,16 @@ impl Conductor {
     /// True once a signal or a limit has cut the run short.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped
+    }
+
+    /// True once a signal has cut the run short: phases before the drain had not come to their end.
+    pub(crate) fn is_signalled(&self) -> bool {
+        self.signalled
+    }
+
+    /// Phases that a signal or a limit has left out.
+    pub(crate) fn skipped(&self) -> Range<u16> {
+        self.skipped.clone()
     }
 
     fn gathers(&self) -> bool {
@@ -311,6 +331,9 @@ impl Conductor {
             PhaseKind::Restart { .. } => Restart::Due { number: 0, at_us },
             _ => Restart::None,
         };
+        // Nothing but the drain is begun out of turn, and it is the last.
+        self.skipped = self.next..index;
+        self.next = index + 1;
         self.open.fill(true);
         self.connected_before = self.connected();
         self.since_us = now_us;
@@ -360,12 +383,12 @@ impl Conductor {
 
     fn stop(&mut self, now_us: u64) {
         self.stopped = true;
-        let Some(index) = self.phase_index() else {
-            return;
-        };
-        if index < self.drain() {
-            let steady = matches!(self.phase(index).what, PhaseKind::Steady { .. });
-            self.end(now_us, steady);
+        match self.phase_index() {
+            Some(index) if index < self.drain() => {
+                self.signalled = true;
+                self.end(now_us, false);
+            }
+            _ => self.signalled |= self.gathers(),
         }
     }
 

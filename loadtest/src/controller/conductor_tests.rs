@@ -144,7 +144,7 @@ fn phases_follow_each_other_when_all_are_done() {
     assert_eq!(effects(&mut conductor), []);
     conductor.handle(finish_us + 3, Event::Final(1));
     assert_eq!(effects(&mut conductor), [Effect::Over]);
-    assert!(!conductor.is_stopped());
+    assert!(!conductor.is_stopped() && conductor.skipped().is_empty());
     assert_eq!(conductor.deadline(), None);
 }
 
@@ -185,7 +185,8 @@ fn a_phase_at_its_limit_leads_to_the_drain() {
         effects(&mut conductor),
         [ended(0, false), began(2, drain_us)].concat()
     );
-    assert!(conductor.is_stopped());
+    assert!(conductor.is_stopped() && !conductor.is_signalled());
+    assert_eq!(conductor.skipped(), 1..2);
 }
 
 /// The drain has ended: late receipts and repetitions have a moment. Gives the time when workers are told to finish.
@@ -210,16 +211,18 @@ fn a_drain_at_its_limit_leaves_receipts_a_moment() {
 }
 
 #[test]
-fn a_signal_ends_a_steady_phase_well_and_a_ramp_not() {
-    for (first, well) in [(steady(), true), (ramp(), false)] {
+fn a_signal_ends_no_phase_well_and_leaves_out_those_behind_it() {
+    for first in [steady(), ramp()] {
         let mut conductor = started(vec![first, storm(), drain()]);
         effects(&mut conductor);
         conductor.handle(3 * SECOND, Event::Stop);
         let drain_us = 3 * SECOND + PHASE_LEAD_US;
         assert_eq!(
             effects(&mut conductor),
-            [ended(0, well), began(2, drain_us)].concat()
+            [ended(0, false), began(2, drain_us)].concat()
         );
+        assert!(conductor.is_signalled());
+        assert_eq!(conductor.skipped(), 1..2);
         conductor.handle(4 * SECOND, Event::Stop);
         assert_eq!(effects(&mut conductor), [], "it drains already");
     }
@@ -231,6 +234,16 @@ fn a_signal_before_all_are_ready_leaves_only_the_drain() {
     conductor.handle(0, Event::Stop);
     up(&mut conductor, SECOND);
     assert_eq!(effects(&mut conductor), began(1, SECOND + PHASE_LEAD_US));
+    assert!(conductor.is_signalled());
+    assert_eq!(conductor.skipped(), 0..1);
+}
+
+#[test]
+fn a_signal_in_the_drain_cuts_nothing_short() {
+    let mut conductor = started(vec![drain()]);
+    conductor.handle(SECOND, Event::Stop);
+    assert!(conductor.is_stopped() && !conductor.is_signalled());
+    assert!(conductor.skipped().is_empty());
 }
 
 #[test]

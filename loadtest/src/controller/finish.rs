@@ -38,7 +38,7 @@ pub(crate) fn finish(
 
 fn judged(mut outcome: Outcome, pass: &Thresholds) -> Outcome {
     outcome.checks = judge(pass, &outcome);
-    let done = outcome.phases.iter().all(|phase| phase.done);
+    let done = outcome.skipped.is_empty() && outcome.phases.iter().all(|phase| phase.done);
     outcome.passed = done && outcome.checks.iter().all(|check| check.passed);
     outcome
 }
@@ -58,6 +58,13 @@ fn add_up(
         .usage
         .finish(steady_rows, run.records.connected_max(), simulator_cpu_s);
     let secs = run.now_us() as f64 / 1e6;
+    let skipped = run.conductor.skipped();
+    let skipped = run
+        .scenario
+        .phases
+        .iter()
+        .take(skipped.end.into())
+        .skip(skipped.start.into());
     Ok(Outcome {
         scenario: run.scenario.name.clone(),
         about: run.scenario.about.clone(),
@@ -76,6 +83,8 @@ fn add_up(
         examples: run.records.examples(&run.scenario, number),
         resources,
         series: run.series.finish(),
+        stopped: run.conductor.is_signalled(),
+        skipped: skipped.map(|phase| phase.name.clone()).collect(),
         phases: run.phases,
         ..Outcome::default()
     })

@@ -45,6 +45,10 @@ pub struct Outcome {
     pub secs: f64,
     /// Phases as they were.
     pub phases: Vec<PhaseOutcome>,
+    /// A signal ended the run before its drain.
+    pub stopped: bool,
+    /// Names of the phases that a signal or a limit has left out.
+    pub skipped: Vec<String>,
     /// Figures over time, one row a second (or every few, in long runs).
     pub series: Vec<Point>,
     /// Latencies of the whole run by kind.
@@ -63,7 +67,7 @@ pub struct Outcome {
     pub checks: Vec<Check>,
     /// Why the run ended before its end. The figures say how far it came; nothing was judged.
     pub error: Option<String>,
-    /// True if all checks passed.
+    /// True if all phases were done and all checks passed.
     pub passed: bool,
 }
 
@@ -98,7 +102,7 @@ pub struct PhaseOutcome {
     pub from_s: f64,
     /// See `from_s`.
     pub to_s: f64,
-    /// False if its limit ended it.
+    /// False if its limit or a signal ended it.
     pub done: bool,
     /// Connects in it.
     pub connects: u64,

@@ -20,6 +20,9 @@ impl Outcome {
         let mut reasons: Vec<String> = error
             .map(|why| format!("ended by an error: {why}"))
             .collect();
+        if self.stopped {
+            reasons.push("stopped by a signal".to_owned());
+        }
         let checks = self.checks.iter().filter(|check| !check.passed);
         reasons.extend(checks.map(Check::failure));
         let unfinished = self.phases.iter().filter(|phase| !phase.done);
@@ -27,6 +30,9 @@ impl Outcome {
             let after = units::duration(phase.to_s - phase.from_s);
             format!("phase {} was not done after {after}", phase.name)
         }));
+        if !self.skipped.is_empty() {
+            reasons.push(format!("left out: {}", self.skipped.join(", ")));
+        }
         if reasons.is_empty() {
             reasons.push("the run did not come to its end".to_owned());
         }
