@@ -1,6 +1,7 @@
 //! Runs without workers, on a clock of numbers.
 
 use super::*;
+use crate::scenario::FleetNodes;
 
 const SECOND: u64 = 1_000_000;
 
@@ -248,7 +249,7 @@ fn a_signal_in_the_drain_cuts_nothing_short() {
 
 #[test]
 fn a_restart_goes_node_by_node_and_waits_for_the_devices() {
-    let nodes = RestartNodes::Proxies;
+    let nodes = RestartNodes::Fleet(FleetNodes::Proxies);
     let every = PhaseKind::Restart {
         nodes: nodes.clone(),
         every_ms: 2_000,
@@ -291,7 +292,7 @@ fn a_restart_goes_node_by_node_and_waits_for_the_devices() {
 #[test]
 fn a_restart_that_a_signal_cut_short_goes_no_further() {
     let every = PhaseKind::Restart {
-        nodes: RestartNodes::Redis,
+        nodes: RestartNodes::Fleet(FleetNodes::Redis),
         every_ms: 0,
     };
     let mut conductor = started(vec![phase(every, 100), drain()]);

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::Error;
-use crate::scenario::{RestartNodes, Scenario};
+use crate::scenario::{FleetNodes, Scenario};
 
 /// Everything about one run.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ pub struct Target {
     pub about: String,
     /// Its processes on this machine as they are now. Asked at the start, and whenever one of them has ended.
     pub processes: ProcessList,
-    /// How its nodes are restarted, where the run may do that.
+    /// How its nodes are restarted, where it is a fleet that has a launcher.
     pub restart: Option<RestartHook>,
 }
 
@@ -78,7 +78,7 @@ pub type ProcessList = Box<dyn FnMut() -> Vec<TargetProcess> + Send>;
 
 /// Restarts the node of the given number (from 0) among those that are to be restarted, and waits until it is ready; false if
 /// there is none of that number. It runs in a thread of its own, and the run decides when the next one is due.
-pub type RestartHook = Box<dyn FnMut(&RestartNodes, usize) -> Result<bool, Error> + Send>;
+pub type RestartHook = Box<dyn FnMut(FleetNodes, usize) -> Result<bool, Error> + Send>;
 
 /// A process of a target.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -52,11 +52,13 @@ fn work(
     waker: &Waker,
 ) {
     while let Ok((nodes, number)) = ordered.recv() {
-        let result = match (&nodes, &mut hook) {
-            (RestartNodes::Hook(words), _) if number == 0 => program(words).map(|()| true),
+        let result = match (nodes, &mut hook) {
+            (RestartNodes::Hook(words), _) if number == 0 => program(&words).map(|()| true),
             (RestartNodes::Hook(_), _) => Ok(false),
-            (_, Some(hook)) => hook(&nodes, number),
-            (_, None) => Err(Error::Target("nobody knows how to restart it".to_owned())),
+            (RestartNodes::Fleet(nodes), Some(hook)) => hook(nodes, number),
+            (RestartNodes::Fleet(_), None) => {
+                Err(Error::Target("nobody knows how to restart it".to_owned()))
+            }
         };
         // Nobody listens any more where the run is over; and a loop that is not woken looks each second.
         if done.send(result).is_err() || waker.wake().is_err() {
@@ -89,6 +91,7 @@ mod tests {
     use mio::{Events, Poll, Token};
 
     use super::*;
+    use crate::scenario::FleetNodes;
 
     fn result(
         hook: Option<RestartHook>,
@@ -114,10 +117,11 @@ mod tests {
     fn the_hook_is_given_the_number_and_its_answer_comes_back() {
         for number in [0, 2, 3] {
             let hook: RestartHook = Box::new(|nodes, number| {
-                assert_eq!(*nodes, RestartNodes::Proxies);
+                assert_eq!(nodes, FleetNodes::Proxies);
                 Ok(number < 3)
             });
-            let there = result(Some(hook), RestartNodes::Proxies, number).expect("no error");
+            let there = result(Some(hook), RestartNodes::Fleet(FleetNodes::Proxies), number)
+                .expect("no error");
             assert_eq!(there, number < 3);
         }
     }
@@ -133,7 +137,8 @@ mod tests {
             error.to_string(),
             "the target: the restart hook sh ended with exit status: 3"
         );
-        let error = result(None, RestartNodes::Brokers, 0).expect_err("there is no hook");
+        let error = result(None, RestartNodes::Fleet(FleetNodes::Brokers), 0)
+            .expect_err("there is no hook");
         assert!(error.to_string().contains("nobody knows how"));
     }
 }

@@ -69,10 +69,17 @@ pub(crate) fn check(options: &RunOptions) -> Result<(), Error> {
         return refuse("the last phase of a scenario must be a drain".to_owned());
     }
     for phase in &scenario.phases {
-        let own = matches!(&phase.what, PhaseKind::Restart { nodes, .. } if !matches!(nodes, RestartNodes::Hook(_)));
-        if own && target.restart.is_none() {
+        let PhaseKind::Restart {
+            nodes: RestartNodes::Fleet(_),
+            ..
+        } = phase.what
+        else {
+            continue;
+        };
+        if target.restart.is_none() {
             return refuse(format!(
-                "phase {} restarts nodes, but only those of a fleet that the run itself has started; give a hook for others",
+                "phase \"{}\" restarts nodes, which a run can do with a fleet that mqtt-fleet cluster runs (--cluster-json FILE, or \
+                 no --target at all); for others copy the scenario, and say hook = [\"program\"] there instead of nodes =",
                 phase.name
             ));
         }

@@ -21,7 +21,7 @@ use crate::control::message::{
     Stream, ToWorker,
 };
 use crate::outcome::{Outcome, TargetInfo};
-use crate::scenario::{PhaseKind, RestartNodes, Scenario, Thresholds};
+use crate::scenario::{FleetNodes, PhaseKind, RestartNodes, Scenario, Thresholds};
 
 /// Devices of each worker that has some.
 const DEVICES: u32 = 10;
@@ -339,7 +339,7 @@ fn a_finding_fails_the_run_and_is_named() {
 #[test]
 fn nodes_are_restarted_one_by_one_until_there_is_none_left() {
     let what = PhaseKind::Restart {
-        nodes: RestartNodes::Proxies,
+        nodes: RestartNodes::Fleet(FleetNodes::Proxies),
         every_ms: 100,
     };
     let mut scenario = scenario(10);
@@ -347,13 +347,13 @@ fn nodes_are_restarted_one_by_one_until_there_is_none_left() {
     let (told, tells) = std::sync::mpsc::sync_channel(8);
     let mut target = target();
     target.restart = Some(Box::new(move |nodes, number| {
-        told.send((nodes.clone(), number)).expect("there is room");
+        told.send((nodes, number)).expect("there is room");
         Ok(number < 2)
     }));
     let ran = run(scenario, target, &[AS_ALL_DO, AS_ALL_DO]);
     let outcome = ran.outcome.expect("nothing went wrong");
     let numbers: Vec<_> = tells.iter().collect();
-    let expected = [0, 1, 2].map(|number| (RestartNodes::Proxies, number));
+    let expected = [0, 1, 2].map(|number| (FleetNodes::Proxies, number));
     assert_eq!(numbers, expected);
     let roll = &outcome.phases[1];
     assert_eq!((&*roll.kind, roll.done), ("restart", true));
@@ -380,9 +380,9 @@ fn what_makes_no_sense_is_refused() {
     sealed.populations[0].tls = true;
     assert!(why(sealed, target()).contains("population devices uses TLS"));
     let mut rolling = scenario(10);
-    let nodes = RestartNodes::Brokers;
+    let nodes = RestartNodes::Fleet(FleetNodes::Brokers);
     rolling.phases[1] = phase("roll", PhaseKind::Restart { nodes, every_ms: 1 });
-    assert!(why(rolling, target()).contains("phase roll restarts nodes"));
+    assert!(why(rolling, target()).contains("phase \"roll\" restarts nodes"));
     let mut endless = scenario(10);
     endless.phases.pop();
     assert!(why(endless, target()).contains("must be a drain"));

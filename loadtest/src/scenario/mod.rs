@@ -11,9 +11,9 @@ mod read;
 mod ready;
 
 pub use model::{
-    Commands, Consumer, FleetSpec, NextAddress, PayloadSize, Phase, PhaseKind, Population,
-    Protocol, Reconnect, RestartNodes, Scenario, Subscription, Telemetry, Template, Thresholds,
-    Will,
+    Commands, Consumer, FleetNodes, FleetSpec, NextAddress, PayloadSize, Phase, PhaseKind,
+    Population, Protocol, Reconnect, RestartNodes, Scenario, Subscription, Telemetry, Template,
+    Thresholds, Will,
 };
 pub use read::{Mistake, ReadError, parse, read};
 pub use ready::{LoadError, READY, Ready, load};

@@ -249,14 +249,21 @@ pub enum PhaseKind {
 /// What a [`PhaseKind::Restart`] restarts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RestartNodes {
-    /// All proxies of the fleet that the run has started.
+    /// Nodes of a fleet that has a launcher.
+    Fleet(FleetNodes),
+    /// A program and its arguments, run once; for targets that the run has not started.
+    Hook(Vec<String>),
+}
+
+/// Nodes of a fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FleetNodes {
+    /// All proxies.
     Proxies,
-    /// All brokers of it.
+    /// All brokers.
     Brokers,
     /// Its Redis.
     Redis,
-    /// A program and its arguments, run once; for targets that the run has not started.
-    Hook(Vec<String>),
 }
 
 /// When a run has passed. What is `None` is not judged. Broken promises (lost QoS 1 and 2, duplicated QoS 2, order, lost

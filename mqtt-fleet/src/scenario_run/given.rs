@@ -4,7 +4,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use loadtest::scenario::{PhaseKind, RestartNodes, Scenario};
+use loadtest::scenario::Scenario;
 use loadtest::{RunArgs, Target, Trust};
 
 use super::nodes;
@@ -14,14 +14,13 @@ use super::{RunFailure, restart};
 pub(super) fn target(args: &RunArgs, scenario: &Scenario) -> Result<Target, RunFailure> {
     let target = match &args.cluster_json {
         Some(path) => of_cluster(path)?,
-        None => of_addresses(args, scenario)?,
+        None => of_addresses(args)?,
     };
     fits(scenario, &target)?;
     Ok(target)
 }
 
-fn of_addresses(args: &RunArgs, scenario: &Scenario) -> Result<Target, RunFailure> {
-    needs_no_launcher(scenario)?;
+fn of_addresses(args: &RunArgs) -> Result<Target, RunFailure> {
     let addresses = resolve("--target", &args.target)?;
     let tls_addresses = resolve("--target-tls", &args.target_tls)?;
     let tls = match &args.tls_ca {
@@ -40,7 +39,8 @@ fn of_addresses(args: &RunArgs, scenario: &Scenario) -> Result<Target, RunFailur
         tls,
         about: "given".to_owned(),
         processes: Box::new(Vec::new),
-        restart: Some(restart::by_hook()),
+        // Addresses alone do not say how to restart what is behind them.
+        restart: None,
     })
 }
 
@@ -86,22 +86,6 @@ fn fits(scenario: &Scenario, target: &Target) -> Result<(), RunFailure> {
         return Err(RunFailure::usage(
             "say with --target ADDR,... where devices without TLS and back ends connect",
         ));
-    }
-    Ok(())
-}
-
-/// Addresses alone do not say how to restart what is behind them.
-fn needs_no_launcher(scenario: &Scenario) -> Result<(), RunFailure> {
-    let restarts = scenario.phases.iter().find(|phase| match &phase.what {
-        PhaseKind::Restart { nodes, .. } => !matches!(nodes, RestartNodes::Hook(_)),
-        _ => false,
-    });
-    if let Some(phase) = restarts {
-        return Err(RunFailure::usage(format!(
-            "phase \"{}\" restarts nodes, which a run can do with a fleet that mqtt-fleet cluster runs (--cluster-json FILE, or \
-             no --target at all); for others copy the scenario, and say hook = [\"program\"] there instead of nodes =",
-            phase.name
-        )));
     }
     Ok(())
 }

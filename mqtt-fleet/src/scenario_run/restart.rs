@@ -1,11 +1,10 @@
 //! How nodes are restarted in the course of a run.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use loadtest::scenario::RestartNodes;
+use loadtest::scenario::FleetNodes;
 use loadtest::{Error, RestartHook};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -20,36 +19,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// For a fleet with a launcher: each node is asked to end, and the launcher brings it back.
 pub(super) fn of_fleet(manifest: PathBuf, bell: Arc<Bell>) -> RestartHook {
-    Box::new(move |nodes, number| match nodes {
-        RestartNodes::Hook(words) => hook(words, number),
-        RestartNodes::Proxies => node(&manifest, &bell, "proxy", number),
-        RestartNodes::Brokers => node(&manifest, &bell, "broker", number),
-        RestartNodes::Redis => node(&manifest, &bell, "redis", number),
+    Box::new(move |nodes, number| {
+        let role = match nodes {
+            FleetNodes::Proxies => "proxy",
+            FleetNodes::Brokers => "broker",
+            FleetNodes::Redis => "redis",
+        };
+        node(&manifest, &bell, role, number)
     })
-}
-
-/// For a target that only programs of the scenario's can restart.
-pub(super) fn by_hook() -> RestartHook {
-    Box::new(|nodes, number| match nodes {
-        RestartNodes::Hook(words) => hook(words, number),
-        _ => Err(Error::Target(
-            "its nodes are not this run's to restart".to_owned(),
-        )),
-    })
-}
-
-/// Runs the program, once.
-fn hook(words: &[String], number: usize) -> Result<bool, Error> {
-    let Some((program, rest)) = words.split_first().filter(|_| number == 0) else {
-        return Ok(false);
-    };
-    let failed = |what: String| Error::Target(format!("the hook {program} {what}"));
-    let status = Command::new(program).args(rest).status();
-    let status = status.map_err(|error| failed(format!("cannot be run: {error}")))?;
-    if status.success() {
-        return Ok(true);
-    }
-    Err(failed(format!("failed ({status})")))
 }
 
 fn node(manifest: &Path, bell: &Bell, role: &str, number: usize) -> Result<bool, Error> {
@@ -80,25 +57,4 @@ fn node(manifest: &Path, bell: &Bell, role: &str, number: usize) -> Result<bool,
         node.name,
         BACK_MAX.as_secs()
     )))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_hook_runs_once_and_says_when_it_fails() {
-        let mut restart = by_hook();
-        let run =
-            |words: &[&str]| RestartNodes::Hook(words.iter().map(ToString::to_string).collect());
-        let good = run(&["true"]);
-        assert!(restart(&good, 0).expect("it ran"));
-        assert!(!restart(&good, 1).expect("nothing to do"));
-        let said = |error: Error| error.to_string();
-        let bad = restart(&run(&["false"]), 0).map_err(said);
-        assert!(bad.is_err_and(|said| said.contains("the hook false failed")));
-        let none = restart(&run(&["/no/such/program"]), 0).map_err(said);
-        assert!(none.is_err_and(|said| said.contains("/no/such/program cannot be run")));
-        assert!(restart(&RestartNodes::Proxies, 0).is_err());
-    }
 }

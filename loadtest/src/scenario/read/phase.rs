@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::super::model::{Phase, PhaseKind, RestartNodes};
+use super::super::model::{FleetNodes, Phase, PhaseKind, RestartNodes};
 use super::text::{Found, Section};
 use crate::limits::PHASES_MAX;
 
@@ -204,13 +204,13 @@ fn storm(section: &Section<'_, '_>) -> PhaseKind {
 
 fn restart(section: &Section<'_, '_>) -> PhaseKind {
     let words = [
-        ("proxies", RestartNodes::Proxies),
-        ("brokers", RestartNodes::Brokers),
-        ("redis", RestartNodes::Redis),
+        ("proxies", FleetNodes::Proxies),
+        ("brokers", FleetNodes::Brokers),
+        ("redis", FleetNodes::Redis),
     ];
     let (nodes, hook) = (section.get("nodes"), section.get("hook"));
     let nodes = match (nodes, hook) {
-        (Some(nodes), None) => word(&nodes, &words),
+        (Some(nodes), None) => word(&nodes, &words).map(RestartNodes::Fleet),
         (None, Some(hook)) => command(&hook),
         _ => {
             let choice = "give nodes = \"proxies\", \"brokers\" or \"redis\", or hook = [\"program\", \"argument\"]";
@@ -221,15 +221,15 @@ fn restart(section: &Section<'_, '_>) -> PhaseKind {
     let every = section.get("every");
     let every = every.and_then(|every| every.ms(Duration::ZERO..=Duration::from_secs(86_400)));
     PhaseKind::Restart {
-        nodes: nodes.unwrap_or(RestartNodes::Proxies),
+        nodes: nodes.unwrap_or(RestartNodes::Fleet(FleetNodes::Proxies)),
         every_ms: every.unwrap_or(5_000),
     }
 }
 
-fn word(found: &Found<'_, '_>, words: &[(&str, RestartNodes)]) -> Option<RestartNodes> {
+fn word(found: &Found<'_, '_>, words: &[(&str, FleetNodes)]) -> Option<FleetNodes> {
     let indices: Vec<_> = words.iter().map(|(word, _)| *word).zip(0..).collect();
     let index: usize = found.choice(&indices)?;
-    Some(words[index].1.clone())
+    Some(words[index].1)
 }
 
 fn command(found: &Found<'_, '_>) -> Option<RestartNodes> {

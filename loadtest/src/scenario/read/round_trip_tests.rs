@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 
 use super::super::model::{
-    Commands, Consumer, FleetSpec, NextAddress, PayloadSize, Phase, PhaseKind, Population,
-    Protocol, Reconnect, RestartNodes, Scenario, Subscription, Telemetry, Template, Thresholds,
-    Will,
+    Commands, Consumer, FleetNodes, FleetSpec, NextAddress, PayloadSize, Phase, PhaseKind,
+    Population, Protocol, Reconnect, RestartNodes, Scenario, Subscription, Telemetry, Template,
+    Thresholds, Will,
 };
 use super::parse;
 
@@ -182,9 +182,9 @@ fn fleet() -> impl Strategy<Value = FleetSpec> {
 fn phase() -> impl Strategy<Value = Phase> {
     let hook = vec!["sh".to_owned(), "a b".to_owned()];
     let nodes = prop::sample::select(vec![
-        RestartNodes::Proxies,
-        RestartNodes::Brokers,
-        RestartNodes::Redis,
+        RestartNodes::Fleet(FleetNodes::Proxies),
+        RestartNodes::Fleet(FleetNodes::Brokers),
+        RestartNodes::Fleet(FleetNodes::Redis),
         RestartNodes::Hook(hook),
     ]);
     let what = prop_oneof![
@@ -430,7 +430,9 @@ fn write_phase(text: &mut String, phase: &Phase) {
         PhaseKind::Restart { nodes, every_ms } => {
             let nodes = match nodes {
                 RestartNodes::Hook(words) => format!("hook = {words:?}"),
-                nodes => format!("nodes = {:?}", format!("{nodes:?}").to_lowercase()),
+                RestartNodes::Fleet(nodes) => {
+                    format!("nodes = {:?}", format!("{nodes:?}").to_lowercase())
+                }
             };
             format!("do = \"restart\"\n{nodes}\nevery = \"{every_ms}ms\"")
         }
