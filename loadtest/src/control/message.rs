@@ -224,6 +224,8 @@ pub(crate) struct Counts {
     pub(crate) unacknowledged: u64,
     /// Messages that left more than `LATE` after their time.
     pub(crate) left_late: u64,
+    /// Messages that fell due while their sender or all of their receivers were away, and were never sent.
+    pub(crate) not_sent: u64,
     /// Payload bytes sent and received.
     pub(crate) bytes: [u64; 2],
 }

@@ -197,6 +197,7 @@ impl Records {
             excused: counts.excused,
             unacknowledged: counts.unacknowledged,
             left_late: counts.left_late,
+            not_sent: counts.not_sent,
             bytes: counts.bytes,
         }
     }
@@ -308,6 +309,7 @@ fn add(sum: &mut Counts, more: &Counts) {
     sum.excused += more.excused;
     sum.unacknowledged += more.unacknowledged;
     sum.left_late += more.left_late;
+    sum.not_sent += more.not_sent;
     add_each(&mut sum.bytes, more.bytes);
 }
 

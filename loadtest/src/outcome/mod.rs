@@ -204,6 +204,9 @@ pub struct Totals {
     pub unacknowledged: u64,
     /// Left late.
     pub left_late: u64,
+    /// Fell due while a device was away, and never left: telemetry of its own by its mean interval, and commands that found
+    /// no device of theirs.
+    pub not_sent: u64,
     /// Payload bytes sent and received.
     pub bytes: [u64; 2],
 }

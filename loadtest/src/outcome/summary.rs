@@ -109,6 +109,7 @@ impl Outcome {
             (totals.excused, "excused", false),
             (totals.unacknowledged, "never acknowledged", false),
             (totals.left_late, "left late", false),
+            (totals.not_sent, "not sent while away", false),
         ];
         let shown = found
             .into_iter()

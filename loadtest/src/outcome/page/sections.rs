@@ -220,6 +220,7 @@ fn promises(outcome: &Outcome) -> String {
         ),
         ("never acknowledged", totals.unacknowledged),
         ("left late", totals.left_late),
+        ("not sent while away", totals.not_sent),
     ];
     for (name, count) in rest {
         table.row(&[name.to_owned(), units::count(count), "no".to_owned()]);

@@ -34,6 +34,8 @@ pub(super) struct Sender {
     dice: Dice,
     /// Phases with commands, the oldest first: what one leaves over is sent before what the next one asks for.
     pacings: VecDeque<Pacing>,
+    /// Commands that fell due where no device was there.
+    skipped: u64,
 }
 
 /// When commands leave in one phase.
@@ -62,6 +64,7 @@ impl Sender {
             present: Present::new(devices, lanes),
             dice: Dice::new(scenario.seed, index as u64 + 1),
             pacings: VecDeque::new(),
+            skipped: 0,
         }
     }
 
@@ -121,6 +124,11 @@ impl Sender {
         }
     }
 
+    /// How many commands were skipped so far, see [`Self::next`].
+    pub(super) fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
     /// The next message that is due on a lane. A message is skipped where none of the lane's devices is there.
     pub(super) fn next(&mut self, lane: u32) -> Option<Command> {
         let mut due = self
@@ -128,7 +136,10 @@ impl Sender {
             .iter_mut()
             .filter_map(|pacing| pacing.due(lane));
         if self.present.is_empty(lane) {
-            due.for_each(|left| *left.sent = left.due);
+            for left in due {
+                self.skipped += left.due - *left.sent;
+                *left.sent = left.due;
+            }
             return None;
         }
         let left = due.next()?;

@@ -19,6 +19,7 @@ fn sender(devices: Range<u32>, lanes: u32, rate_per_s: f64) -> Sender {
         present: Present::new(devices, lanes),
         dice: Dice::new(1, 1),
         pacings: VecDeque::new(),
+        skipped: 0,
     }
 }
 
@@ -84,6 +85,7 @@ fn without_devices_nothing_is_sent_and_nothing_piles_up() {
     sender.advance(1_000_000);
     let commands = all(&mut sender);
     assert!(commands.len() == 50 && commands.iter().all(|(_, command)| command.device == 1));
+    assert_eq!(sender.skipped(), 50, "those of the other lane");
     sender.presence(0, true);
     assert_eq!(all(&mut sender), []);
     sender.end(1_000_000);

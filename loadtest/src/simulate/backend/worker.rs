@@ -219,6 +219,7 @@ impl Backend {
         let now_us = self.desk.now_us();
         let books = &mut self.lines.books;
         books.ledger.settle(now_us, &mut books.findings);
+        books.counts.not_sent = self.lines.senders.iter().map(Sender::skipped).sum();
         for message in books.report() {
             self.desk.send(&message)?;
         }

@@ -332,6 +332,18 @@ impl Device {
         }
     }
 
+    /// Messages of its telemetry that have fallen due and were not sent, by their mean interval.
+    fn missed(&self, turn: &Turn<'_>) -> u64 {
+        let telemetry = turn.population().telemetry.as_ref();
+        let late_us = turn.now_us.checked_sub(self.due_us);
+        match (telemetry, late_us) {
+            (Some(telemetry), Some(late_us)) if late_us > 0 => {
+                1 + late_us / (telemetry.interval_ms * 1_000).max(1)
+            }
+            _ => 0,
+        }
+    }
+
     pub(super) fn draw(&mut self, turn: &Turn<'_>) -> u64 {
         self.draws = self.draws.wrapping_add(1);
         chance::draw(turn.plan.scenario.seed, turn.device, u64::from(self.draws))
@@ -471,6 +483,9 @@ impl Device {
         self.at_us = 0;
         self.failures = 0;
         self.was_up = true;
+        if turn.sending {
+            turn.tally.counts.not_sent += self.missed(turn);
+        }
         self.schedule(turn);
         self.send_due(turn);
     }

@@ -53,6 +53,29 @@ fn in_a_drain_nothing_is_sent_and_what_fell_due_is_skipped() {
 }
 
 #[test]
+fn what_falls_due_while_a_device_is_away_is_counted_and_not_sent() {
+    let mut bench = Bench::up(|_| {});
+    let interval_us = bench
+        .crowd
+        .plan
+        .population(DEVICE)
+        .0
+        .telemetry
+        .as_ref()
+        .expect("some")
+        .interval_ms
+        * 1_000;
+    let due_us = bench.device().due_us;
+    bench.lose(&Loss::Closed);
+    bench.now_us = due_us + 3 * interval_us;
+    bench.due();
+    bench.act(Device::dialed);
+    bench.hear(&[kind::CONNACK, 3, 1, 0, 0]).expect("accepted");
+    assert_eq!(bench.counts().not_sent, 4);
+    assert!(bench.device().due_us >= bench.now_us);
+}
+
+#[test]
 fn what_is_open_is_sent_again_when_the_session_is_there() {
     let mut bench = Bench::up(|p| p.telemetry.as_mut().expect("some").qos = 2);
     for _ in 0..3 {
