@@ -6,10 +6,10 @@ use crate::limits::{BACKEND_ANSWER_MAX, BACKEND_BACKOFF_MAX, BACKEND_BACKOFF_MIN
 use crate::simulate::dice::Dice;
 use crate::wire::{self, Keep, Packet, Version, kind};
 
-/// Keep alive of all connections of a back end, s.
+/// Keep alive of all connections of a back end, s, where CONNACK does not ask for another one.
 const KEEP_ALIVE_S: u16 = 60;
 
-/// Session expiry of all of them, s: longer than any outage that a run has.
+/// Session expiry of all of them, s, where CONNACK does not grant another one: longer than any outage that a run has.
 const SESSION_S: u32 = 3_600;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,8 @@ pub(super) enum Continued {
     AsPromised,
     /// It had to be there and is not.
     Lost,
+    /// It is not there, as it was to end meanwhile.
+    Expired,
     /// There could be none.
     Unexpected,
 }
@@ -105,6 +107,12 @@ pub(super) struct Client {
     filter: Option<(String, u8)>,
     stage: Stage,
     session: Session,
+    /// How long the broker keeps the session without a connection, by its CONNACK, s. The greatest: for ever.
+    kept_s: u32,
+    /// When the last connection that had a CONNACK was lost.
+    lost_us: u64,
+    /// By CONNACK, s; 0: none.
+    keep_alive_s: u16,
     subscribed: bool,
     address: usize,
     addresses: usize,
@@ -128,6 +136,9 @@ impl Client {
             filter,
             stage: Stage::Waiting(0),
             session: Session::None,
+            kept_s: u32::MAX,
+            lost_us: 0,
+            keep_alive_s: KEEP_ALIVE_S,
             subscribed: false,
             address: address % addresses,
             addresses,
@@ -152,7 +163,7 @@ impl Client {
     /// What is to be done at `now_us`; a PINGREQ goes into `out`.
     pub(super) fn due(&mut self, now_us: u64, out: &mut Vec<u8>) -> Option<Order> {
         let answer_us = BACKEND_ANSWER_MAX.as_micros() as u64;
-        let half_us = u64::from(KEEP_ALIVE_S) * 500_000;
+        let half_us = u64::from(self.keep_alive_s) * 500_000;
         match self.stage {
             Stage::Waiting(until) => (now_us >= until).then_some(Order::Dial(self.address)),
             Stage::Connecting(since) if now_us >= since + answer_us => {
@@ -165,7 +176,7 @@ impl Client {
                 Some(since) if now_us >= since + answer_us => {
                     Some(Order::Lose("no answer to PINGREQ"))
                 }
-                None if now_us >= self.said_us.min(self.heard_us) + half_us => {
+                None if half_us > 0 && now_us >= self.said_us.min(self.heard_us) + half_us => {
                     self.ping_us = Some(now_us);
                     wire::pingreq(out);
                     Some(Order::Write)
@@ -199,6 +210,9 @@ impl Client {
     /// many do not come back at once.
     pub(super) fn lost(&mut self, now_us: u64) -> bool {
         let stood = matches!(self.stage, Stage::Subscribing(_) | Stage::Up);
+        if stood {
+            self.lost_us = now_us;
+        }
         if self.session == Session::None {
             self.session = Session::Perhaps; // The broker may have taken the CONNECT.
         }
@@ -263,12 +277,17 @@ impl Client {
             let reason = format!("CONNECT refused with code 0x{:02x}", connack.code);
             return Err(End::allowed(reason));
         }
+        let until_us = self.lost_us + u64::from(self.kept_s) * 1_000_000;
+        let expired = self.kept_s < u32::MAX && now_us >= until_us;
         let session = match (self.session, connack.session_present) {
             (Session::None, true) => Continued::Unexpected,
+            (Session::Held, false) if expired => Continued::Expired,
             (Session::Held, false) => Continued::Lost,
             _ => Continued::AsPromised,
         };
         self.session = Session::Held;
+        self.kept_s = connack.session_expiry_s.unwrap_or(SESSION_S);
+        self.keep_alive_s = connack.server_keep_alive_s.unwrap_or(KEEP_ALIVE_S);
         self.subscribed &= connack.session_present;
         self.stage = match &self.filter {
             Some((filter, qos)) if !self.subscribed => {

@@ -147,6 +147,51 @@ fn silence_is_noticed() {
 }
 
 #[test]
+fn the_keep_alive_and_the_session_expiry_of_connack_count() {
+    let (keep_alive_s, kept_s) = (16_u64, 20_u64);
+    let granted = [8, 0x13, 0, 16, 0x11, 0, 0, 0, 20];
+    let answer = |client: &mut Client, now_us| {
+        let body = [&[0, 0][..], &granted].concat();
+        let (first, len) = (kind::CONNACK, body.len() + 2);
+        let packet = Packet {
+            first,
+            body: &body,
+            len,
+        };
+        match client.hear(&packet, now_us, &mut Vec::new()) {
+            Ok(Heard::Connected { session, .. }) => session,
+            other => panic!("{other:?}"),
+        }
+    };
+    for (away_us, session) in [
+        (kept_s * 1_000_000 - 1, Continued::Lost),
+        (kept_s * 1_000_000, Continued::Expired),
+    ] {
+        let mut sender = client(None);
+        assert_eq!(answer(&mut sender, 10), Continued::AsPromised);
+        let mut out = Vec::new();
+        let half_us = keep_alive_s * 500_000;
+        assert_eq!(sender.due(4 + half_us, &mut out), None);
+        assert_eq!(sender.due(5 + half_us, &mut out), Some(Order::Write));
+        sender.lost(100);
+        // A try that reaches nobody makes the session no younger.
+        sender.dialed(200, &mut out);
+        sender.lost(300);
+        sender.dialed(400, &mut out);
+        assert_eq!(answer(&mut sender, 100 + away_us), session);
+    }
+}
+
+#[test]
+fn a_server_keep_alive_of_0_asks_for_no_pings() {
+    let mut sender = client(None);
+    let body = [0, 0, 3, 0x13, 0, 0];
+    hear(&mut sender, kind::CONNACK, &body, &mut Vec::new()).expect("accepted");
+    assert!(sender.is_up());
+    assert_eq!(sender.due(u64::MAX / 2, &mut Vec::new()), None);
+}
+
+#[test]
 fn refusals_are_told_from_what_no_broker_may_do() {
     let mut out = Vec::new();
     let end = |heard: Result<Heard, End>| heard.expect_err("the end").violation;

@@ -249,17 +249,17 @@ impl Lines {
                 receive_max,
                 session,
             } => {
-                let lost = session == Continued::Lost;
+                let anew = matches!(session, Continued::Lost | Continued::Expired);
                 match session {
-                    Continued::AsPromised => {}
+                    Continued::AsPromised | Continued::Expired => {}
                     Continued::Lost => self.broken(FindingKind::SessionLost, index, now_us, ""),
                     Continued::Unexpected => {
                         self.broken(FindingKind::SessionUnexpected, index, now_us, "");
                     }
                 }
                 match &mut self.roles[index] {
-                    Role::Consumer { inbox, .. } => inbox.begin(lost),
-                    Role::Sender { window, .. } => window.begin(receive_max, lost),
+                    Role::Consumer { inbox, .. } => inbox.begin(anew),
+                    Role::Sender { window, .. } => window.begin(receive_max, anew),
                 }
                 Ok(())
             }
