@@ -124,7 +124,7 @@ pub(crate) fn name(worker: usize) -> String {
 pub(crate) fn run_number() -> u32 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let millis = now.map_or(0, |time| time.as_millis()) as u64;
-    // Twelve days of tenths of seconds, and the process: two runs at once have different ones.
+    // Nineteen days of tenths of seconds, and the process: two runs at once have different ones.
     (millis / 100 % (1 << 24)) as u32 ^ std::process::id().rotate_left(20)
 }
 
