@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod command_codec;
+pub mod consensus;
 pub mod group;
 pub mod leader;
 pub mod limits;

@@ -1,0 +1,99 @@
+//! What orders a group's entries and says which of them its members have agreed on, as the group sees it.
+//!
+//! The group proposes entries while it leads, and takes [`Event`]s. It knows nothing of terms beyond telling one from
+//! another, nothing of votes, and nothing of other members but the leader's name.
+//!
+//! Invariant: an entry comes once, in order, and only when a majority of the voters has stored it, this member among
+//! them. It never goes away again.
+
+use crate::log::{Location, LogError};
+use bytes::Bytes;
+use cluster::topology::NodeName;
+use std::time::Instant;
+
+/// What a group is told, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// This member leads. Everything that was agreed on before has come; what it proposes from now on comes back as
+    /// entries of this term.
+    Lead {
+        /// The term it leads in.
+        term: u64,
+    },
+    /// It does not lead, or does not any more.
+    Follow {
+        /// The member that does, as far as known.
+        leader: Option<NodeName>,
+    },
+    /// The next entry.
+    Entry(Entry),
+    /// The newest snapshot in the [`SnapshotStore`](crate::log::SnapshotStore) replaces the state. Comes to
+    /// followers only.
+    Install {
+        /// Index of the last entry that it covers.
+        index: u64,
+    },
+}
+
+/// An entry that is agreed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Term of the leader that proposed it.
+    pub term: u64,
+    /// Its index in the group's log; consecutive, from 1.
+    pub index: u64,
+    /// Where this member's log has its record.
+    pub at: Location,
+    /// What it is.
+    pub payload: Payload,
+}
+
+/// What an entry is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// Nothing, but that it has an index.
+    Blank,
+    /// Commands of the group.
+    Commands {
+        /// As [`crate::command_codec`] writes them.
+        body: Bytes,
+        /// Where that stands in the body of the record, in bytes.
+        offset: u32,
+    },
+    /// The group's members from here on; only what wrote it can read it.
+    Members(Bytes),
+}
+
+/// A place in the group's log, and what has to be known there to go on: stands at the head of each of the group's
+/// snapshots.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Index of the last entry.
+    pub index: u64,
+    /// Its term.
+    pub term: u64,
+    /// The newest [`Payload::Members`] up to there; empty if there was none.
+    pub members: Bytes,
+}
+
+/// What orders and stores a group's entries. Nothing here waits.
+pub trait Consensus: Send {
+    /// Proposes an entry's commands. Only to be called between [`Event::Lead`] and the end of that leadership; if it
+    /// ends before, the entry may come or not.
+    fn propose(&mut self, body: Vec<u8>);
+
+    /// What happened next, if anything did.
+    fn next(&mut self) -> Option<Event>;
+
+    /// Bytes that are proposed and not agreed on yet.
+    fn pending_bytes(&self) -> usize;
+
+    /// Until then no other member can lead: what needs no entry may be answered. `None`: this one does not lead.
+    fn leads_until(&self) -> Option<Instant>;
+
+    /// A snapshot of this position is on disk: the log up to there is needed no more for a restart.
+    fn snapshot_written(&mut self, at: Position);
+
+    /// Why nothing will be agreed on any more, if so.
+    fn failure(&self) -> Option<LogError>;
+}
