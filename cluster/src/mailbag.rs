@@ -74,6 +74,11 @@ impl<T> Mailbag<T> {
         }
     }
 
+    /// Wakes the receiver though no frame comes, for other news of its sender. It need not sleep.
+    pub fn ring(&self) {
+        (self.wake_receiver)();
+    }
+
     /// Moves everything in the bag into `into`, which must be empty, and wakes a sender that waits for room.
     pub fn take(&self, into: &mut Vec<T>) {
         debug_assert!(

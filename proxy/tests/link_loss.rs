@@ -2,6 +2,7 @@
 
 mod link_common;
 
+use broker::group::LinkRefused;
 use broker::log::Durability;
 use cluster::frame::FromGroup;
 use cluster::slots::GroupNo;
@@ -227,6 +228,24 @@ fn a_restarted_broker_goes_on_with_the_same_connections() {
     }
     let sessions = fleet.stop();
     assert!(sessions >= 5, "{sessions}");
+    node.stop();
+}
+
+#[test]
+fn a_group_that_sends_its_proxies_away_loses_and_repeats_nothing() {
+    let node = Node::start(Path::new("unused"), Durability::Memory);
+    let mut fleet = Fleet::start(&node);
+    for round in 1..=5 {
+        fleet.run_to(round * 200);
+        // Some are on their way.
+        fleet.publish_to(round * 200 + 50);
+        node.end_links(LinkRefused::NoQuorum);
+        fleet.run_to(round * 200 + 50);
+    }
+    let refusals = fleet.client.counters()[0].refusals.get();
+    assert!(refusals > 0, "it was told so");
+    assert_eq!(node.counters().sessions_refused.get(), 5);
+    assert_eq!(fleet.stop(), 6);
     node.stop();
 }
 

@@ -14,7 +14,7 @@ use cluster::ids::LinkNo;
 use cluster::mailbag::Mailbag;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The group's end of a link.
 pub struct LinkEnd {
@@ -26,7 +26,8 @@ pub struct LinkEnd {
     pub from_group: Arc<Mailbag<FromGroup>>,
 }
 
-/// A link session that is up, until it is given back with [`GroupLinks::link_lost`].
+/// A link session that is up, until it is given back with [`GroupLinks::link_lost`]. The group may end it before: then
+/// it wakes the receiver of the session's `from_group`, takes nothing more and sends nothing more.
 #[must_use = "the session is over when the ticket is given back"]
 #[derive(Debug, PartialEq, Eq)]
 pub struct LinkTicket {
@@ -36,6 +37,17 @@ pub struct LinkTicket {
     pub known: bool,
     link: LinkNo,
     session: u64,
+    ended: Ended,
+}
+
+/// Why the group has ended a session, if it has.
+type Ended = Arc<OnceLock<LinkRefused>>;
+
+impl LinkTicket {
+    /// Why the group has ended the session; `None` while it has not.
+    pub fn ended(&self) -> Option<&LinkRefused> {
+        self.ended.get()
+    }
 }
 
 /// Lets links come and go. Cheap to clone.
@@ -74,10 +86,17 @@ impl GroupLinks {
         self.0.controls().push(Control::Lost(ticket));
         self.0.wake();
     }
+
+    /// Ends all link sessions of other processes. Those that come afterwards are let in as before.
+    pub fn end_all(&self, why: LinkRefused) {
+        self.0.controls().push(Control::EndAll(why));
+        self.0.wake();
+    }
 }
 
 /// News for the next turn, of links and of the topology. Holds at most one `Up` or `Topology` for each thread that
-/// waits for its answer, and one `Lost` for each session that was up, so it needs no limit of its own.
+/// waits for its answer, one `Lost` for each session that was up, and an `EndAll` now and then, so it needs no limit of its
+/// own.
 #[derive(Default)]
 pub(super) struct Controls {
     queue: Mutex<Option<Vec<Control>>>,
@@ -90,6 +109,7 @@ pub(super) enum Control {
         reply: SyncSender<Result<LinkTicket, LinkRefused>>,
     },
     Lost(LinkTicket),
+    EndAll(LinkRefused),
     Topology(Change),
 }
 
@@ -133,6 +153,7 @@ pub(super) struct Bags {
     rest: Vec<ToGroup>,
     /// Which session of the link; 0 for one within the process.
     session: u64,
+    ended: Ended,
 }
 
 impl Bags {
@@ -142,6 +163,7 @@ impl Bags {
             from_group: end.from_group,
             rest: Vec::new(),
             session: 0,
+            ended: Ended::default(),
         }
     }
 }
@@ -164,6 +186,7 @@ impl Group {
                     let _gone = reply.send(result);
                 }
                 Control::Lost(ticket) => self.session_lost(&ticket),
+                Control::EndAll(why) => self.end_all(&why),
                 Control::Topology(change) => self.change_topology(change),
             }
         }
@@ -173,8 +196,10 @@ impl Group {
         let (link, known) = self.leader.session_up(end.producer)?;
         self.sessions += 1;
         let session = self.sessions;
+        let ended = Ended::default();
         let bags = Bags {
             session,
+            ended: Arc::clone(&ended),
             ..Bags::of_process(end)
         };
         self.put_bags(link, bags);
@@ -183,7 +208,22 @@ impl Group {
             known,
             link,
             session,
+            ended,
         })
+    }
+
+    /// Ends all link sessions of other processes: whoever carries one is told why. Frames in their bags are not taken
+    /// any more; what is numbered comes again, with the producer's next session, here or at another member.
+    pub(super) fn end_all(&mut self, why: &LinkRefused) {
+        for (at, place) in self.links.iter_mut().enumerate() {
+            let Some(bags) = place.take_if(|bags| bags.session > 0) else {
+                continue;
+            };
+            self.leader.session_lost(LinkNo(at as u16));
+            // It is set here alone, and once: the bags are gone.
+            let _first = bags.ended.set(why.clone());
+            bags.from_group.ring();
+        }
     }
 
     fn session_lost(&mut self, ticket: &LinkTicket) {

@@ -17,6 +17,7 @@ use super::catch_up::Missed;
 use crate::command::{Command, Producer};
 use cluster::frame::{FromGroup, Resume, ToGroup};
 use cluster::ids::{Handle, LinkNo};
+use cluster::topology::NodeName;
 use protocol::{QoS, ReasonCode};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -27,8 +28,8 @@ pub const LEASE_MS: u64 = 15_000;
 /// Incarnations of nodes that a later one has ended, to be remembered in leader memory; the oldest are forgotten.
 const ENDED_MAX: usize = 64;
 
-/// Why a link session is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a link session is refused, or ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LinkRefused {
     /// The group has not stored the first entry of its reign yet. Try again soon.
     #[error("the group does not serve yet")]
@@ -44,6 +45,25 @@ pub enum LinkRefused {
     /// The group has stopped.
     #[error("the group has stopped")]
     Ended,
+    /// This member does not lead the group.
+    #[error("it does not lead the group, {}", told(leader.as_ref()))]
+    NotLeader {
+        /// The member that does, as far as known.
+        leader: Option<NodeName>,
+    },
+    /// This member leads the group and does not reach a majority of it.
+    #[error("it leads the group and does not reach a majority of its members")]
+    NoQuorum,
+    /// A majority of the members has no space on its disk.
+    #[error("the group can store nothing more: a majority of its members has no space")]
+    Full,
+}
+
+fn told(leader: Option<&NodeName>) -> String {
+    leader.map_or_else(
+        || "and knows of no leader".to_owned(),
+        |leader| format!("{leader} does"),
+    )
 }
 
 /// All links, by number.

@@ -1,6 +1,7 @@
 //! One connection of a proxy, and the link session on it.
 
 use super::limits::{FROM_GROUP_BYTES_MAX, READS_PER_TURN, TO_GROUP_BYTES_TOLD};
+use super::refusal::refusal;
 use crate::command::Producer;
 use crate::group::LinkTicket;
 use cluster::frame::{FromGroup, ToGroup};
@@ -129,8 +130,25 @@ impl Connection {
         Ok(None)
     }
 
+    /// What is the connection's due: its end, if the group has ended the session, or time and frames. `name` is this node's.
+    pub(super) fn go_on(
+        &mut self,
+        now: Instant,
+        name: &str,
+        scratch: &mut Scratch,
+    ) -> Result<(), LinkError> {
+        if let Some(why) = self.link.as_ref().and_then(|link| link.ticket.ended()) {
+            let refused = refusal(why, name);
+            self.take_frames(scratch);
+            return Err(self.session.refuse(refused));
+        }
+        self.give_credit(now);
+        self.session.tick(now)?;
+        self.write(now, scratch)
+    }
+
     /// Tells the session how much the group has taken, and sees to it that the server hears of the rest.
-    pub(super) fn give_credit(&mut self, now: Instant) {
+    fn give_credit(&mut self, now: Instant) {
         if let Some(link) = &self.link {
             let bag = &link.bags.to_group;
             if bag.is_full() {
@@ -141,14 +159,9 @@ impl Connection {
     }
 
     /// Sends what the group has for the proxy, as far as the socket takes it.
-    pub(super) fn write(&mut self, now: Instant, scratch: &mut Scratch) -> Result<(), LinkError> {
+    fn write(&mut self, now: Instant, scratch: &mut Scratch) -> Result<(), LinkError> {
         loop {
-            if self.session.takes_frames()
-                && let Some(link) = &self.link
-            {
-                link.bags.from_group.take(&mut scratch.from_group);
-                self.session.send(&mut scratch.from_group);
-            }
+            self.take_frames(scratch);
             let outgoing = self.session.outgoing();
             if self.blocked || (outgoing.is_empty() && !self.transport.has_more()) {
                 return Ok(());
@@ -158,6 +171,15 @@ impl Connection {
                 self.session.written(now, written.bytes);
             }
             self.blocked = written.blocked;
+        }
+    }
+
+    fn take_frames(&mut self, scratch: &mut Scratch) {
+        if self.session.takes_frames()
+            && let Some(link) = &self.link
+        {
+            link.bags.from_group.take(&mut scratch.from_group);
+            self.session.send(&mut scratch.from_group);
         }
     }
 

@@ -13,6 +13,9 @@ cluster::counters! {
         handshakes_failed,
         /// Those among them where one end had TLS and the other had not, or a certificate was not good.
         tls_failed,
+        /// Proxies sent away, in the handshake or later: this member does not lead its group or reaches no majority of it, or
+        /// the group is full.
+        sessions_refused,
         /// Link sessions that began.
         sessions_begun,
         /// Link sessions that ended, for any reason.

@@ -7,6 +7,7 @@
 mod connection;
 mod counters;
 mod limits;
+mod refusal;
 mod server;
 
 pub use counters::LinkServerCounters;

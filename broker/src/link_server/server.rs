@@ -3,14 +3,14 @@
 use super::connection::{Bags, Connection, Link, Scratch, producer};
 use super::counters::LinkServerCounters;
 use super::limits::{ACCEPT_AGAIN, COMPLAIN_EVERY, CONNECTIONS_MAX, EVENTS, READ_BYTES};
+use super::refusal::{is_by_role, refusal};
 use crate::command::Producer;
 use crate::group::{GroupLinks, GroupWaker};
-use crate::leader::LinkRefused;
 use cluster::link::{GroupIdentity, GroupSession, LinkError};
 use cluster::mailbag::Wake;
 use cluster::topology::{Announcement, TopologyWatch};
 use cluster::transport::{LinkTls, Transport};
-use cluster::wire::{Hello, Nonce, Refusal};
+use cluster::wire::{Hello, Nonce};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
@@ -190,9 +190,7 @@ impl Server {
         let Some(connection) = self.connections.get_mut(place) else {
             return 0;
         };
-        connection.give_credit(now);
-        let ticked = connection.session.tick(now);
-        let result = ticked.and_then(|()| connection.write(now, &mut self.scratch));
+        let result = connection.go_on(now, &self.shared.identity.name, &mut self.scratch);
         let waiting = connection.session.outgoing().len();
         let figures = connection.take_figures();
         let counters = &self.shared.counters;
@@ -285,8 +283,8 @@ impl Server {
                 self.count_links();
             }
             Err(refused) => {
-                let text = format!("{}: {refused}", self.shared.identity.name);
-                let error = connection.session.refuse(refusal(refused), &text);
+                let refused = refusal(&refused, &self.shared.identity.name);
+                let error = connection.session.refuse(refused);
                 self.close(place, &error);
             }
         }
@@ -317,7 +315,13 @@ impl Server {
         }
         let peer = connection.peer;
         let counters = &self.shared.counters;
+        let is_elsewhere = is_by_role(error);
+        counters.sessions_refused.add(u64::from(is_elsewhere));
         let Some(link) = connection.close() else {
+            if is_elsewhere {
+                // A proxy that looks for the leader asks each member.
+                return tracing::debug!(%peer, %error, "no link with this peer");
+            }
             counters.handshakes_failed.add(1);
             counters.tls_failed.add(u64::from(error.is_about_tls()));
             if self.complaints.may(Instant::now()) {
@@ -354,14 +358,6 @@ fn nonce() -> io::Result<Nonce> {
     let mut nonce = Nonce::default();
     getrandom::fill(&mut nonce)?;
     Ok(nonce)
-}
-
-fn refusal(refused: LinkRefused) -> Refusal {
-    match refused {
-        LinkRefused::NotServing | LinkRefused::Ended => Refusal::NotServing,
-        LinkRefused::TooManyLinks => Refusal::TooManyLinks,
-        LinkRefused::Superseded => Refusal::Superseded,
-    }
 }
 
 /// Lines about strangers, who could write as many as they like.

@@ -178,9 +178,8 @@ impl GroupSession {
         }
     }
 
-    /// The last word on this connection.
-    pub fn refuse(&mut self, refusal: Refusal, text: &str) -> LinkError {
-        let refused = Refused::new(refusal, text);
+    /// The last word on this connection, whether its link session has begun or not.
+    pub fn refuse(&mut self, refused: Refused) -> LinkError {
         refused.write(&mut self.out.bytes);
         self.state = State::Refused;
         LinkError::Refused(refused)
@@ -194,7 +193,7 @@ impl GroupSession {
     fn refuse_tls(&mut self, how: &str, lacking: &str) -> LinkError {
         let name = &self.identity.name;
         let text = format!("{name} takes links {how}; the {lacking} lacks section [link_tls]");
-        self.refuse(Refusal::Tls, &text)
+        self.refuse(Refused::new(Refusal::Tls, &text))
     }
 
     /// Whether the group's frames should be taken from the bag.
@@ -311,7 +310,7 @@ impl GroupSession {
                         "the link secrets of {} and {} differ",
                         self.identity.name, hello.name
                     );
-                    return Err(self.refuse(Refusal::Secret, &text));
+                    return Err(self.refuse(Refused::new(Refusal::Secret, &text)));
                 }
                 self.exchange.begin(hello.topology);
                 self.state = State::Admitting(transcript);
@@ -333,14 +332,14 @@ impl GroupSession {
                 hello.name,
                 hex(hello.fixed)
             );
-            return Err(self.refuse(Refusal::FixedPart, &text));
+            return Err(self.refuse(Refused::new(Refusal::FixedPart, &text)));
         }
         if hello.group != *group {
             let text = format!(
                 "{name} has group {group}, {} asks for group {}",
                 hello.name, hello.group
             );
-            return Err(self.refuse(Refusal::Group, &text));
+            return Err(self.refuse(Refused::new(Refusal::Group, &text)));
         }
         if hello.slots != own.slots() {
             let text = format!(
@@ -348,7 +347,7 @@ impl GroupSession {
                  began with",
                 hello.name
             );
-            return Err(self.refuse(Refusal::Slots, &text));
+            return Err(self.refuse(Refused::new(Refusal::Slots, &text)));
         }
         Ok(())
     }
@@ -368,7 +367,7 @@ impl GroupSession {
             ),
             error => (Refusal::Malformed, error.to_string()),
         };
-        self.refuse(refusal, &text)
+        self.refuse(Refused::new(refusal, &text))
     }
 
     /// Returns the bytes of frames that were handed over.

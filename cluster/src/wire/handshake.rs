@@ -8,19 +8,20 @@
 //! broker -> Welcome    HMAC-SHA256(secret, "broker" Hello Challenge terms), terms   or Refused
 //! ```
 //! The terms say the version of the broker's topology. The broker proves nothing to a proxy that has not. `Hello` and `Challenge` enter the proofs as the bytes of their
-//! batches, so whatever somebody changes on the way spoils both. Magic, version and the form of `Refused` never change.
+//! batches, so whatever somebody changes on the way spoils both. Magic, version and the form of `Refused` never change;
+//! but for [`Refusal::NotLeader`], which only a proxy of this version is told.
 
 use super::read::Reader;
 use super::write::{put_text, put_varint};
 use super::{Batch, BatchKind, BatchStart, WireError};
-use crate::topology::TopologyVersion;
+use crate::topology::{NodeName, TopologyVersion};
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use std::fmt;
 
 /// The version of the link protocol that this release speaks; there is no other yet.
-pub const LINK_VERSION: u16 = 2;
+pub const LINK_VERSION: u16 = 3;
 
 const MAGIC: [u8; 4] = *b"MQFL";
 const PROXY: &[u8] = b"mqtt-fleet link, proxy";
@@ -98,11 +99,13 @@ pub struct Terms {
     pub topology: TopologyVersion,
 }
 
-/// The broker will not have this link.
+/// The broker will not have this link, or not any more: comes in the handshake, and at any time of a link session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// Why, for programs.
     pub refusal: Refusal,
+    /// [`Refusal::NotLeader`]: the member that leads the group, as far as the broker knows.
+    pub leader: Option<NodeName>,
     /// Why, for people: names what differs on the two ends.
     pub text: Box<str>,
 }
@@ -131,10 +134,16 @@ pub enum Refusal {
     Tls = 9,
     /// By what the two know, other groups have some slots.
     Slots = 10,
+    /// Another member leads the group, or none does for now; [`Refused::leader`] says who.
+    NotLeader = 11,
+    /// It leads the group, and has no majority of the members.
+    NoQuorum = 12,
+    /// Its group can store nothing more: a majority of the members has no space.
+    Full = 13,
 }
 
 impl Refusal {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 13] = [
         Self::Version,
         Self::FixedPart,
         Self::Group,
@@ -145,6 +154,9 @@ impl Refusal {
         Self::Malformed,
         Self::Tls,
         Self::Slots,
+        Self::NotLeader,
+        Self::NoQuorum,
+        Self::Full,
     ];
 
     /// Whether trying again helps only after somebody has changed a configuration or a program.
@@ -361,7 +373,16 @@ impl Refused {
             .find(|at| text.is_char_boundary(*at));
         Self {
             refusal,
+            leader: None,
             text: text[..end.unwrap_or_default()].into(),
+        }
+    }
+
+    /// A refusal of a broker that does not lead its group.
+    pub fn not_leader(leader: Option<NodeName>, text: &str) -> Self {
+        Self {
+            leader,
+            ..Self::new(Refusal::NotLeader, text)
         }
     }
 
@@ -370,6 +391,9 @@ impl Refused {
         let batch = BatchStart::begin(BatchKind::Refused, out);
         out.push(self.refusal as u8);
         put_text(&self.text, out);
+        if self.refusal == Refusal::NotLeader {
+            put_text(self.leader.as_ref().map_or("", NodeName::as_str), out);
+        }
         batch.end(out);
     }
 
@@ -383,9 +407,20 @@ impl Refused {
         if text.len() > REFUSAL_BYTES_MAX {
             return Err(WireError::Invalid("refusal"));
         }
-        let text = text.into();
+        let leader = match refusal {
+            Refusal::NotLeader => reader.text()?,
+            _ => "",
+        };
+        let leader = (!leader.is_empty()).then(|| leader.parse());
+        let leader = leader
+            .transpose()
+            .map_err(|_| WireError::Invalid("node name"))?;
         reader.end()?;
-        Ok(Self { refusal, text })
+        Ok(Self {
+            refusal,
+            leader,
+            text: text.into(),
+        })
     }
 }
 
@@ -552,5 +587,12 @@ mod tests {
         assert_eq!(refused.text.len(), REFUSAL_BYTES_MAX);
         let line = Refused::new(Refusal::Secret, "a\nINFO all is well");
         assert_eq!(line.to_string(), "a\\nINFO all is well");
+    }
+
+    #[test]
+    fn a_refusal_of_another_version_has_the_form_that_all_versions_read() {
+        let mut batch = Vec::new();
+        Refused::new(Refusal::Version, "no").write(&mut batch);
+        assert_eq!(batch[5..], *b"\x01\x02no");
     }
 }

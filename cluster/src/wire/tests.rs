@@ -370,7 +370,8 @@ fn handshake() -> impl Strategy<Value = Handshake> {
         name,
     );
     let terms = (small(), any::<bool>(), small(), version());
-    let refusal = (1_u8..=10, ".{0,60}");
+    let refusal = (1_u8..=13, ".{0,60}").prop_filter("has a leader", |(code, _)| *code != 11);
+    let leader = prop::option::of("[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,63}");
     prop_oneof![
         hello.prop_map(
             |(fixed, slots, topology, [group, node, shard], incarnation, nonce, name)| {
@@ -405,8 +406,12 @@ fn handshake() -> impl Strategy<Value = Handshake> {
         }),
         refusal.prop_map(|(code, text)| {
             let body = Bytes::from(vec![code, 0]);
-            let refusal = Refused::read(&body).expect("1 to 10").refusal;
+            let refusal = Refused::read(&body).expect("1 to 13").refusal;
             Handshake::Refused(Refused::new(refusal, &text))
+        }),
+        (leader, ".{0,60}").prop_map(|(leader, text)| {
+            let leader = leader.map(|name| name.parse().expect("a name"));
+            Handshake::Refused(Refused::not_leader(leader, &text))
         }),
     ]
 }

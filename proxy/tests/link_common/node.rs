@@ -1,7 +1,7 @@
 //! A broker: a real group with a link server.
 
 use super::{PATIENCE, SECRET, known};
-use broker::group::{GroupStatus, RunningGroup};
+use broker::group::{GroupStatus, LinkRefused, RunningGroup};
 use broker::limits::MachineLimits;
 use broker::link_server::{LinkServer, LinkServerCounters};
 use broker::log::{Durability, LogOptions};
@@ -103,6 +103,11 @@ impl Node {
 
     pub(crate) fn status(&self) -> GroupStatus {
         self.group.status()
+    }
+
+    /// Sends all proxies away.
+    pub(crate) fn end_links(&self, why: LinkRefused) {
+        self.group.links().end_all(why);
     }
 
     pub(crate) fn stop(self) {

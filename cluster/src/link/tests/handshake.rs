@@ -151,7 +151,7 @@ fn another_version_is_refused_by_number() {
     assert_eq!(said, heard);
     assert_eq!(
         heard.to_string(),
-        "refused: broker-1 speaks version 2 of the link protocol, the proxy version 9"
+        "refused: broker-1 speaks version 3 of the link protocol, the proxy version 9"
     );
 }
 

@@ -1,6 +1,9 @@
 //! A link that is lost, at any byte and any number of times, loses and repeats nothing.
 
 use super::world::{IDS, World};
+use crate::link::LinkError;
+use crate::topology::NodeName;
+use crate::wire::Refused;
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -158,4 +161,35 @@ fn only_the_answer_to_the_last_resume_begins_a_session() {
     assert!(world.link.is_up() && !world.link.wants_resume());
     world.up(usize::MAX);
     assert_eq!(world.group.resumes, 1);
+}
+
+/// A leader that steps down says so on the links it has: what it answered before counts, the rest comes again.
+#[test]
+fn a_session_that_is_ended_says_where_the_leader_is() {
+    let mut world = World::connected();
+    world.offer();
+    world.up(usize::MAX);
+    let leader: NodeName = "broker-2".parse().expect("a name");
+    let refused = Refused::not_leader(Some(leader.clone()), "broker-1 does not lead");
+    let session = world.session.as_mut().expect("it is up");
+    let said = session.refuse(refused);
+    let bytes = session.outgoing().to_vec();
+    let mut frames = Vec::new();
+    let heard = world.link.received(world.now, &bytes, &mut frames);
+    assert_eq!(heard, Err(said.clone()));
+    let LinkError::Refused(refused) = said else {
+        panic!("{said:?}");
+    };
+    assert_eq!(refused.leader, Some(leader));
+    assert_eq!(
+        frames.len(),
+        usize::from(IDS),
+        "whole units are handed over"
+    );
+    world.take(&frames);
+    world.cut();
+    world.reconnect();
+    world.offer();
+    world.settle(usize::MAX);
+    world.check(2 * u32::from(IDS));
 }

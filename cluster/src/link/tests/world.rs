@@ -328,10 +328,15 @@ impl World {
             .received(self.now, &piece, &mut frames)
             .expect("the broker keeps to the protocol");
         self.told_proxy.extend(received.topology);
-        for frame in &frames {
+        self.take(&frames);
+        true
+    }
+
+    /// The shard gets what the link has handed over.
+    pub(super) fn take(&mut self, frames: &[FromGroup]) {
+        for frame in frames {
             self.shard.take(frame);
         }
-        true
     }
 
     /// Lets everything cross in pieces of `piece` bytes, until nothing moves.
