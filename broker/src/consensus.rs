@@ -9,6 +9,7 @@
 use crate::log::{Location, LogError};
 use bytes::Bytes;
 use cluster::topology::NodeName;
+use std::io::{self, Read, Write};
 use std::time::Instant;
 
 /// What a group is told, in order.
@@ -76,6 +77,46 @@ pub struct Position {
     pub members: Bytes,
 }
 
+/// Bytes of [`Position::members`] that are read back: thousands of members would fit.
+const MEMBERS_BYTES_MAX: usize = 1 << 20;
+
+impl Position {
+    /// Writes `index u64 | term u64 | length of members u32 | members`, little endian.
+    pub fn write(&self, to: &mut dyn Write) -> io::Result<()> {
+        if self.members.len() > MEMBERS_BYTES_MAX {
+            return Err(members_are_too_long());
+        }
+        to.write_all(&self.index.to_le_bytes())?;
+        to.write_all(&self.term.to_le_bytes())?;
+        to.write_all(&(self.members.len() as u32).to_le_bytes())?;
+        to.write_all(&self.members)
+    }
+
+    /// Reads what [`Position::write`] wrote, and nothing behind it.
+    pub fn read(from: &mut dyn Read) -> io::Result<Self> {
+        let (mut index, mut term, mut len) = ([0; 8], [0; 8], [0; 4]);
+        from.read_exact(&mut index)?;
+        from.read_exact(&mut term)?;
+        from.read_exact(&mut len)?;
+        let len = u32::from_le_bytes(len) as usize;
+        if len > MEMBERS_BYTES_MAX {
+            return Err(members_are_too_long());
+        }
+        let mut members = vec![0; len];
+        from.read_exact(&mut members)?;
+        Ok(Self {
+            index: u64::from_le_bytes(index),
+            term: u64::from_le_bytes(term),
+            members: members.into(),
+        })
+    }
+}
+
+fn members_are_too_long() -> io::Error {
+    let text = format!("a group's members take more than {MEMBERS_BYTES_MAX} bytes");
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
 /// What orders and stores a group's entries. Nothing here waits.
 pub trait Consensus: Send {
     /// Proposes an entry's commands. Only to be called between [`Event::Lead`] and the end of that leadership; if it
@@ -96,4 +137,39 @@ pub trait Consensus: Send {
 
     /// Why nothing will be agreed on any more, if so.
     fn failure(&self) -> Option<LogError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_read_as_it_was_written() {
+        let position = Position {
+            index: 7,
+            term: u64::MAX,
+            members: Bytes::from_static(b"a, b and c"),
+        };
+        let mut bytes = Vec::new();
+        position.write(&mut bytes).expect("to memory");
+        bytes.extend_from_slice(b"what follows");
+        let mut rest = &bytes[..];
+        assert_eq!(Position::read(&mut rest).expect("it is one"), position);
+        assert_eq!(rest, b"what follows");
+        assert!(Position::read(&mut &bytes[..29]).is_err(), "it ends early");
+    }
+
+    #[test]
+    fn members_of_any_length_are_not_reserved_memory_for() {
+        let mut bytes = [0; 20];
+        bytes[16..].fill(0xFF);
+        let error = Position::read(&mut &bytes[..]).expect_err("4 GiB");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        let members = vec![0; MEMBERS_BYTES_MAX + 1].into();
+        let position = Position {
+            members,
+            ..Position::default()
+        };
+        assert!(position.write(&mut io::sink()).is_err());
+    }
 }

@@ -7,6 +7,7 @@
 //! messages is referred to any more. A segment that few messages keep alive is emptied by copying them to the
 //! end of the log.
 
+mod covered;
 mod slices;
 mod writer;
 
@@ -14,8 +15,11 @@ use crate::command_codec;
 use crate::group::{AbortOnPanic, GROUP_STREAM, GroupWaker, read_message};
 use crate::leader::Leader;
 use crate::limits::{MachineLimits, SNAPSHOT_BACKLOG_BYTES, SNAPSHOT_SLICE_BYTES};
-use crate::log::{LogError, LogHandle, Record, STORE_STREAM, SegmentInfo, SnapshotStore};
+use crate::log::{
+    LogError, LogHandle, Record, RecordKind, STORE_STREAM, SegmentInfo, SnapshotStore,
+};
 use crate::machine::{Effects, State};
+use covered::{Covered, covered_segments};
 use slices::{Given, Slice, SlicesIn, slices};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -82,13 +86,6 @@ impl Restored {
             store: self.journalled,
         }
     }
-}
-
-/// Where the newest snapshots stand.
-#[derive(Clone, Copy, Debug, Default)]
-struct Covered {
-    group: u64,
-    store: u64,
 }
 
 /// Covered segments may have this many times the bytes of the living messages, and [`SLACK_SEGMENTS`] more.
@@ -332,18 +329,7 @@ impl Snapshots {
 
     /// Closed segments that no restart has to replay, oldest first.
     fn covered_segments(&self, log: &LogHandle) -> Vec<SegmentInfo> {
-        let covered = |stream, last| match stream {
-            GROUP_STREAM => last <= self.covered.group,
-            STORE_STREAM => last <= self.covered.store,
-            _ => false,
-        };
-        let mut segments = log.segments();
-        segments.pop();
-        segments.retain(|segment| {
-            let mut ranges = segment.streams.iter();
-            ranges.all(|range| covered(range.stream, range.last))
-        });
-        segments
+        covered_segments(log.segments(), self.covered)
     }
 
     /// Goes on emptying a segment, or looks for one where the log is far larger than what lives in it. Whether
@@ -469,6 +455,10 @@ pub(crate) fn replay(
     let mut effects = Effects::default();
     for record in records {
         let record = record?;
+        if record.kind == RecordKind::Truncate {
+            let text = "the log is one of a replicated group";
+            return Err(LogError::snapshot("replay", io::Error::other(text)));
+        }
         match record.stream {
             GROUP_STREAM => {
                 let entry = command_codec::decode_entry(record.index, &record.body, record.at)

@@ -2,7 +2,7 @@
 
 use super::format::{self, Kind, RECORD_HEADER};
 use super::limits::{RECORD_BYTES_MAX, STREAMS_MAX};
-use super::{Location, LogError, STORE_STREAM};
+use super::{BODIES_STREAM, Location, LogError, META_STREAM, STORE_STREAM};
 
 /// Records to append together, laid out as they will stand in the file. Reused from batch to
 /// batch, so that a record costs no allocation.
@@ -24,6 +24,7 @@ pub(super) struct Entry {
     /// Header and body, without padding.
     pub(super) len: u32,
     pub(super) stream: u16,
+    pub(super) kind: Kind,
 }
 
 impl Entry {
@@ -40,14 +41,35 @@ impl Appends {
     }
 
     /// Adds a record with the given body. Indexes of one stream must follow one another without a
-    /// gap over all batches; start-up takes a gap for damage.
+    /// gap over all batches; start-up takes a gap for damage. Those of [`META_STREAM`] only grow, those of
+    /// [`BODIES_STREAM`] mean nothing.
     pub fn push(&mut self, stream: u16, index: u64, body: &[u8]) -> Result<(), LogError> {
         self.push_with(stream, index, |out| out.extend_from_slice(body))
+    }
+
+    /// Adds a record that drops what `stream` has from index `from` on: the next record of the stream has that index.
+    /// Not for [`META_STREAM`] and [`BODIES_STREAM`], whose records do not follow one another.
+    pub fn push_truncate(&mut self, stream: u16, from: u64) -> Result<(), LogError> {
+        assert!(
+            ![META_STREAM, BODIES_STREAM].contains(&stream),
+            "only what is in order has an end that can be dropped"
+        );
+        self.push_kind(Kind::Truncate, stream, from, |_| {})
     }
 
     /// Adds a record whose body `write` appends to the buffer (it must only append).
     pub fn push_with(
         &mut self,
+        stream: u16,
+        index: u64,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), LogError> {
+        self.push_kind(Kind::Data, stream, index, write)
+    }
+
+    fn push_kind(
+        &mut self,
+        kind: Kind,
         stream: u16,
         index: u64,
         write: impl FnOnce(&mut Vec<u8>),
@@ -67,7 +89,7 @@ impl Appends {
             self.bytes.truncate(start);
             return Err(LogError::TooLarge { len });
         }
-        format::write_header(&mut self.bytes[start..], Kind::Data, stream, index, len);
+        format::write_header(&mut self.bytes[start..], kind, stream, index, len);
         self.bytes.resize(start + format::record_size(len), 0);
         let len = (len + RECORD_HEADER) as u32;
         self.entries.push(Entry {
@@ -75,6 +97,7 @@ impl Appends {
             start: start as u32,
             len,
             stream,
+            kind,
         });
         Ok(())
     }

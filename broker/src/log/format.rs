@@ -49,7 +49,7 @@ pub(super) enum Kind {
     Data = 1,
     /// The log's own: `index` is the offset in this segment up to which it was durable.
     Mark = 2,
-    /// Reserved for replicated streams: drops records of `stream` from `index` on.
+    /// Drops records of `stream` from `index` on.
     Truncate = 3,
 }
 

@@ -15,21 +15,21 @@
 //!   and names file and offset. The one thing that cannot be told from a torn tail is damage in the
 //!   last batch within [`limits::QUIET_MS`] of its write, when nothing was written behind it.
 //!
-//! # Replication, later
+//! # Replication
 //!
-//! The log is meant to stand under openraft 0.9. How its traits map:
+//! The log stands under openraft 0.9. How its traits map:
 //!
 //! | trait method | here |
 //! |---|---|
 //! | `RaftLogReader::try_get_log_entries` | the adapter keeps the [`Location`] of each index since the snapshot; [`LogHandle::read`] |
 //! | `RaftLogStorage::append(entries, LogFlushed)` | one [`Appends`] with one record per entry (term and entry in the body); `LogFlushed::log_io_completed` when [`LogHandle::durable`] has reached the returned number, from the wake function |
-//! | `RaftLogStorage::save_vote`, `save_committed` | records of the group's *meta* stream (group + 64), so they share the fdatasync; the newest counts, its predecessor's segment needs no keeping |
+//! | `RaftLogStorage::save_vote`, `save_committed` | records of [`META_STREAM`], so they share the fdatasync; the newest counts |
 //! | `RaftLogStorage::read_vote`, `read_committed`, `get_log_state` | filled by [`Replay`] at start |
-//! | `RaftLogStorage::truncate(log_id)` | `truncate_after(stream, index)`: a record of the reserved kind *truncate* that makes replay forget the stream's later records; their places stay unused until the segment goes. Nothing is ever overwritten, so a crash in between leaves either state. Not written by this version, refused on replay |
+//! | `RaftLogStorage::truncate(log_id)` | [`Appends::push_truncate`]: a record that makes replay forget the stream's records from an index on; their places stay unused until the segment goes. Nothing is ever overwritten, so a crash in between leaves either state |
 //! | `RaftLogStorage::purge(log_id)` | the group counts references per segment; [`LogHandle::release`] when none is left and the snapshot covers the segment |
 //! | `RaftStateMachine::apply` | the group thread, with the entries' [`Location`]s |
 //! | `RaftStateMachine::get_snapshot_builder`, `get_current_snapshot` | [`SnapshotStore::write`], [`SnapshotStore::latest`] |
-//! | `RaftStateMachine::begin_receiving_snapshot`, `install_snapshot` | a [`SnapshotStore::write`] fed from the network, plus the messages it refers to, appended as records of their own |
+//! | `RaftStateMachine::begin_receiving_snapshot`, `install_snapshot` | a [`SnapshotStore::write`] fed from the network, plus the messages it refers to, appended as records of [`BODIES_STREAM`] |
 //! | `StorageError` | [`LogError::Damaged`] means: do not vote or lead before repair |
 
 use std::collections::BTreeMap;
@@ -57,7 +57,7 @@ mod writer;
 pub use appends::Appends;
 pub use error::LogError;
 pub use handle::LogHandle;
-pub use replay::{Record, Replay, ReplayStats};
+pub use replay::{Record, RecordKind, Replay, ReplayStats};
 pub use snapshot::{Snapshot, SnapshotStore};
 pub use stats::{LogStats, SYNC_CLASSES_US};
 
@@ -70,6 +70,17 @@ use writer::Writer;
 
 /// The stream of the embedded session store. Groups have the streams from 0 on.
 pub const STORE_STREAM: u16 = 0xFFFF;
+
+/// The stream of what a member of a replicated group has to remember beside its entries: its votes. The newest record
+/// counts. Indexes grow; replay hands out all that are there, in order.
+///
+/// A segment with such a record must not be released before a later one is durable in another segment: one that is
+/// closed. So the segment with the newest record stays until the member votes again; that is one segment at most.
+pub const META_STREAM: u16 = 64;
+
+/// The stream of messages that came with a snapshot from another member. They are read where the snapshot refers to
+/// them, and never replayed; their segments go when nothing refers to them.
+pub const BODIES_STREAM: u16 = 65;
 
 /// When a record counts as durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -121,20 +132,21 @@ pub struct Location {
 pub struct SegmentInfo {
     /// Number of the segment.
     pub id: u32,
-    /// First and last index per stream.
+    /// Smallest and largest index per stream.
     pub streams: Vec<StreamRange>,
     /// Bytes used, header included.
     pub bytes: u32,
 }
 
-/// The records of one stream in a segment.
+/// The records of one stream in a segment. Where a record drops others, these count as if they were here: as long as
+/// an index that was dropped has not been reached again, and covered by a snapshot, the record that dropped it is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamRange {
     /// The stream.
     pub stream: u16,
-    /// Index of its first record here.
+    /// The smallest index here.
     pub first: u64,
-    /// Index of its last record here.
+    /// The largest index here. When a snapshot covers it, no restart needs this stream's part of the segment.
     pub last: u64,
 }
 
@@ -149,13 +161,36 @@ impl SegmentInfo {
 
     fn note(&mut self, stream: u16, index: u64) {
         match self.streams.iter_mut().find(|range| range.stream == stream) {
-            Some(range) => range.last = index,
+            Some(range) => {
+                range.first = range.first.min(index);
+                range.last = range.last.max(index);
+            }
             None => self.streams.push(StreamRange {
                 stream,
                 first: index,
                 last: index,
             }),
         }
+    }
+
+    /// A record drops what `older` segments and this one have of `stream` from `from` on.
+    fn note_truncate<'a>(
+        &mut self,
+        older: impl IntoIterator<Item = &'a Self>,
+        stream: u16,
+        from: u64,
+    ) {
+        let last = older.into_iter().filter_map(|info| info.last(stream)).max();
+        self.note(stream, from);
+        if let Some(last) = last.filter(|last| *last > from) {
+            self.note(stream, last);
+        }
+    }
+
+    /// The largest index of `stream` here.
+    pub fn last(&self, stream: u16) -> Option<u64> {
+        let range = self.streams.iter().find(|range| range.stream == stream);
+        range.map(|range| range.last)
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) fn recover(directory: &Directory, ids: &[u32]) -> Result<Option<Found
     for id in closed {
         sources.push(closed_segment(directory, *id)?);
     }
-    let mut found = last_segment(directory.segment(*last), *last)?;
+    let mut found = last_segment(directory.segment(*last), *last, &sources)?;
     sources.append(&mut found.sources);
     found.sources = sources;
     found.stats.segments = ids.len();
@@ -61,7 +61,7 @@ fn closed_segment(directory: &Directory, id: u32) -> Result<Source, LogError> {
     })
 }
 
-fn last_segment(path: PathBuf, id: u32) -> Result<Found, LogError> {
+fn last_segment(path: PathBuf, id: u32, closed: &[Source]) -> Result<Found, LogError> {
     let file = directory::open_file(&path)?;
     let length = file
         .metadata()
@@ -74,7 +74,10 @@ fn last_segment(path: PathBuf, id: u32) -> Result<Found, LogError> {
     let tail = format::find_tail(&image, &header, &mut |record| match record.kind {
         Kind::Data => info.note(record.stream, record.index),
         Kind::Mark => marked = record.index as u32,
-        Kind::Truncate => {}
+        Kind::Truncate => {
+            let older = closed.iter().map(|source| &source.info);
+            info.note_truncate(older, record.stream, record.index);
+        }
     });
     let mut stats = ReplayStats::default();
     let end = match tail {

@@ -6,13 +6,24 @@ use bytes::Bytes;
 
 use super::directory;
 use super::format::{self, FIRST_RECORD, Kind};
-use super::{Location, LogError, STORE_STREAM, SegmentInfo};
+use super::{BODIES_STREAM, Location, LogError, META_STREAM, STORE_STREAM, SegmentInfo};
+
+/// What a record is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordKind {
+    /// It has something to say.
+    Data,
+    /// It drops what was handed out of its stream from its index on. Its body is empty.
+    Truncate,
+}
 
 /// A record as replayed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// The stream it was appended to.
     pub stream: u16,
+    /// What it is for.
+    pub kind: RecordKind,
     /// Its index in that stream.
     pub index: u64,
     /// Where it is, for [`LogHandle::read`](super::LogHandle::read).
@@ -70,19 +81,21 @@ struct Progress {
 
 impl Replay {
     pub(super) fn new(sources: Vec<Source>, stats: ReplayStats) -> Self {
-        let (sources, progress) = (sources.into_iter(), Vec::new());
-        Self {
-            sources,
+        let mut replay = Self {
+            sources: sources.into_iter(),
             open: None,
-            progress,
+            progress: Vec::new(),
             stats,
             failed: false,
-        }
+        };
+        replay.start_at(BODIES_STREAM, u64::MAX);
+        replay
     }
 
     /// Records of `stream` below `first` are not wanted (a snapshot has their effect). From
     /// `first` on there must be no gap. For a stream that is not named the first record must have
     /// index 0 or 1: what came before would be lost. `u64::MAX` leaves a stream out altogether.
+    /// [`META_STREAM`] may have gaps, and [`BODIES_STREAM`] is left out.
     pub fn start_at(&mut self, stream: u16, first: u64) {
         assert!(
             self.open.is_none(),
@@ -125,26 +138,26 @@ impl Replay {
                 ));
             };
             *at = body.end.next_multiple_of(8);
-            match header.kind {
+            let kind = match header.kind {
                 Kind::Mark => continue,
-                Kind::Truncate => {
-                    let what = "a record of a kind that only replicated groups write";
-                    return Err(damaged(source, offset, what));
-                }
-                Kind::Data => {}
-            }
+                Kind::Truncate => RecordKind::Truncate,
+                Kind::Data => RecordKind::Data,
+            };
             let location = Location {
                 segment: source.info.id,
                 offset: offset as u32,
             };
             let body = image.slice(body);
-            let wanted = wanted(&mut self.progress, header.stream, header.index)
-                .map_err(|what| damaged(source, offset, what))?;
-            if wanted {
+            let progress = progress_of(&mut self.progress, header.stream);
+            let index = match kind {
+                RecordKind::Data => progress.data(header.index),
+                RecordKind::Truncate => progress.truncate(header.index),
+            };
+            if let Some(index) = index.map_err(|what| damaged(source, offset, what))? {
                 self.stats.records += 1;
-                let (stream, index) = (header.stream, header.index);
                 return Ok(Some(Record {
-                    stream,
+                    stream: header.stream,
+                    kind,
                     index,
                     at: location,
                     body,
@@ -167,36 +180,60 @@ impl Replay {
     }
 }
 
-/// Whether a record is to be handed out; an error if one before it is missing.
-fn wanted(progress: &mut Vec<Progress>, stream: u16, index: u64) -> Result<bool, &'static str> {
-    let at = progress
-        .iter()
-        .position(|progress| progress.stream == stream)
-        .unwrap_or_else(|| {
-            progress.push(Progress {
-                stream,
-                start: 0,
-                next: None,
-            });
-            progress.len() - 1
+fn progress_of(progress: &mut Vec<Progress>, stream: u16) -> &mut Progress {
+    let known = progress.iter().position(|known| known.stream == stream);
+    let at = known.unwrap_or_else(|| {
+        progress.push(Progress {
+            stream,
+            start: 0,
+            next: None,
         });
-    let progress = &mut progress[at];
-    if index < progress.start {
-        return Ok(false);
+        progress.len() - 1
+    });
+    &mut progress[at]
+}
+
+impl Progress {
+    /// The index of a data record as it is to be handed out, if it is; an error if one before it is missing.
+    fn data(&mut self, index: u64) -> Result<Option<u64>, &'static str> {
+        if index < self.start {
+            return Ok(None);
+        }
+        let in_order = match self.next {
+            Some(next) if self.stream == META_STREAM => index >= next,
+            None if self.stream == META_STREAM => true,
+            Some(next) => index == next,
+            None => index == self.start || (self.start == 0 && index == 1),
+        };
+        if !in_order {
+            return Err(self.missing());
+        }
+        self.next = Some(index + 1);
+        Ok(Some(index))
     }
-    let in_order = match progress.next {
-        Some(next) => index == next,
-        None => index == progress.start || (progress.start == 0 && index == 1),
-    };
-    if !in_order {
-        return Err(if stream == STORE_STREAM {
+
+    /// The same for a record that drops others. Nobody has to hear of it before anything was handed out, and what
+    /// is below the start was not.
+    fn truncate(&mut self, from: u64) -> Result<Option<u64>, &'static str> {
+        let from = from.max(self.start);
+        let Some(next) = self.next else {
+            let is_at_start = from == self.start || (self.start == 0 && from == 1);
+            return is_at_start.then_some(None).ok_or_else(|| self.missing());
+        };
+        if from > next {
+            return Err(self.missing());
+        }
+        self.next = (from > self.start).then_some(from);
+        Ok(Some(from))
+    }
+
+    fn missing(&self) -> &'static str {
+        if self.stream == STORE_STREAM {
             "records of the session store before this one are missing"
         } else {
             "records of the group before this one are missing"
-        });
+        }
     }
-    progress.next = Some(index + 1);
-    Ok(true)
 }
 
 fn load(source: &Source) -> Result<Bytes, LogError> {

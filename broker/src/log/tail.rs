@@ -207,7 +207,14 @@ impl Tail {
             let header = open_base + delta;
             let header = &mut self.open[header..header + RECORD_HEADER];
             format::salt_header(header, self.position.salt);
-            self.current.note(entry.stream, entry.index);
+            let (stream, index) = (entry.stream, entry.index);
+            match entry.kind {
+                Kind::Truncate => {
+                    self.current
+                        .note_truncate(self.closed.values(), stream, index);
+                }
+                Kind::Data | Kind::Mark => self.current.note(stream, index),
+            }
             let offset = self.position.offset + delta as u32;
             batch.placed(Location {
                 segment: self.position.segment,
