@@ -14,8 +14,8 @@ mod read;
 mod topology;
 mod write;
 
-pub use read::decode_entry;
 pub(crate) use read::{Reader, read_will};
+pub use read::{decode_entry, decode_entry_within};
 pub use write::encode_entry;
 pub(crate) use write::write_will;
 

@@ -135,6 +135,11 @@ pub trait Consensus: Send {
     /// A snapshot of this position is on disk: the log up to there is needed no more for a restart.
     fn snapshot_written(&mut self, at: Position);
 
+    /// Index of the first entry of this member's log that another member may have to be sent.
+    fn kept_from(&self) -> u64 {
+        u64::MAX
+    }
+
     /// Why nothing will be agreed on any more, if so.
     fn failure(&self) -> Option<LogError>;
 }

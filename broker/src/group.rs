@@ -6,23 +6,27 @@
 //! the turn itself, and nobody is woken for it. Where two meet, the group's own thread takes over until it finds
 //! nothing more to do; it also does what is due by time.
 
+mod agreement;
 mod bodies;
 mod links;
+mod replica;
 #[cfg(test)]
 mod tests;
 mod topology;
 
-use crate::leader::Leader;
 pub use crate::leader::LinkRefused;
+use crate::leader::Routes;
 use crate::leader::clock::Clocks;
-use crate::log::{Appends, LogError, LogHandle};
+use crate::log::{LogError, LogHandle};
 use crate::machine::Counters;
 use crate::snapshots::Snapshots;
+pub(crate) use agreement::{Agreement, Members};
 use bodies::Reads;
 pub(crate) use bodies::read_message;
 use cluster::frame::ToGroup;
 use links::{Bags, Controls};
 pub use links::{GroupLinks, LinkEnd, LinkTicket};
+pub(crate) use replica::Replica;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread::Thread;
@@ -38,6 +42,8 @@ pub const GROUP_STREAM: u16 = 0;
 
 /// A group takes no frames from its links while this many bytes wait for the disk.
 const LOG_BACKLOG_BYTES_MAX: usize = 32 << 20;
+/// A member that leads without being sure of it looks again after this long.
+const UNSURE_WAIT: Duration = Duration::from_millis(20);
 /// The thread looks around at least this often, so that figures stay fresh. In tests it does not: news that gets
 /// lost must show.
 const IDLE_WAIT: Duration = Duration::from_secs(if cfg!(test) { 3_600 } else { 1 });
@@ -82,6 +88,13 @@ impl GroupWaker {
         if thread_is_needed || seat.news.load(Ordering::SeqCst) {
             seat.unpark();
         }
+    }
+
+    /// There is something for the group to do, and this thread must not be the one that does it.
+    pub fn nudge(&self) {
+        self.0.news.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        self.0.unpark();
     }
 
     fn controls(&self) -> &Controls {
@@ -285,14 +298,16 @@ impl RunningGroup {
 
 /// What the group thread owns.
 pub(crate) struct Group {
-    leader: Leader,
+    replica: Replica,
+    agreement: Agreement,
+    /// What is whose among several groups.
+    routes: Option<Routes>,
     log: LogHandle,
     /// By their numbers.
     links: Vec<Option<Bags>>,
     /// Sessions of links that there have been.
     sessions: u64,
     frames: Vec<ToGroup>,
-    appends: Appends,
     snapshots: Snapshots,
     started: Instant,
     shared: Arc<Shared>,
@@ -303,8 +318,6 @@ pub(crate) struct Group {
     dropped_unlinked: u64,
     /// Reported to serve.
     serving: bool,
-    /// The newest sealed entry is in `appends`, since too much waited for the disk to take it.
-    unplaced: bool,
     /// When the group's thread wakes by itself.
     alarm: Instant,
     /// Who waits for changes of the topology.
@@ -314,21 +327,25 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// A group over a replayed leader. The links within the process are up from the start.
+    /// A group over a replayed machine. The links within the process, of one that leads for ever, are up from the
+    /// start.
     pub(crate) fn new(
-        leader: Leader,
+        replica: Replica,
+        agreement: Agreement,
+        routes: Option<Routes>,
         log: LogHandle,
         links: Vec<LinkEnd>,
         snapshots: Snapshots,
         started: Instant,
     ) -> Self {
         let mut group = Self {
-            leader,
+            replica,
+            agreement,
+            routes,
             log,
             links: Vec::new(),
             sessions: 0,
             frames: Vec::new(),
-            appends: Appends::new(),
             snapshots,
             started,
             shared: Arc::default(),
@@ -336,13 +353,14 @@ impl Group {
             dropped: 0,
             dropped_unlinked: 0,
             serving: false,
-            unplaced: false,
             alarm: started,
             waiting: Waiting::default(),
             failure: None,
         };
         for end in links {
-            let number = group.leader.link_up(end.producer);
+            let leader = group.replica.leader_mut();
+            let leader = leader.expect("links within the process are to a group that leads");
+            let number = leader.link_up(end.producer);
             group.put_bags(number, Bags::of_process(end));
         }
         group
@@ -382,7 +400,7 @@ impl Group {
                 continue;
             }
             let stopping = self.shared.stop.load(Ordering::Acquire);
-            if stopping && self.is_quiet() && self.leader.is_settled() && !self.log_is_behind() {
+            if stopping && self.may_stop() {
                 self.report();
                 return Some(self.snapshots.stop());
             }
@@ -394,27 +412,51 @@ impl Group {
 
     /// Whether a further turn is due at once, for another reason than frames.
     fn turn(&mut self, controls: &Controls, reads: Reads) -> Result<bool, LogError> {
-        if let Some(error) = self.log.failure() {
+        let failure = self.log.failure().or_else(|| self.agreement.failure());
+        if let Some(error) = failure {
             return Err(error);
         }
-        self.leader.advance(clocks(self.started));
-        self.take_frames();
+        let is_sure = self.is_sure_to_lead();
+        if let Some(leader) = self.replica.leader_mut() {
+            leader.advance(clocks(self.started));
+        }
+        if is_sure {
+            self.take_frames();
+        }
         self.take_controls(controls);
-        self.commit()?;
+        let is_done = self.commit(reads)?;
         self.answer_changes();
-        if !self.send_frames(reads)? {
+        if !is_done || is_sure && !self.send_frames(reads)? {
             return Ok(true);
         }
         // After the frames: a segment goes only when no frame's body has to be read from it any more.
-        self.snapshots.turn(&mut self.leader, &self.log)?;
+        let written =
+            self.snapshots
+                .turn(&mut self.replica, &self.log, self.agreement.kept_from())?;
+        if let Some(at) = written {
+            self.agreement.snapshot_written(at);
+        }
+        let position = self.agreement.position();
         let more = match reads {
-            Reads::Disk => self.snapshots.go_on(&mut self.leader, &self.log)?,
+            Reads::Disk => self
+                .snapshots
+                .go_on(&mut self.replica, &self.log, position)?,
             Reads::Memory => self.snapshots.wants_to_go_on(&self.log),
         };
-        if self.unplaced || self.shared.stop.load(Ordering::Acquire) {
+        if self.agreement.is_unplaced() || self.shared.stop.load(Ordering::Acquire) {
             return Ok(false);
         }
-        Ok(self.snapshots.relocate(&mut self.leader, &self.log)? || more)
+        Ok(self.snapshots.relocate(&mut self.replica, &self.log)? || more)
+    }
+
+    /// Whether what came is stored, as far as this member can see to it: others may be away for long.
+    fn may_stop(&self) -> bool {
+        match (&self.agreement, self.replica.leader()) {
+            (Agreement::Alone(_), Some(leader)) => {
+                self.is_quiet() && leader.is_settled() && !self.log_is_behind()
+            }
+            _ => true,
+        }
     }
 
     /// Whether nothing more would be taken in by a turn.
@@ -428,10 +470,16 @@ impl Group {
         if self.is_behind() {
             return IDLE_WAIT;
         }
-        if self.leader.is_resuming() {
+        let Some(leader) = self.replica.leader() else {
+            return IDLE_WAIT;
+        };
+        if self.is_unsure() {
+            return UNSURE_WAIT;
+        }
+        if leader.is_resuming() {
             return RESUME_WAIT;
         }
-        let wait = self.leader.wait_ms();
+        let wait = leader.wait_ms();
         wait.map_or(IDLE_WAIT, |ms| Duration::from_millis(ms).min(IDLE_WAIT))
     }
 
@@ -452,79 +500,46 @@ impl Group {
     fn is_behind(&self) -> bool {
         // At the end everything is taken in, and the snapshot is given up.
         let stopping = self.shared.stop.load(Ordering::Acquire);
-        self.log_is_behind() || !stopping && self.snapshots.is_behind(&self.leader)
+        self.log_is_behind() || !stopping && self.snapshots.is_behind(&self.replica)
     }
 
     fn log_is_behind(&self) -> bool {
-        self.unplaced || self.log.pending_bytes() >= LOG_BACKLOG_BYTES_MAX
+        let pending = self.log.pending_bytes().max(self.agreement.pending_bytes());
+        self.agreement.is_unplaced() || pending >= LOG_BACKLOG_BYTES_MAX
     }
 
-    /// Appends what is due and applies what is stored, until neither leads to more.
-    fn commit(&mut self) -> Result<(), LogError> {
-        loop {
-            let sealed = self.append()?;
-            let before = self.leader.applied();
-            self.leader.committed(self.log.durable());
-            if !sealed && self.leader.applied() == before {
-                return Ok(());
-            }
-        }
-    }
-
-    fn append(&mut self) -> Result<bool, LogError> {
-        let mut sealed = false;
-        while self.unplaced || self.seal()? {
-            self.unplaced = true;
-            let ticket = match self.log.append(&mut self.appends) {
-                Ok(ticket) => ticket,
-                // Not a failure: tried again when the log wakes this thread, and nothing is sealed before.
-                Err(LogError::Backlog { .. }) => break,
-                Err(failure) => return Err(failure),
-            };
-            self.unplaced = false;
-            let at = self.appends.locations()[0];
-            self.leader.placed(at.segment, at.offset, ticket);
-            sealed = true;
-        }
-        Ok(sealed)
-    }
-
-    /// Puts the next entry that is due into `appends`; `false` if there is none.
-    fn seal(&mut self) -> Result<bool, LogError> {
-        let Some(index) = self.leader.due() else {
-            return Ok(false);
-        };
-        self.appends.clear();
-        let (leader, mut answers) = (&mut self.leader, 0);
-        let seal = |body: &mut Vec<u8>| answers = leader.seal(body);
-        self.appends.push_with(GROUP_STREAM, index, seal)?;
-        self.appends.owe_answers(answers);
-        Ok(true)
+    /// Whether this member leads and an entry of its reign is applied.
+    fn is_serving(&self) -> bool {
+        self.replica
+            .leader()
+            .is_some_and(crate::leader::Leader::is_serving)
     }
 
     fn report_when_due(&mut self) {
-        if self.reported.elapsed() >= IDLE_WAIT / 4 || self.serving != self.leader.is_serving() {
+        if self.reported.elapsed() >= IDLE_WAIT / 4 || self.serving != self.is_serving() {
             self.report();
         }
     }
 
     fn report(&mut self) {
         self.reported = Instant::now();
-        self.serving = self.leader.is_serving();
+        self.serving = self.is_serving();
         let mut status = self
             .shared
             .status
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        status.counters = self.leader.state().counters();
+        status.counters = self.replica.state().counters();
         status.qos0_dropped_link_full = self.dropped;
         status.qos0_dropped_link_lost = self.dropped_unlinked;
-        status.frames_out_of_turn = self.leader.frames_out_of_turn();
-        status.claims_void = self.leader.void_claims();
+        if let Some(leader) = self.replica.leader() {
+            status.frames_out_of_turn = leader.frames_out_of_turn();
+            status.claims_void = leader.void_claims();
+            status.proving_clock_step = leader.is_proving_clock_step();
+        }
         status.snapshot_waits = self.snapshots.waits();
-        status.applied = self.leader.applied();
-        status.proving_clock_step = self.leader.is_proving_clock_step();
-        status.serving = self.leader.is_serving();
+        status.applied = self.replica.applied();
+        status.serving = self.serving;
         if status.serving {
             self.shared.serving.notify_all();
         }

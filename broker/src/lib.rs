@@ -1,5 +1,6 @@
 //! The broker group: a deterministic group machine behind a durable log.
 
+mod alone;
 pub mod command;
 pub mod command_codec;
 pub mod consensus;
@@ -12,5 +13,5 @@ pub mod machine;
 mod open;
 mod snapshots;
 
-pub use open::{GroupOptions, OpenGroup};
+pub use open::{GroupOptions, Joining, OpenGroup};
 pub use snapshots::Journalled;

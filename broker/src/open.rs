@@ -1,10 +1,15 @@
 //! Opening a group: the newest snapshots, the log behind them, and a leader over the result.
 
-use crate::group::{GROUP_STREAM, Group, GroupWaker, LinkEnd, RunningGroup, clocks};
-use crate::leader::{Leader, Routes};
+use crate::alone::Alone;
+use crate::consensus::{Consensus, Position};
+use crate::group::{
+    Agreement, GROUP_STREAM, Group, GroupWaker, LinkEnd, Members, Replica, RunningGroup, clocks,
+};
+use crate::leader::Routes;
 use crate::limits::MachineLimits;
 use crate::log::{
-    Durability, Log, LogError, LogHandle, LogOptions, ReplayStats, STORE_STREAM, SnapshotStore,
+    Durability, Log, LogError, LogHandle, LogOptions, Replay, ReplayStats, STORE_STREAM,
+    SnapshotStore,
 };
 use crate::snapshots::{Journalled, Sizes, Snapshots, replay};
 use cluster::slots::GroupNo;
@@ -29,9 +34,26 @@ pub struct GroupOptions {
     pub snapshot_bytes: u64,
 }
 
+/// What a member of a replicated group joins it with.
+#[derive(Debug)]
+pub struct Joining {
+    /// Its log.
+    pub log: LogHandle,
+    /// What is in that; not read yet.
+    pub records: Replay,
+    /// Its snapshots.
+    pub files: SnapshotStore,
+    /// Where the newest of them stands.
+    pub position: Position,
+    /// To be nudged when something has happened.
+    pub waker: GroupWaker,
+}
+
 /// A group that is replayed and not running yet.
 pub struct OpenGroup {
-    leader: Leader,
+    replica: Replica,
+    agreement: Agreement,
+    routes: Option<Routes>,
     log: LogHandle,
     snapshots: Snapshots,
     started: Instant,
@@ -62,15 +84,66 @@ impl OpenGroup {
             .transpose()?;
         let template = store.fresh();
         let mut snapshots = Snapshots::new(files, options.limits, template, sizes, waker.clone());
-        let mut restored = snapshots.restore(store)?;
+        let mut restored = snapshots.restore(store, false)?;
         records.start_at(GROUP_STREAM, restored.applied + 1);
         records.start_at(STORE_STREAM, restored.journalled + 1);
         replay(&mut restored, &mut records)?;
         let stats = records.stats().clone();
         snapshots.replayed(stats.bytes);
-        let leader = Leader::new(restored.state, restored.applied, clocks(started));
+        let mut replica = Replica::following(restored.state, restored.applied);
+        replica.lead(clocks(started), None);
+        let alone = Alone::new(log.clone(), restored.applied);
         Ok(Self {
-            leader,
+            replica,
+            agreement: Agreement::Alone(Box::new(alone)),
+            routes: None,
+            log,
+            snapshots,
+            started,
+            waker,
+            journalled: restored.journalled,
+            stats,
+        })
+    }
+
+    /// Takes the data folder of a member of a replicated group and restores its newest snapshot. `join` has what is in
+    /// the log behind it, and gives back what the group's entries come from. `stored` is called from the log's thread
+    /// whenever more is stored.
+    pub fn open_member(
+        options: GroupOptions,
+        stored: Box<dyn Fn() + Send + Sync>,
+        join: impl FnOnce(Joining) -> Result<Box<dyn Consensus>, LogError>,
+    ) -> Result<Self, LogError> {
+        let started = Instant::now();
+        let waker = GroupWaker::default();
+        let nudge = waker.clone();
+        let sizes = Sizes {
+            bytes_between: options.snapshot_bytes,
+            segment_bytes: u64::from(options.log.segment_bytes),
+        };
+        let wake = move || {
+            stored();
+            nudge.nudge();
+        };
+        let (log, records) = Log::open(&options.data, options.log, Box::new(wake))?;
+        let stats = records.stats().clone();
+        let files = SnapshotStore::open(&options.data)?;
+        let kept = Some(files.clone());
+        let mut snapshots =
+            Snapshots::new(kept, options.limits, Box::new(()), sizes, waker.clone());
+        let restored = snapshots.restore(Box::new(()), true)?;
+        let consensus = join(Joining {
+            log: log.clone(),
+            records,
+            files,
+            position: restored.position.clone(),
+            waker: waker.clone(),
+        })?;
+        let members = Members::new(consensus, restored.position);
+        Ok(Self {
+            replica: Replica::following(restored.state, restored.applied),
+            agreement: Agreement::Members(Box::new(members)),
+            routes: None,
             log,
             snapshots,
             started,
@@ -102,15 +175,19 @@ impl OpenGroup {
 
     /// The group is one of several.
     pub fn route(&mut self, own: GroupNo, routing: Arc<Routing>) {
-        self.leader.route(Routes { own, routing });
+        let routes = Routes { own, routing };
+        if let Some(leader) = self.replica.leader_mut() {
+            leader.route(routes.clone());
+        }
+        self.routes = Some(routes);
     }
 
     /// The machine as a snapshot has it.
     #[cfg(test)]
     pub(crate) fn snapshot(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        self.leader.begin_snapshot();
-        assert!(self.leader.put_snapshot(&mut bytes, usize::MAX));
+        self.replica.begin_snapshot();
+        assert!(self.replica.put_snapshot(&mut bytes, usize::MAX));
         bytes
     }
 
@@ -120,7 +197,15 @@ impl OpenGroup {
         links: Vec<LinkEnd>,
         on_failure: Box<dyn FnOnce(&LogError) + Send>,
     ) -> std::io::Result<RunningGroup> {
-        let group = Group::new(self.leader, self.log, links, self.snapshots, self.started);
+        let group = Group::new(
+            self.replica,
+            self.agreement,
+            self.routes,
+            self.log,
+            links,
+            self.snapshots,
+            self.started,
+        );
         RunningGroup::start(group, self.waker, on_failure)
     }
 }

@@ -12,8 +12,8 @@ mod slices;
 mod writer;
 
 use crate::command_codec;
-use crate::group::{AbortOnPanic, GROUP_STREAM, GroupWaker, read_message};
-use crate::leader::Leader;
+use crate::consensus::Position;
+use crate::group::{AbortOnPanic, GROUP_STREAM, GroupWaker, Replica, read_message};
 use crate::limits::{MachineLimits, SNAPSHOT_BACKLOG_BYTES, SNAPSHOT_SLICE_BYTES};
 use crate::log::{
     LogError, LogHandle, Record, RecordKind, STORE_STREAM, SegmentInfo, SnapshotStore,
@@ -74,6 +74,8 @@ pub(crate) struct Restored {
     pub(crate) state: State,
     /// Index of the last entry in `state`.
     pub(crate) applied: u64,
+    /// Where that stands in the log of a group with members.
+    pub(crate) position: Position,
     pub(crate) store: Box<dyn Journalled>,
     /// Index of the last journal record in `store`.
     pub(crate) journalled: u64,
@@ -124,6 +126,10 @@ struct Running {
     result: Receiver<Result<Covered, LogError>>,
     /// Until the last slice is handed over.
     slices: Option<SlicesIn>,
+    /// What stands before the machine, until it is in a slice.
+    head: Vec<u8>,
+    /// Where it stands in the log of a group with members.
+    position: Option<Position>,
 }
 
 /// Builds snapshots when the log has grown enough, and releases segments.
@@ -132,6 +138,8 @@ pub(crate) struct Snapshots {
     limits: MachineLimits,
     template: Box<dyn Journalled>,
     covered: Covered,
+    /// Other members may have to be sent entries from this index on.
+    kept_from: u64,
     /// Log bytes at the last snapshot; for a log in memory, at the last review for its growth.
     bytes: u64,
     /// Log bytes behind the newest snapshot when the log was opened.
@@ -168,6 +176,7 @@ impl Snapshots {
             limits,
             template,
             covered: Covered::default(),
+            kept_from: u64::MAX,
             bytes: 0,
             replayed: 0,
             sizes,
@@ -189,18 +198,48 @@ impl Snapshots {
     }
 
     /// The state as the newest snapshots have it, with the live `store`; empty where there is none.
-    pub(crate) fn restore(&mut self, store: Box<dyn Journalled>) -> Result<Restored, LogError> {
-        let restored = restore(self.files.as_deref(), &self.limits, store)?;
+    /// `has_position`: members of a group have written them.
+    pub(crate) fn restore(
+        &mut self,
+        store: Box<dyn Journalled>,
+        has_position: bool,
+    ) -> Result<Restored, LogError> {
+        let files = self.files.as_deref();
+        let restored = restore(files, &self.limits, store, has_position)?;
         self.covered = restored.covered();
         Ok(restored)
     }
 
+    /// The state as the newest snapshot has it, which another member has sent; one under way is given up.
+    pub(crate) fn install(&mut self) -> Result<(State, Position), LogError> {
+        self.give_up()?;
+        let Some(files) = self.files.as_deref() else {
+            return Err(no_snapshot());
+        };
+        let snapshot = files.latest(GROUP_STREAM)?.ok_or_else(no_snapshot)?;
+        self.covered.group = snapshot.index;
+        self.review = true;
+        let mut content = snapshot.content;
+        let position =
+            Position::read(&mut content).map_err(|error| LogError::snapshot("restore", error))?;
+        Ok((restore_state(&mut content, &self.limits)?, position))
+    }
+
     /// Takes note of a snapshot that is written, and releases what is not needed.
-    pub(crate) fn turn(&mut self, leader: &mut Leader, log: &LogHandle) -> Result<(), LogError> {
-        self.review |= leader.take_freed();
+    /// `kept_from`: no entry from this index on goes, whatever covers it. Where a snapshot that is written now stands, if
+    /// it says so.
+    pub(crate) fn turn(
+        &mut self,
+        replica: &mut Replica,
+        log: &LogHandle,
+        kept_from: u64,
+    ) -> Result<Option<Position>, LogError> {
+        self.review |= replica.take_freed() || kept_from != self.kept_from;
+        self.kept_from = kept_from;
+        let mut written = None;
         if self.files.is_none() {
             self.covered = Covered {
-                group: leader.applied(),
+                group: replica.applied(),
                 store: u64::MAX,
             };
             // A segment without any message is never reported free.
@@ -212,20 +251,26 @@ impl Snapshots {
         } else if let Some(running) = &self.running
             && let Ok(result) = running.result.try_recv()
         {
-            self.running = None;
-            self.covered = result?;
+            let position = self.running.take().and_then(|running| running.position);
+            let covered = result?;
+            written = position.filter(|position| position.index == covered.group);
+            self.covered = covered;
             self.review = true;
         }
         if std::mem::take(&mut self.review) {
-            self.release(leader, log);
+            self.release(replica.state(), log);
         }
-        Ok(())
+        Ok(written)
     }
 
     /// Gives up a snapshot under way, and waits until its thread has let go of the log: nobody else can open it before.
     pub(crate) fn stop(&mut self) -> Result<(), LogError> {
         self.stop.store(true, Ordering::Relaxed);
-        let Some(Running { result, slices }) = self.running.take() else {
+        self.give_up()
+    }
+
+    fn give_up(&mut self) -> Result<(), LogError> {
+        let Some(Running { result, slices, .. }) = self.running.take() else {
             return Ok(());
         };
         // Its thread would wait for the next one.
@@ -243,19 +288,24 @@ impl Snapshots {
     }
 
     /// Hands the next slice of a snapshot under way to its thread; begins one if it is time. Whether a further slice
-    /// may follow at once.
-    pub(crate) fn go_on(&mut self, leader: &mut Leader, log: &LogHandle) -> Result<bool, LogError> {
+    /// may follow at once. `position` stands at the head of one that begins.
+    pub(crate) fn go_on(
+        &mut self,
+        replica: &mut Replica,
+        log: &LogHandle,
+        position: Option<&Position>,
+    ) -> Result<bool, LogError> {
         if self.running.is_none() && self.is_due(log) {
-            self.start(leader, log)?;
+            self.start(replica, log, position)?;
         }
-        self.waits += u64::from(self.is_behind(leader));
+        self.waits += u64::from(self.is_behind(replica));
         let Some(running) = &mut self.running else {
             return Ok(false);
         };
         let Some(slices) = &mut running.slices else {
             return Ok(false);
         };
-        let given = slices.give(|| next_slice(leader));
+        let given = slices.give(|| next_slice(&mut running.head, replica));
         if given == Given::Ended {
             running.slices = None;
         }
@@ -263,10 +313,10 @@ impl Snapshots {
     }
 
     /// Whether the machine changes faster than its snapshot is written: then the group takes no frames.
-    pub(crate) fn is_behind(&self, leader: &Leader) -> bool {
+    pub(crate) fn is_behind(&self, replica: &Replica) -> bool {
         let running = self.running.as_ref();
         running.is_some_and(|running| running.slices.is_some())
-            && leader.state().snapshot_backlog() > SNAPSHOT_BACKLOG_BYTES
+            && replica.state().snapshot_backlog() > SNAPSHOT_BACKLOG_BYTES
     }
 
     /// Slices of snapshots that were handed over while the group took no frames.
@@ -280,7 +330,12 @@ impl Snapshots {
         self.files.is_some() && grown >= self.sizes.bytes_between
     }
 
-    fn start(&mut self, leader: &mut Leader, log: &LogHandle) -> Result<(), LogError> {
+    fn start(
+        &mut self,
+        replica: &mut Replica,
+        log: &LogHandle,
+        position: Option<&Position>,
+    ) -> Result<(), LogError> {
         let Some(files) = self.files.clone() else {
             return Ok(());
         };
@@ -290,7 +345,7 @@ impl Snapshots {
         let writer = Writer {
             files,
             slices: slices_out,
-            target: leader.applied(),
+            target: replica.applied(),
             log: log.clone(),
             store: self.template.fresh(),
             before: self.covered,
@@ -308,16 +363,24 @@ impl Snapshots {
             .name("snapshot".into())
             .spawn(body);
         thread.map_err(|error| LogError::snapshot("start the thread of", error))?;
-        leader.begin_snapshot();
+        replica.begin_snapshot();
+        let mut head = Vec::new();
+        if let Some(position) = position {
+            position
+                .write(&mut head)
+                .map_err(|error| LogError::snapshot("begin", error))?;
+        }
         self.running = Some(Running {
             result,
             slices: Some(slices_in),
+            head,
+            position: position.cloned(),
         });
         Ok(())
     }
 
-    fn release(&mut self, leader: &Leader, log: &LogHandle) {
-        let live: Vec<u32> = leader.state().live_segments();
+    fn release(&mut self, state: &State, log: &LogHandle) {
+        let live: Vec<u32> = state.live_segments();
         let mut done = self.covered_segments(log);
         done.retain(|segment| live.binary_search(&segment.id).is_err());
         let done: Vec<u32> = done.into_iter().map(|segment| segment.id).collect();
@@ -329,23 +392,28 @@ impl Snapshots {
 
     /// Closed segments that no restart has to replay, oldest first.
     fn covered_segments(&self, log: &LogHandle) -> Vec<SegmentInfo> {
-        covered_segments(log.segments(), self.covered)
+        let mut covered = self.covered;
+        covered.group = covered.group.min(self.kept_from.saturating_sub(1));
+        covered_segments(log.segments(), covered)
     }
 
     /// Goes on emptying a segment, or looks for one where the log is far larger than what lives in it. Whether
     /// anything was copied or is left to look at.
     pub(crate) fn relocate(
         &mut self,
-        leader: &mut Leader,
+        replica: &mut Replica,
         log: &LogHandle,
     ) -> Result<bool, LogError> {
+        let Some(leader) = replica.leader_mut() else {
+            return Ok(false);
+        };
         // Copies go to the disk one turn's worth at a time, so that no client waits behind many of them. The log
         // wakes the group when it has got further.
         if log.pending_bytes() >= RELOCATE_BYTES {
             return Ok(false);
         }
         if self.relocation.is_none() && std::mem::take(&mut self.sparse) {
-            self.relocation = self.next_sparse(leader, log);
+            self.relocation = self.next_sparse(leader.state(), log);
         }
         let Some(Relocation { segment, mut from }) = self.relocation.take() else {
             return Ok(false);
@@ -378,14 +446,14 @@ impl Snapshots {
     }
 
     /// The oldest covered segment with living messages that was not emptied yet, if there is need.
-    fn next_sparse(&self, leader: &Leader, log: &LogHandle) -> Option<Relocation> {
+    fn next_sparse(&self, state: &State, log: &LogHandle) -> Option<Relocation> {
         let segments = self.covered_segments(log);
         let bytes: u64 = segments.iter().map(|info| u64::from(info.bytes)).sum();
-        let living = leader.state().counters().message_bytes;
+        let living = state.counters().message_bytes;
         if bytes <= living * LOG_PER_LIVING_BYTE + self.sizes.segment_bytes * SLACK_SEGMENTS {
             return None;
         }
-        let live = leader.state().live_segments();
+        let live = state.live_segments();
         let mut rest = segments.iter().filter(|info| info.id > self.emptied);
         let sparse = rest.find(|info| live.binary_search(&info.id).is_ok())?;
         let segment = sparse.id;
@@ -393,15 +461,27 @@ impl Snapshots {
     }
 }
 
+fn no_snapshot() -> LogError {
+    LogError::snapshot("find", io::ErrorKind::NotFound.into())
+}
+
+fn restore_state(from: &mut dyn Read, limits: &MachineLimits) -> Result<State, LogError> {
+    State::restore(from, limits.clone())
+        .map_err(|error| LogError::snapshot("restore", io::Error::other(error)))
+}
+
+/// `has_position`: as members of a group write it.
 fn restore(
     files: Option<&SnapshotStore>,
     limits: &MachineLimits,
     store: Box<dyn Journalled>,
+    has_position: bool,
 ) -> Result<Restored, LogError> {
     let state = State::new(limits.clone());
     let mut restored = Restored {
         state,
         applied: 0,
+        position: Position::default(),
         store,
         journalled: 0,
     };
@@ -410,8 +490,11 @@ fn restore(
     };
     if let Some(mut snapshot) = files.latest(GROUP_STREAM)? {
         restored.applied = snapshot.index;
-        restored.state = State::restore(&mut snapshot.content, limits.clone())
-            .map_err(|error| LogError::snapshot("restore", io::Error::other(error)))?;
+        if has_position {
+            let position = Position::read(&mut snapshot.content);
+            restored.position = position.map_err(|error| LogError::snapshot("restore", error))?;
+        }
+        restored.state = restore_state(&mut snapshot.content, limits)?;
     }
     restored.journalled = restore_store(files, &mut *restored.store)?;
     Ok(restored)
@@ -426,9 +509,11 @@ impl Drop for Snapshots {
     }
 }
 
-fn next_slice(leader: &mut Leader) -> Slice {
-    let mut bytes = Vec::with_capacity(SNAPSHOT_SLICE_BYTES + SNAPSHOT_SLICE_BYTES / 8);
-    let is_last = leader.put_snapshot(&mut bytes, SNAPSHOT_SLICE_BYTES);
+/// What stands before the machine goes first.
+fn next_slice(head: &mut Vec<u8>, replica: &mut Replica) -> Slice {
+    let mut bytes = std::mem::take(head);
+    bytes.reserve(SNAPSHOT_SLICE_BYTES + SNAPSHOT_SLICE_BYTES / 8);
+    let is_last = replica.put_snapshot(&mut bytes, SNAPSHOT_SLICE_BYTES);
     Slice { bytes, is_last }
 }
 

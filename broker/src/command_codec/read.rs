@@ -18,7 +18,21 @@ const COMMAND_BYTES_MIN: usize = 1;
 
 /// Reads an entry from `body`, which is that of the record at `at`. Messages are slices of it, not copies.
 pub fn decode_entry(index: u64, body: &Bytes, at: Location) -> Result<Entry, CodecError> {
-    let mut reader = Reader { body, next: 0 };
+    decode_entry_within(index, body, at, 0)
+}
+
+/// Reads an entry from `body`, which begins at `offset` in the body of the record at `at`.
+pub fn decode_entry_within(
+    index: u64,
+    body: &Bytes,
+    at: Location,
+    offset: u32,
+) -> Result<Entry, CodecError> {
+    let mut reader = Reader {
+        body,
+        next: 0,
+        offset,
+    };
     let version = reader.u8()?;
     if !(OLDEST_VERSION..=VERSION).contains(&version) {
         return Err(CodecError::Version(version));
@@ -258,6 +272,8 @@ fn read_ack_kind(kind: u8) -> Result<AckKind, CodecError> {
 pub(crate) struct Reader<'a> {
     pub(crate) body: &'a Bytes,
     pub(crate) next: usize,
+    /// Where `body` begins in the body of its record.
+    pub(crate) offset: u32,
 }
 
 impl Reader<'_> {
@@ -365,7 +381,7 @@ impl Reader<'_> {
     /// A message, and where the log has it if the bytes are at `at`.
     fn message(&mut self, at: Location) -> Result<(Message, StoredAt), CodecError> {
         let (message, len) = Message::read_at(self.body, self.next).map_err(CodecError::Message)?;
-        let offset = self.next as u32;
+        let offset = self.offset + self.next as u32;
         self.next += len;
         let Location {
             segment,

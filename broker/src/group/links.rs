@@ -7,7 +7,7 @@ use super::bodies::{Reads, drop_unwindowed, frame_bytes, resolve};
 use super::topology::Change;
 use super::{Group, GroupWaker};
 use crate::command::Producer;
-use crate::leader::LinkRefused;
+use crate::leader::{Leader, LinkRefused};
 use crate::log::LogError;
 use cluster::frame::{FromGroup, ToGroup};
 use cluster::ids::LinkNo;
@@ -193,7 +193,11 @@ impl Group {
     }
 
     fn session_up(&mut self, end: LinkEnd) -> Result<LinkTicket, LinkRefused> {
-        let (link, known) = self.leader.session_up(end.producer)?;
+        let leader = self.replica.leader_mut();
+        self.agreement.check_leads(leader.is_some())?;
+        let leader = leader.ok_or(LinkRefused::NotServing)?;
+        let (link, known) = leader.session_up(end.producer)?;
+        let reign = leader.state().reign();
         self.sessions += 1;
         let session = self.sessions;
         let ended = Ended::default();
@@ -204,7 +208,7 @@ impl Group {
         };
         self.put_bags(link, bags);
         Ok(LinkTicket {
-            reign: self.leader.state().reign(),
+            reign,
             known,
             link,
             session,
@@ -219,7 +223,9 @@ impl Group {
             let Some(bags) = place.take_if(|bags| bags.session > 0) else {
                 continue;
             };
-            self.leader.session_lost(LinkNo(at as u16));
+            if let Some(leader) = self.replica.leader_mut() {
+                leader.session_lost(LinkNo(at as u16));
+            }
             // It is set here alone, and once: the bags are gone.
             let _first = bags.ended.set(why.clone());
             bags.from_group.ring();
@@ -233,7 +239,9 @@ impl Group {
         // A later session of the producer may have taken its place.
         if place.as_ref().map(|bags| bags.session) == Some(ticket.session) {
             *place = None;
-            self.leader.session_lost(ticket.link);
+            if let Some(leader) = self.replica.leader_mut() {
+                leader.session_lost(ticket.link);
+            }
         }
     }
 
@@ -249,8 +257,10 @@ impl Group {
         // All of them, so that each link is told.
         let mut quiet = true;
         for (at, link) in self.links.iter().enumerate() {
-            let Some(link) = link else { continue };
-            if self.leader.is_ready(LinkNo(at as u16)) {
+            let (Some(link), Some(leader)) = (link, self.replica.leader()) else {
+                continue;
+            };
+            if leader.is_ready(LinkNo(at as u16)) {
                 quiet &= link.to_group.prepare_sleep() && link.rest.is_empty();
             }
         }
@@ -261,10 +271,13 @@ impl Group {
         if self.is_behind() {
             return;
         }
+        let Some(leader) = self.replica.leader_mut() else {
+            return;
+        };
         for (at, link) in self.links.iter_mut().enumerate() {
             let number = LinkNo(at as u16);
             let Some(link) = link else { continue };
-            if !self.leader.is_ready(number) {
+            if !leader.is_ready(number) {
                 continue;
             }
             if link.rest.is_empty() {
@@ -275,8 +288,8 @@ impl Group {
             let mut frames = self.frames.drain(..);
             while let Some(frame) = frames.next() {
                 let begins_session = matches!(frame, ToGroup::Resume(_));
-                self.leader.frame(number, frame);
-                if begins_session && !self.leader.is_ready(number) {
+                leader.frame(number, frame);
+                if begins_session && !leader.is_ready(number) {
                     link.rest.extend(frames);
                     break;
                 }
@@ -286,14 +299,17 @@ impl Group {
 
     /// `false`: a body has to be read from disk first, so all frames stay where they are.
     pub(super) fn send_frames(&mut self, reads: Reads) -> Result<bool, LogError> {
+        let Some(leader) = self.replica.leader_mut() else {
+            return Ok(true);
+        };
         let links = &self.links;
         let is_full = |link: LinkNo| {
             let bags = links.get(usize::from(link.0)).and_then(Option::as_ref);
             bags.is_some_and(|bags| bags.from_group.is_full())
         };
-        self.leader.end_units(is_full);
-        self.drop_undeliverable();
-        let effects = self.leader.effects();
+        leader.end_units(is_full);
+        self.dropped_unlinked += drop_undeliverable(leader, links);
+        let effects = leader.effects();
         if effects.stored {
             for frames in &mut effects.links {
                 if !resolve(&self.log, frames, reads)? {
@@ -312,18 +328,21 @@ impl Group {
         }
         Ok(true)
     }
+}
 
-    /// What is for links without a session goes: deliveries with a packet id are in mailboxes, answers come again.
-    fn drop_undeliverable(&mut self) {
-        for at in 0..self.leader.effects().links.len() {
-            let is_live = self.leader.is_live(LinkNo(at as u16));
-            let has_bags = matches!(self.links.get(at), Some(Some(_)));
-            if is_live && has_bags {
-                continue;
-            }
-            let frames = &mut self.leader.effects().links[at];
-            self.dropped_unlinked += drop_unwindowed(frames);
-            frames.clear();
+/// What is for links without a session goes: deliveries with a packet id are in mailboxes, answers come again. How many
+/// deliveries without one went.
+fn drop_undeliverable(leader: &mut Leader, links: &[Option<Bags>]) -> u64 {
+    let mut dropped = 0;
+    for at in 0..leader.effects().links.len() {
+        let is_live = leader.is_live(LinkNo(at as u16));
+        let has_bags = matches!(links.get(at), Some(Some(_)));
+        if is_live && has_bags {
+            continue;
         }
+        let frames = &mut leader.effects().links[at];
+        dropped += drop_unwindowed(frames);
+        frames.clear();
     }
+    dropped
 }

@@ -69,25 +69,29 @@ impl GroupTopology {
 impl Group {
     pub(super) fn change_topology(&mut self, change: Change) {
         let Change { what, reply } = change;
-        if !self.leader.is_serving() {
+        let leader = self.replica.leader_mut();
+        let Some(leader) = leader.filter(|leader| leader.is_serving()) else {
             answer(&reply, Err(ChangeError::NotServing));
             return;
-        }
+        };
         match what {
             What::Learn(topology) => {
-                if let Some(result) = self.leader.learn_topology(*topology) {
+                if let Some(result) = leader.learn_topology(*topology) {
                     answer(&reply, result.map_err(Into::into));
                     return;
                 }
             }
-            What::Move(moved) => self.leader.move_member(*moved),
+            What::Move(moved) => leader.move_member(*moved),
         }
         self.waiting.push_back(reply);
     }
 
     /// Tells those who wait what has been applied.
     pub(super) fn answer_changes(&mut self) {
-        for result in self.leader.take_topology_results() {
+        let Some(leader) = self.replica.leader_mut() else {
+            return;
+        };
+        for result in leader.take_topology_results() {
             // What an earlier reign has proposed is answered by nobody: its results come before there is a leader.
             let reply = self
                 .waiting

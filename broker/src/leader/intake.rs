@@ -4,6 +4,7 @@ use super::order::PublishOrder;
 use super::{Leader, NOWHERE};
 use crate::command::Command;
 use crate::command_codec::{self, PlacedMessage};
+use crate::log::Location;
 use cluster::frame::{AckKind, Publish, StoredAt, ToGroup};
 use cluster::ids::LinkNo;
 use std::collections::VecDeque;
@@ -51,9 +52,8 @@ impl Leader {
         }
     }
 
-    /// The index of the entry that may not wait any longer, if there is one.
-    /// The driver gives it a place in the log with [`Leader::seal`] and then [`Leader::placed`].
-    pub fn due(&mut self) -> Option<u64> {
+    /// Whether an entry may not wait any longer: the driver takes it with [`Leader::seal`] and proposes it.
+    pub fn due(&mut self) -> bool {
         self.batch.due(self.now_ms)
     }
 
@@ -65,22 +65,20 @@ impl Leader {
         answers
     }
 
-    /// The log has given the newest sealed entry its place.
-    pub fn placed(&mut self, segment: u32, record: u32, ticket: u64) {
-        let newest = self.waiting.back_mut().expect("placed follows seal");
-        newest.place(segment, record, ticket);
+    /// The oldest sealed entry that is not applied is agreed on and is entry `index` of the group's log: apply it. Its
+    /// bytes begin at `offset` in the body of the record at `at`.
+    pub fn committed(&mut self, index: u64, at: Location, offset: u32) {
+        let mut entry = self
+            .waiting
+            .pop_front()
+            .expect("what comes back was sealed here");
+        entry.place(at, offset);
+        self.apply(index, entry);
     }
 
-    /// Everything the log has taken up to `ticket` is stored: apply it.
-    pub fn committed(&mut self, ticket: u64) {
-        while self
-            .waiting
-            .front()
-            .is_some_and(|entry| entry.ticket <= ticket)
-        {
-            let entry = self.waiting.pop_front().expect("checked by the loop");
-            self.apply(entry);
-        }
+    /// Entry `index` of the group's log is none of this leader's and means nothing to the machine.
+    pub fn skipped(&mut self, index: u64) {
+        self.applied = index;
     }
 
     fn publish(&mut self, link: LinkNo, publish: Publish, resent: bool) {
@@ -89,16 +87,14 @@ impl Leader {
             return;
         }
         let bucket = PublishOrder::bucket(publish.message.topic_bytes());
-        if !self
-            .order
-            .must_follow_log(publish.qos, bucket, self.applied)
+        if !self.order.must_follow_log(publish.qos, bucket, self.done)
             && !self.state.must_log(&publish)
         {
             self.state
                 .deliver_unlogged(self.now_ms, publish, &mut self.out);
             return;
         }
-        self.order.logged(publish.qos, bucket, self.batch.index());
+        self.order.logged(publish.qos, bucket, self.batch.number());
         self.propose(link, Command::Publish(publish, NOWHERE), true);
     }
 
@@ -111,8 +107,7 @@ impl Leader {
             .push_from(link, number, command, at_once, self.now_ms);
     }
 
-    fn apply(&mut self, entry: Sealed) {
-        let index = entry.index;
+    fn apply(&mut self, index: u64, entry: Sealed) {
         for command in entry.commands {
             if matches!(command, Command::Tick) {
                 self.tick_in_log = false;
@@ -121,6 +116,7 @@ impl Leader {
                 .apply(index, entry.time_ms, command, &mut self.out);
         }
         self.applied = index;
+        self.done = entry.number;
         if !self.out.leader.is_empty() {
             for effect in std::mem::take(&mut self.out.leader) {
                 self.effect(effect);
@@ -132,28 +128,25 @@ impl Leader {
 /// A closed entry, on its way through the log.
 #[derive(Debug)]
 pub struct Sealed {
-    /// The entry's index in the group's log.
-    pub index: u64,
+    /// Which entry of this reign it is, from 1.
+    number: u64,
     /// The group's time in it, in milliseconds since the Unix epoch.
     pub time_ms: u64,
     /// Its commands.
     pub commands: Vec<Command>,
     /// How many of them do not wait for company: about as many answers wait for the entry.
     pub urgent: u64,
-    /// The log's ticket for it: stored when the log says this ticket is.
-    pub ticket: u64,
     messages: Vec<PlacedMessage>,
 }
 
 impl Sealed {
-    /// The log has put the entry into `record` of `segment`: tell its messages where they are.
-    pub(super) fn place(&mut self, segment: u32, record: u32, ticket: u64) {
-        self.ticket = ticket;
+    /// The log has put the entry into the record at `record`, from `offset` on: tell its messages where they are.
+    fn place(&mut self, record: Location, offset: u32) {
         for message in self.messages.drain(..) {
             let at = StoredAt {
-                segment,
-                record,
-                offset: message.offset,
+                segment: record.segment,
+                record: record.offset,
+                offset: offset + message.offset,
                 len: message.len,
             };
             match &mut self.commands[message.command as usize] {
@@ -170,7 +163,7 @@ impl Sealed {
 /// An entry that is due.
 #[derive(Debug)]
 struct Closed {
-    index: u64,
+    number: u64,
     commands: Vec<Command>,
     urgent: u64,
 }
@@ -178,7 +171,7 @@ struct Closed {
 /// Commands that wait for the log, in order.
 #[derive(Debug)]
 pub(super) struct Batch {
-    index: u64,
+    number: u64,
     commands: Vec<Command>,
     closed: VecDeque<Closed>,
     bytes: usize,
@@ -190,9 +183,9 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    pub(super) fn new(index: u64) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            index,
+            number: 1,
             commands: Vec::new(),
             closed: VecDeque::new(),
             bytes: 0,
@@ -202,9 +195,9 @@ impl Batch {
         }
     }
 
-    /// Index of the entry that a command pushed now will be in.
-    pub(super) fn index(&self) -> u64 {
-        self.index
+    /// Number in this reign of the entry that a command pushed now will be in.
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -264,16 +257,16 @@ impl Batch {
         self.lazy_since_ms.map(|since| since + LAZY_MS_MAX)
     }
 
-    /// Index of the entry that may not wait any longer, if there is one.
-    pub(super) fn due(&mut self, now_ms: u64) -> Option<u64> {
+    /// Whether an entry may not wait any longer.
+    pub(super) fn due(&mut self, now_ms: u64) -> bool {
         if self.closed.is_empty() {
             let due = self.urgent > 0 || self.lazy_deadline_ms().is_some_and(|due| due <= now_ms);
             if !due {
-                return None;
+                return false;
             }
             self.close();
         }
-        self.closed.front().map(|closed| closed.index)
+        true
     }
 
     /// Takes the entry that is due; its body is appended to `bytes`.
@@ -282,11 +275,10 @@ impl Batch {
         let mut messages = Vec::new();
         command_codec::encode_entry(now_ms, &closed.commands, bytes, &mut messages);
         Sealed {
-            index: closed.index,
+            number: closed.number,
             time_ms: now_ms,
             commands: closed.commands,
             urgent: closed.urgent,
-            ticket: u64::MAX,
             messages,
         }
     }
@@ -295,11 +287,11 @@ impl Batch {
         let spare = Vec::with_capacity(self.commands.len().min(1_024));
         let commands = std::mem::replace(&mut self.commands, spare);
         self.closed.push_back(Closed {
-            index: self.index,
+            number: self.number,
             commands,
             urgent: std::mem::take(&mut self.urgent),
         });
-        self.index += 1;
+        self.number += 1;
         self.bytes = 0;
         self.from = None;
         self.lazy_since_ms = None;

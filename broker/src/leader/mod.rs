@@ -1,7 +1,7 @@
 //! The leader: turns frames into log commands, and committed commands into frames.
 //!
 //! Invariant: no I/O, no clock, no thread. The driver ([`crate::group`]) brings frames and time in,
-//! appends what [`Leader::seal`] gives it to the log, and says when that is stored. An answer to a
+//! proposes what [`Leader::seal`] gives it, and says when that is agreed on. An answer to a
 //! client is an effect of applying a committed command; there is no other place that makes one, but
 //! for the publish that nobody needs stored.
 
@@ -55,7 +55,8 @@ pub struct Leader {
     kicks: Kicks,
     errands: Errands,
     tick_in_log: bool,
-    first: u64,
+    /// Entries of this reign that are applied.
+    done: u64,
     out: Effects,
     /// A segment lost its last living message since that was last asked.
     has_freed: bool,
@@ -68,7 +69,7 @@ impl Leader {
     pub fn new(state: State, applied: u64, clocks: Clocks) -> Self {
         let mut clock = GroupClock::new(state.time_ms(), clocks);
         let now_ms = clock.now_ms(clocks);
-        let mut batch = Batch::new(applied + 1);
+        let mut batch = Batch::new();
         batch.push(Command::LeaderStart);
         let known = state
             .links()
@@ -86,11 +87,16 @@ impl Leader {
             kicks: Kicks::default(),
             errands: Errands::default(),
             tick_in_log: false,
-            first: applied + 1,
+            done: 0,
             out: Effects::default(),
             has_freed: false,
             topology_results: Vec::new(),
         }
+    }
+
+    /// Ends the reign: what is in no entry yet, or in one that is not applied, is forgotten.
+    pub fn into_state(self) -> State {
+        self.state
     }
 
     /// Takes the machine's clocks at the start of a turn, and does what is due.
@@ -124,6 +130,11 @@ impl Leader {
     /// Whether anything is in the batch, or in the log and not applied.
     pub fn is_settled(&self) -> bool {
         self.waiting.is_empty() && self.batch.is_empty()
+    }
+
+    /// Entries that are sealed and not applied.
+    pub fn under_way(&self) -> usize {
+        self.waiting.len()
     }
 
     /// Copies a kept message to the end of the log, so that the segment that it keeps alive can go.
@@ -171,7 +182,7 @@ impl Leader {
 
     /// Whether an entry of this reign has been applied: the leader serves.
     pub fn is_serving(&self) -> bool {
-        self.applied >= self.first
+        self.done > 0
     }
 
     /// Whether a large step of the wall clock waits for proof.

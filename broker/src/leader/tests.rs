@@ -8,6 +8,7 @@ use super::intake::{ENTRY_BYTES_MAX, LAZY_MS_MAX};
 use super::*;
 use crate::command::Producer;
 use crate::limits::MachineLimits;
+use crate::log::Location;
 use cluster::frame::{Ack, AckKind, Claim, Delivery, Subscribe, ToGroup};
 use protocol::{PacketId, QoS, SubscribeOptions, TopicFilter, TopicName, Version, Will};
 
@@ -21,6 +22,8 @@ struct World {
     log: Vec<usize>,
     /// Bodies of the entries.
     bodies: Vec<Vec<u8>>,
+    /// Entries that are stored.
+    stored: usize,
 }
 
 impl World {
@@ -37,6 +40,7 @@ impl World {
             now_ms: 0,
             log: Vec::new(),
             bodies: Vec::new(),
+            stored: 0,
         };
         for shard in 0..2 {
             world.leader.link_up(Producer {
@@ -59,12 +63,10 @@ impl World {
     /// Appends what is due; says how many entries that were.
     fn append(&mut self) -> usize {
         let before = self.log.len();
-        while self.leader.due().is_some() {
+        while self.leader.due() {
             let mut body = Vec::new();
             self.leader.seal(&mut body);
             self.bodies.push(body);
-            let ticket = self.log.len() as u64 + 1;
-            self.leader.placed(1, ticket as u32 * 8, ticket);
             let sealed = self.leader.waiting.back().expect("just sealed");
             self.log.push(sealed.commands.len());
         }
@@ -72,7 +74,14 @@ impl World {
     }
 
     fn store(&mut self) {
-        self.leader.committed(self.log.len() as u64);
+        for index in self.stored + 1..=self.log.len() {
+            let at = Location {
+                segment: 1,
+                offset: index as u32 * 8,
+            };
+            self.leader.committed(index as u64, at, 0);
+        }
+        self.stored = self.log.len();
     }
 
     /// Appends and stores until nothing is due any more.

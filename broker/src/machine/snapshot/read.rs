@@ -104,6 +104,7 @@ impl Fields<'_> {
         let mut reader = Reader {
             body: &bytes,
             next: 0,
+            offset: 0,
         };
         let will = read_will(&mut reader).map_err(|_| SnapshotError::Damaged("a will is none"))?;
         Ok(Box::new(will))

@@ -49,15 +49,20 @@ impl Broker {
 
     /// Appends what is due, then stores up to `entries` of what is not stored yet.
     pub(super) fn store(&mut self, entries: usize) {
-        while self.leader.due().is_some() {
+        while self.leader.due() {
             let mut body = Vec::new();
             self.leader.seal(&mut body);
             self.bodies.push(Bytes::from(body));
-            let ticket = self.bodies.len() as u64;
-            self.leader.placed(1, ticket as u32, ticket);
         }
-        self.stored = self.stored.saturating_add(entries).min(self.bodies.len());
-        self.leader.committed(self.stored as u64);
+        let stored = self.stored.saturating_add(entries).min(self.bodies.len());
+        for index in self.stored + 1..=stored {
+            let at = Location {
+                segment: 1,
+                offset: index as u32,
+            };
+            self.leader.committed(index as u64, at, 0);
+        }
+        self.stored = stored;
     }
 
     pub(super) fn wait(&mut self, ms: u64) {

@@ -1,0 +1,280 @@
+//! From what is due to what is agreed on, and applied.
+
+use super::bodies::Reads;
+use super::replica::Replica;
+use super::{Group, clocks};
+use crate::alone::Alone;
+use crate::consensus::{Consensus, Entry, Event, Payload, Position};
+use crate::leader::LinkRefused;
+use crate::log::{Location, LogError};
+use bytes::Bytes;
+use cluster::topology::NodeName;
+use std::time::{Duration, Instant};
+
+/// Entries of a leader that are proposed to other members and not agreed on. What comes meanwhile gathers in few
+/// entries, since each has a price of its own.
+const UNDER_WAY_MAX: usize = 4;
+
+/// A leader without a majority ends its links after this long, so that its proxies look for another.
+const NO_QUORUM_PATIENCE: Duration = Duration::from_millis(600);
+
+/// Who has to agree.
+pub(crate) enum Agreement {
+    /// This process alone.
+    Alone(Box<Alone>),
+    /// The members of a group.
+    Members(Box<Members>),
+}
+
+/// Agreement among members.
+pub(crate) struct Members {
+    consensus: Box<dyn Consensus>,
+    /// Of the last applied entry.
+    position: Position,
+    /// The term of the reign, while this member leads.
+    reign_term: u64,
+    /// Who leads, as far as known, while it is another one.
+    leader: Option<NodeName>,
+    /// An event that has to wait for the group's own thread.
+    held: Option<Event>,
+    /// Since when this member leads without being sure of it.
+    unsure_since: Option<Instant>,
+}
+
+impl Members {
+    /// At `position`, which the state that goes with it has.
+    pub(crate) fn new(consensus: Box<dyn Consensus>, position: Position) -> Self {
+        Self {
+            consensus,
+            position,
+            reign_term: 0,
+            leader: None,
+            held: None,
+            unsure_since: None,
+        }
+    }
+}
+
+impl Agreement {
+    fn next(&mut self) -> Option<Event> {
+        match self {
+            Self::Alone(alone) => alone.next().map(|(index, at)| stored_here(index, at)),
+            Self::Members(members) => members.held.take().or_else(|| members.consensus.next()),
+        }
+    }
+
+    /// Whether an entry waits until the log takes it.
+    pub(super) fn is_unplaced(&self) -> bool {
+        matches!(self, Self::Alone(alone) if alone.is_unplaced())
+    }
+
+    /// Whether a link may come now.
+    pub(super) fn check_leads(&self, leads: bool) -> Result<(), LinkRefused> {
+        match self {
+            Self::Members(members) if !leads => Err(LinkRefused::NotLeader {
+                leader: members.leader.clone(),
+            }),
+            Self::Members(members) if members.unsure_since.is_some() => Err(LinkRefused::NoQuorum),
+            _ => Ok(()),
+        }
+    }
+
+    /// Bytes that are proposed and not agreed on, beside those that wait for the disk.
+    pub(super) fn pending_bytes(&self) -> usize {
+        match self {
+            Self::Alone(_) => 0,
+            Self::Members(members) => members.consensus.pending_bytes(),
+        }
+    }
+
+    /// Why nothing will be agreed on any more.
+    pub(super) fn failure(&self) -> Option<LogError> {
+        match self {
+            Self::Alone(_) => None,
+            Self::Members(members) => members.consensus.failure(),
+        }
+    }
+
+    /// What stands at the head of a snapshot that is begun now; `None` where no member needs it.
+    pub(crate) fn position(&self) -> Option<&Position> {
+        match self {
+            Self::Alone(_) => None,
+            Self::Members(members) => Some(&members.position),
+        }
+    }
+
+    /// A snapshot of this position is on disk.
+    pub(crate) fn snapshot_written(&mut self, at: Position) {
+        if let Self::Members(members) = self {
+            members.consensus.snapshot_written(at);
+        }
+    }
+
+    /// Index of the first entry that some member may have to be sent from this one's log.
+    pub(crate) fn kept_from(&self) -> u64 {
+        match self {
+            Self::Alone(_) => u64::MAX,
+            Self::Members(members) => members.consensus.kept_from(),
+        }
+    }
+}
+
+/// An entry that this process had to agree on with nobody.
+fn stored_here(index: u64, at: Location) -> Event {
+    let payload = Payload::Commands {
+        body: Bytes::new(),
+        offset: 0,
+    };
+    Event::Entry(Entry {
+        term: 0,
+        index,
+        at,
+        payload,
+    })
+}
+
+impl Group {
+    /// Whether this member leads, and no other can. A leader that is unsure for long ends its links.
+    pub(super) fn is_sure_to_lead(&mut self) -> bool {
+        let Agreement::Members(members) = &mut self.agreement else {
+            return true;
+        };
+        if self.replica.leader().is_none() {
+            return false;
+        }
+        let now = Instant::now();
+        if members
+            .consensus
+            .leads_until()
+            .is_some_and(|until| now < until)
+        {
+            members.unsure_since = None;
+            return true;
+        }
+        let since = *members.unsure_since.get_or_insert(now);
+        if now >= since + NO_QUORUM_PATIENCE {
+            self.end_all(&LinkRefused::NoQuorum);
+        }
+        false
+    }
+
+    /// Whether it leads without being sure of it: it looks again soon.
+    pub(super) fn is_unsure(&self) -> bool {
+        matches!(&self.agreement, Agreement::Members(members) if members.unsure_since.is_some())
+    }
+
+    /// Proposes what is due and applies what is agreed on, until neither leads to more. `false`: the group's own
+    /// thread has to go on.
+    pub(super) fn commit(&mut self, reads: Reads) -> Result<bool, LogError> {
+        loop {
+            let mut any = self.propose()?;
+            while let Some(event) = self.agreement.next() {
+                if reads == Reads::Memory && matches!(event, Event::Install { .. }) {
+                    self.hold(event);
+                    return Ok(false);
+                }
+                self.take_event(event)?;
+                any = true;
+            }
+            if !any {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn propose(&mut self) -> Result<bool, LogError> {
+        let Some(leader) = self.replica.leader_mut() else {
+            return Ok(false);
+        };
+        match &mut self.agreement {
+            Agreement::Alone(alone) => alone.propose(leader),
+            Agreement::Members(members) => {
+                let mut any = false;
+                while leader.under_way() < UNDER_WAY_MAX && leader.due() {
+                    let mut body = Vec::new();
+                    leader.seal(&mut body);
+                    members.consensus.propose(body);
+                    any = true;
+                }
+                Ok(any)
+            }
+        }
+    }
+
+    fn hold(&mut self, event: Event) {
+        if let Agreement::Members(members) = &mut self.agreement {
+            members.held = Some(event);
+        }
+    }
+
+    fn take_event(&mut self, event: Event) -> Result<(), LogError> {
+        match event {
+            Event::Lead { term } => self.lead(term),
+            Event::Follow { leader } => self.follow(leader),
+            Event::Entry(entry) => return self.apply(&entry),
+            Event::Install { index } => return self.install(index),
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, entry: &Entry) -> Result<(), LogError> {
+        if let Agreement::Members(members) = &self.agreement
+            && members.reign_term != entry.term
+            && self.replica.leader().is_some()
+        {
+            // The news that another one leads may come later than what it has proposed.
+            self.follow(None);
+        }
+        if let Agreement::Members(members) = &mut self.agreement {
+            members.position.index = entry.index;
+            members.position.term = entry.term;
+            if let Payload::Members(bytes) = &entry.payload {
+                members.position.members = bytes.clone();
+            }
+        }
+        self.replica.apply(entry)
+    }
+
+    fn lead(&mut self, term: u64) {
+        self.follow(None);
+        if let Agreement::Members(members) = &mut self.agreement {
+            members.reign_term = term;
+            members.unsure_since = None;
+        }
+        self.replica
+            .lead(clocks(self.started), self.routes.as_ref());
+        tracing::info!(
+            term,
+            applied = self.replica.applied(),
+            "this member leads its group"
+        );
+    }
+
+    fn follow(&mut self, leader: Option<NodeName>) {
+        let why = LinkRefused::NotLeader {
+            leader: leader.clone(),
+        };
+        if let Agreement::Members(members) = &mut self.agreement {
+            members.leader = leader;
+            members.unsure_since = None;
+        }
+        if self.replica.leader().is_none() {
+            return;
+        }
+        self.end_all(&why);
+        // Who waits hears that the reign has ended.
+        self.waiting.clear();
+        self.replica.follow();
+        tracing::info!("this member does not lead its group any more");
+    }
+
+    fn install(&mut self, index: u64) -> Result<(), LogError> {
+        let (state, position) = self.snapshots.install()?;
+        self.replica = Replica::following(state, index);
+        if let Agreement::Members(members) = &mut self.agreement {
+            members.position = position;
+        }
+        tracing::info!(index, "this member goes on from another one's snapshot");
+        Ok(())
+    }
+}
