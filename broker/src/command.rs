@@ -8,7 +8,7 @@ use cluster::frame::{
 };
 use cluster::ids::{Actor, ClientNo, Epoch, LinkNo};
 use cluster::slots::GroupNo;
-use cluster::topology::{Member, Topology};
+use cluster::topology::{MemberChange, Topology};
 use protocol::{Message, PacketId, QoS};
 
 /// One entry of a group's log.
@@ -61,7 +61,7 @@ pub enum Command {
         link: LinkNo,
     },
     /// The following numbered commands (all but this, `LeaderStart`, `LinkUp`, `LinkDown`, `Attach`, `Page`, `Tick`, `WillPublish`,
-    /// `Relocate`, `Topology`, `MoveMember` and publishes of QoS 0)
+    /// `Relocate`, `Topology`, `ChangeMembers` and publishes of QoS 0)
     /// come from this link, with consecutive numbers from `first`. Numbers at or below the producer's high-water are skipped.
     From {
         /// The link.
@@ -157,8 +157,8 @@ pub enum Command {
     ErrandDone(Box<ErrandDone>),
     /// A topology of the fleet: the first, or one that another node has. Only group 0 has any in its log.
     Topology(Box<Topology>),
-    /// A member of some group has another address, as the log has it: the next version of the topology.
-    MoveMember(Box<Member>),
+    /// The member list of the fleet, as the log has it, changes: the next version of the topology.
+    ChangeMembers(Box<MemberChange>),
 }
 
 impl Command {
@@ -187,7 +187,7 @@ impl Command {
             | Self::WillPublish { .. }
             | Self::Relocate { .. }
             | Self::Topology(_)
-            | Self::MoveMember(_) => false,
+            | Self::ChangeMembers(_) => false,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The bytes of a log entry.
 //!
 //! ```text
-//! u8   version, 2 (entries of version 1 have fewer kinds of commands and are read too)
+//! u8   version, 3 (entries of versions 1 and 2 have fewer kinds of commands and are read too)
 //! u64  time in milliseconds
 //! u32  number of commands
 //! then each command: u8 tag, its fields
@@ -21,7 +21,7 @@ pub(crate) use write::write_will;
 
 use protocol::CorruptMessage;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// The oldest version that is still read.
 const OLDEST_VERSION: u8 = 1;
 /// Stands where there is no rank.
@@ -82,5 +82,10 @@ mod tag {
     pub(super) const END_DONE: u8 = 21;
     pub(super) const WILL_DONE: u8 = 22;
     pub(super) const TOPOLOGY: u8 = 23;
-    pub(super) const MOVE_MEMBER: u8 = 24;
+    /// Of version 2, read only: name and link.
+    pub(super) const MOVE_LINK: u8 = 24;
+    pub(super) const ADD_MEMBER: u8 = 25;
+    pub(super) const REMOVE_MEMBER: u8 = 26;
+    pub(super) const REPLACE_MEMBER: u8 = 27;
+    pub(super) const MOVE_MEMBER: u8 = 28;
 }

@@ -4,7 +4,7 @@ mod group_common;
 
 use cluster::ring::GroupWeight;
 use cluster::slots::{GroupNo, SlotTable};
-use cluster::topology::{FixedHash, GroupMembers, Member, Topology};
+use cluster::topology::{FixedHash, GroupMembers, Member, MemberChange, Topology};
 use group_common::{Node, files, killed, message, number, options};
 use mqtt_fleet_broker::group::ChangeError;
 use mqtt_fleet_broker::log::Durability;
@@ -14,6 +14,16 @@ fn member(port: u16) -> Member {
     Member {
         name: "broker-0".parse().expect("a name"),
         link: format!("10.0.0.1:{port}").parse().expect("an address"),
+        peer: None,
+    }
+}
+
+fn moved(port: u16) -> MemberChange {
+    let Member { name, link, peer } = member(port);
+    MemberChange::Move {
+        name,
+        link: Some(link),
+        peer,
     }
 }
 
@@ -43,7 +53,8 @@ fn what_was_answered_is_there_after_a_kill() {
         let topology = node.topology();
         let held = topology.learn(first()).expect("one fleet");
         assert_eq!(*held, newest, "round {round}");
-        let moved = topology.move_member(member(10 + round)).expect("free");
+        let change = moved(10 + round);
+        let moved = topology.change_members(change).expect("free");
         assert_eq!(moved.members_version, newest.members_version + 1);
         newest = moved.as_ref().clone();
         if round == 1 {
@@ -74,7 +85,7 @@ fn a_group_that_has_ended_says_so() {
     let folder = tempfile::tempdir().expect("a folder");
     let node = Node::start(options(folder.path(), Durability::Fsync));
     let topology = node.topology();
-    let error = topology.move_member(member(1)).expect_err("no topology");
+    let error = topology.change_members(moved(1)).expect_err("no topology");
     assert!(matches!(error, ChangeError::Refused(_)), "{error}");
     node.stop();
     assert_eq!(topology.learn(first()), Err(ChangeError::Ended));

@@ -98,9 +98,9 @@ impl Taking {
 /// Members that are elsewhere now, for a sentence.
 fn moved(before: &Topology, now: &Topology) -> String {
     let members = now.groups.iter().flat_map(|group| &group.members);
-    let elsewhere = |Member { name, link }: &&Member| {
-        let earlier = before.member(name);
-        earlier.is_none_or(|(_, earlier)| earlier.link != *link)
+    let elsewhere = |member: &&Member| {
+        let earlier = before.member(&member.name);
+        earlier.is_none_or(|(_, earlier)| earlier != *member)
     };
     let texts = members.filter(elsewhere);
     let texts: Vec<_> = texts

@@ -377,7 +377,7 @@ pub(crate) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
 /// Members that are elsewhere than the cluster file has them, for a sentence.
 fn differences(file: &ClusterFile, topology: &Topology) -> String {
     let mut text = String::new();
-    for Member { name, link } in file.groups.iter().flat_map(|group| &group.members) {
+    for Member { name, link, .. } in file.groups.iter().flat_map(|group| &group.members) {
         let gap = if text.is_empty() { "" } else { ", " };
         let said = match topology.member(name) {
             Some((_, member)) if member.link == *link => continue,

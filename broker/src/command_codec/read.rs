@@ -1,7 +1,7 @@
 //! Bytes to commands. Never panics and reserves no more than there are bytes, whatever the bytes are.
 
 use super::groups::read_of_groups;
-use super::topology::{read_move_member, read_topology};
+use super::topology::read_of_fleet;
 use super::{CodecError, NO_RANK, OLDEST_VERSION, VERSION, tag};
 use crate::command::{Command, Entry, MessageRef, Producer};
 use crate::log::Location;
@@ -119,8 +119,7 @@ fn read_command(reader: &mut Reader<'_>, at: Location) -> Result<Command, CodecE
             Command::Relocate { message, copy, at }
         }
         tag @ tag::LIST..=tag::WILL_DONE => read_of_groups(tag, reader, at)?,
-        tag::TOPOLOGY => Command::Topology(Box::new(read_topology(reader)?)),
-        tag::MOVE_MEMBER => Command::MoveMember(Box::new(read_move_member(reader)?)),
+        tag @ tag::TOPOLOGY..=tag::MOVE_MEMBER => read_of_fleet(tag, reader)?,
         _ => return Err(CodecError::Invalid("command")),
     })
 }

@@ -1,7 +1,7 @@
 //! Commands to bytes.
 
 use super::groups::write_of_groups;
-use super::topology::{write_move_member, write_topology};
+use super::topology::{write_member_change, write_topology};
 use super::{PlacedMessage, VERSION, tag};
 use crate::command::{Command, Producer};
 use cluster::frame::{Ack, Claim, Disconnect, Publish, Subscribe, Unsubscribe};
@@ -98,7 +98,7 @@ fn write_command(command: &Command, out: &mut Vec<u8>) -> Option<usize> {
         | Command::ForeignWill { .. }
         | Command::ErrandDone(_) => return write_of_groups(command, out),
         Command::Topology(topology) => write_topology(topology, out),
-        Command::MoveMember(moved) => write_move_member(moved, out),
+        Command::ChangeMembers(change) => write_member_change(change, out),
     }
     None
 }

@@ -3,7 +3,7 @@
 use super::links::Control;
 use super::{Group, GroupWaker};
 use crate::machine::TopologyRefused;
-use cluster::topology::{Member, Topology};
+use cluster::topology::{MemberChange, Topology};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
@@ -36,7 +36,7 @@ pub(super) struct Change {
 
 enum What {
     Learn(Box<Topology>),
-    Move(Box<Member>),
+    Members(Box<MemberChange>),
 }
 
 /// Those who wait for proposed changes, in the order of the proposals. There is at most one for each thread that
@@ -51,9 +51,9 @@ impl GroupTopology {
         self.change(What::Learn(Box::new(topology)))
     }
 
-    /// Gives a member another address. The topology with that. Waits like [`GroupTopology::learn`].
-    pub fn move_member(&self, moved: Member) -> ChangeResult {
-        self.change(What::Move(Box::new(moved)))
+    /// Changes the member list. The topology with that. Waits like [`GroupTopology::learn`].
+    pub fn change_members(&self, change: MemberChange) -> ChangeResult {
+        self.change(What::Members(Box::new(change)))
     }
 
     fn change(&self, what: What) -> ChangeResult {
@@ -81,7 +81,7 @@ impl Group {
                     return;
                 }
             }
-            What::Move(moved) => leader.move_member(*moved),
+            What::Members(change) => leader.change_members(*change),
         }
         self.waiting.push_back(reply);
     }

@@ -3,7 +3,7 @@
 use super::Leader;
 use crate::command::Command;
 use crate::machine::TopologyRefused;
-use cluster::topology::{Member, Topology};
+use cluster::topology::{MemberChange, Topology};
 use std::sync::Arc;
 
 /// What a change has come to: the topology as the log has it, stored, or why it stays as it is.
@@ -25,9 +25,9 @@ impl Leader {
         None
     }
 
-    /// A member has another address: proposed.
-    pub fn move_member(&mut self, moved: Member) {
-        self.batch.push(Command::MoveMember(Box::new(moved)));
+    /// The member list changes: proposed.
+    pub fn change_members(&mut self, change: MemberChange) {
+        self.batch.push(Command::ChangeMembers(Box::new(change)));
     }
 
     /// What proposed changes have come to since this was last asked, in the order in which they were proposed.

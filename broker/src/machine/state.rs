@@ -164,7 +164,7 @@ impl State {
             } => self.publish_foreign_will((from, to), publish, at, out),
             Command::ErrandDone(done) => self.errand_done(*done),
             Command::Topology(heard) => self.learn_topology(*heard, out),
-            Command::MoveMember(moved) => self.move_member(&moved, out),
+            Command::ChangeMembers(change) => self.change_members(&change, out),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::effects::{Effects, LeaderEffect};
 use super::state::State;
-use cluster::topology::{Member, MoveError, NotTaken, Topology};
+use cluster::topology::{MemberChange, MemberError, NotTaken, Topology};
 use std::sync::Arc;
 
 /// Why the topology stays as it is.
@@ -14,9 +14,9 @@ pub enum TopologyRefused {
     /// It is none that could follow.
     #[error(transparent)]
     NotTaken(#[from] NotTaken),
-    /// The member cannot be moved so.
+    /// The members cannot be changed so.
     #[error(transparent)]
-    Move(#[from] MoveError),
+    Members(#[from] MemberError),
 }
 
 impl State {
@@ -37,12 +37,12 @@ impl State {
         self.answer_topology(result.map_err(Into::into), out);
     }
 
-    pub(super) fn move_member(&mut self, moved: &Member, out: &mut Effects) {
+    pub(super) fn change_members(&mut self, change: &MemberChange, out: &mut Effects) {
         let result = match &self.topology {
             None => Err(TopologyRefused::Nothing),
             Some(held) => {
                 let mut next = Topology::clone(held);
-                next.move_member(moved).map(|_| next).map_err(Into::into)
+                next.change(change).map(|_| next).map_err(Into::into)
             }
         };
         self.answer_topology(result, out);

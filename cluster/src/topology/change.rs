@@ -1,6 +1,6 @@
 //! How the topology changes while a fleet runs: group 0's log makes new versions, every node takes the newest it hears of.
 
-use super::{FixedHash, HostPort, Member, NodeName, Topology};
+use super::{FixedHash, Member, NodeName, Topology};
 use crate::slots::GroupNo;
 
 /// Version of tables and lists that stand in a cluster file. Group 0's log has taken none of them yet.
@@ -45,27 +45,6 @@ pub enum NotTaken {
     OtherSlots,
 }
 
-/// Why a member cannot be moved.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MoveError {
-    /// There is no such member.
-    #[error("there is no member \"{name}\"; there are: {names}")]
-    Unknown {
-        /// What was asked for.
-        name: NodeName,
-        /// Those there are.
-        names: String,
-    },
-    /// Another member is there.
-    #[error("{link} is the address of \"{other}\"")]
-    Taken {
-        /// What was asked for.
-        link: HostPort,
-        /// Who is there.
-        other: NodeName,
-    },
-}
-
 impl Topology {
     /// Its version.
     pub fn version(&self) -> TopologyVersion {
@@ -107,44 +86,12 @@ impl Topology {
         self
     }
 
-    /// Gives a member another address. Whether that is a change.
-    pub fn move_member(&mut self, moved: &Member) -> Result<bool, MoveError> {
-        if self.member(&moved.name).is_none() {
-            return Err(MoveError::Unknown {
-                name: moved.name.clone(),
-                names: self.names(),
-            });
-        }
-        let members = self.groups.iter_mut().flat_map(|group| &mut group.members);
-        let (mut own, others): (Vec<_>, Vec<_>) = members.partition(|it| it.name == moved.name);
-        if let Some(other) = others.iter().find(|other| other.link == moved.link) {
-            return Err(MoveError::Taken {
-                link: moved.link.clone(),
-                other: other.name.clone(),
-            });
-        }
-        let member = own.first_mut().expect("looked for above");
-        if member.link == moved.link {
-            return Ok(false);
-        }
-        member.link = moved.link.clone();
-        self.members_version += 1;
-        Ok(true)
-    }
-
     /// The group that has a member of this name, and the member.
     pub fn member(&self, name: &NodeName) -> Option<(GroupNo, &Member)> {
         self.groups.iter().find_map(|group| {
             let member = group.members.iter().find(|member| member.name == *name)?;
             Some((group.weight.group, member))
         })
-    }
-
-    /// The names of all members, for a sentence.
-    fn names(&self) -> String {
-        let members = self.groups.iter().flat_map(|group| &group.members);
-        let names: Vec<_> = members.map(|member| member.name.as_str()).collect();
-        names.join(", ")
     }
 }
 

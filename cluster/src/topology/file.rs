@@ -1,8 +1,10 @@
 //! The cluster file: one text that every node of a fleet has the same copy of.
 
+mod members;
+
 use super::fixed::HASH;
 use super::reader::{Reader, Table};
-use super::{FileError, FixedPart, GroupMembers, HostPort, Member, NodeName, SecretSource};
+use super::{FileError, FixedPart, GroupMembers, Member, NodeName, SecretSource};
 use crate::ring::{GroupWeight, WEIGHT_MAX};
 use crate::shard_key::{
     HomeKey, HomeTemplate, KEY_LEVELS_DEFAULT, KEY_LEVELS_MAX, KeyRule, ShardKeyRules,
@@ -201,7 +203,7 @@ fn group(
         Some(_) => reader.whole(table, "weight", 1..=u64::from(WEIGHT_MAX)),
         None => Some(1),
     };
-    let members = members(reader, table, earlier);
+    let members = members::read(reader, table, earlier);
     let weight = GroupWeight {
         group: GroupNo(number? as u8),
         weight: weight? as u16,
@@ -214,38 +216,6 @@ fn group(
         reader.complain(&table.span, problem);
     }
     Some(GroupMembers { weight, members })
-}
-
-fn members(reader: &mut Reader<'_>, group: &Table<'_>, earlier: &[GroupMembers]) -> Vec<Member> {
-    let tables = reader.tables(group, "member");
-    if tables.is_empty() {
-        let problem = "group.member is missing: give each broker of the group as [[group.member]]";
-        reader.complain(&group.span, problem);
-    }
-    let mut members: Vec<Member> = Vec::new();
-    for table in &tables {
-        reader.only(table, &["name", "link"]);
-        let name = reader.required::<NodeName>(table, "name");
-        let link = reader.required::<HostPort>(table, "link");
-        let (Some(name), Some(link)) = (name, link) else {
-            continue;
-        };
-        let mut others = earlier
-            .iter()
-            .flat_map(|group| &group.members)
-            .chain(&members);
-        let twice = others.find_map(|other| match () {
-            () if other.name == name => Some(format!("name = \"{name}\"")),
-            () if other.link == link => Some(format!("link = \"{link}\"")),
-            () => None,
-        });
-        if let Some(twice) = twice {
-            let problem = format!("group.member.{twice}: another member has it already");
-            reader.complain(&table.span, problem);
-        }
-        members.push(Member { name, link });
-    }
-    members
 }
 
 fn secret_part(reader: &mut Reader<'_>, document: &Table<'_>, path: &Path) -> Option<SecretSource> {

@@ -13,7 +13,9 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Slots written on one line.
 const SLOTS_A_LINE: usize = 64;
 
-const FIRST_LINE: &str = "mqtt-fleet topology 1";
+const FIRST_LINE: &str = "mqtt-fleet topology 2";
+/// Of the version before, which knew no members with peers. Such a text is read too.
+const FIRST_LINE_WITHOUT_PEERS: &str = "mqtt-fleet topology 1";
 
 /// The fleet as a node knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,7 +163,11 @@ impl Topology {
         for GroupMembers { weight, members } in &self.groups {
             line(format_args!("group {} {}\n", weight.group.0, weight.weight));
             for member in members {
-                line(format_args!("member {} {}\n", member.name, member.link));
+                line(format_args!("member {} {}", member.name, member.link));
+                match &member.peer {
+                    Some(peer) => line(format_args!(" {peer}\n")),
+                    None => line(format_args!("\n")),
+                }
             }
         }
         let check = xxh3_64(text.as_bytes());
@@ -169,9 +175,10 @@ impl Topology {
         text
     }
 
-    /// Reads what [`Topology::write`] wrote.
+    /// Reads what [`Topology::write`] wrote, also what it wrote before there were peers.
     pub fn read(text: &str) -> Result<Self, KeptError> {
-        if text.lines().next() != Some(FIRST_LINE) {
+        let known = [FIRST_LINE, FIRST_LINE_WITHOUT_PEERS].map(Some);
+        if !known.contains(&text.lines().next()) {
             return Err(KeptError::Version);
         }
         let content = text.strip_suffix('\n').and_then(|text| {
@@ -270,10 +277,14 @@ impl<'t> Lines<'t> {
                         members: Vec::new(),
                     });
                 }
-                (["member", name, link], Some(group)) => group.members.push(Member {
-                    name: self.parsed::<NodeName>(name)?,
-                    link: self.parsed::<HostPort>(link)?,
-                }),
+                (["member", name, link, peer @ ..], Some(group)) if peer.len() <= 1 => {
+                    let peer = peer.first().map(|peer| self.parsed::<HostPort>(peer));
+                    group.members.push(Member {
+                        name: self.parsed::<NodeName>(name)?,
+                        link: self.parsed::<HostPort>(link)?,
+                        peer: peer.transpose()?,
+                    });
+                }
                 _ => return Err(KeptError::Line(self.number)),
             }
         }

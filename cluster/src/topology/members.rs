@@ -8,6 +8,9 @@ use xxhash_rust::xxh3::xxh3_64;
 /// The most bytes of a node's name: it stands in every session record and link greeting.
 pub const NAME_BYTES_MAX: usize = 64;
 
+/// The most members of a group: two of five may fail at the same time, and each message goes to all of them.
+pub const MEMBERS_MAX: usize = 5;
+
 /// Name of a node or a fleet: 1 to [`NAME_BYTES_MAX`] of `A-Z a-z 0-9 . _ -`, so that it fits into file names, log
 /// lines and metric labels as it is.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,6 +29,8 @@ pub struct Member {
     pub name: NodeName,
     /// Where it takes links.
     pub link: HostPort,
+    /// Where the other members of its group reach it; `None` only while it is alone in its group.
+    pub peer: Option<HostPort>,
 }
 
 /// A group and who is in it.
@@ -35,6 +40,13 @@ pub struct GroupMembers {
     pub weight: GroupWeight,
     /// At least one.
     pub members: Vec<Member>,
+}
+
+impl Member {
+    /// Its addresses: no two of a fleet's are the same.
+    pub fn addresses(&self) -> impl Iterator<Item = &HostPort> {
+        std::iter::once(&self.link).chain(&self.peer)
+    }
 }
 
 impl NodeName {

@@ -158,19 +158,22 @@ impl<'t> Reader<'t> {
     where
         T: std::str::FromStr<Err = &'static str>,
     {
-        let Some((text, found)) = self.text(table, key) else {
-            if table.get(key).is_none() {
-                self.missing(table, key);
-            }
-            return None;
-        };
-        match text.parse() {
-            Ok(value) => Some(value),
-            Err(expected) => {
-                self.unexpected(&found, expected);
-                None
-            }
+        if table.get(key).is_none() {
+            self.missing(table, key);
         }
+        self.optional(table, key)
+    }
+
+    /// What the text under `key` means, if there is one; complains if it means nothing.
+    pub(super) fn optional<T>(&mut self, table: &Table<'_>, key: &str) -> Option<T>
+    where
+        T: std::str::FromStr<Err = &'static str>,
+    {
+        let (text, found) = self.text(table, key)?;
+        let parsed = text.parse();
+        parsed
+            .inspect_err(|expected| self.unexpected(&found, expected))
+            .ok()
     }
 
     pub(super) fn missing(&mut self, table: &Table<'_>, key: &str) {

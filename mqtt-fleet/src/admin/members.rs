@@ -11,12 +11,12 @@ use axum::routing::{get, post};
 use axum::serve::IncomingStream;
 use broker::group::{ChangeError, GroupTopology};
 use broker::machine::TopologyRefused;
-use cluster::topology::{HostPort, Member, MoveError, NodeName, SharedTopology};
+use cluster::topology::{MemberChange, MemberError, SharedTopology};
 use tokio::sync::Semaphore;
 
 use super::connection::Bounded;
 use crate::figures::Later;
-use crate::members::MemberList;
+use crate::members::{MemberList, MoveRequest};
 
 /// An address has fewer; a larger body is refused.
 const BODY_BYTES_MAX: usize = 1024;
@@ -79,7 +79,8 @@ async fn move_member(
     headers: HeaderMap,
     to: String,
 ) -> Answer {
-    match members.change(peer, &headers, &name, to.trim()).await {
+    let asked = move_of(&name, &to);
+    match members.change(peer, &headers, asked).await {
         Ok(text) => (StatusCode::OK, text),
         Err((status, sentence)) => {
             tracing::warn!(%peer, member = ?name, to = ?to.trim(), sentence, "a member is not moved");
@@ -88,29 +89,23 @@ async fn move_member(
     }
 }
 
+fn move_of(name: &str, to: &str) -> Result<MemberChange, Answer> {
+    let wrong = |sentence| (StatusCode::BAD_REQUEST, sentence);
+    let parsed = name.parse();
+    let name = parsed.map_err(|expected| wrong(format!("{name:?}: expected {expected}")))?;
+    let MoveRequest { link, peer } = to.parse().map_err(wrong)?;
+    Ok(MemberChange::Move { name, link, peer })
+}
+
 impl Members {
     async fn change(
         &self,
         peer: SocketAddr,
         headers: &HeaderMap,
-        name: &str,
-        to: &str,
+        asked: Result<MemberChange, Answer>,
     ) -> Result<String, Answer> {
         allowed(peer, headers)?;
-        let wrong = |text: &str, expected| {
-            (
-                StatusCode::BAD_REQUEST,
-                format!("{text:?}: expected {expected}"),
-            )
-        };
-        let moved = Member {
-            name: name
-                .parse::<NodeName>()
-                .map_err(|expected| wrong(name, expected))?,
-            link: to
-                .parse::<HostPort>()
-                .map_err(|expected| wrong(to, expected))?,
-        };
+        let change = asked?;
         let fleet = self.fleet.get().ok_or_else(starting)?.clone();
         let log = fleet.log.ok_or_else(|| elsewhere(&fleet.shared))?;
         let too_many = |_| {
@@ -120,10 +115,10 @@ impl Members {
         let place = Arc::clone(&self.changes)
             .try_acquire_owned()
             .map_err(too_many)?;
-        tracing::info!(%peer, member = %moved.name, to = %moved.link, "a member is to be moved");
+        tracing::info!(%peer, ?change, "the members are to change");
         let change = tokio::task::spawn_blocking(move || {
             let _place = place;
-            log.move_member(moved)
+            log.change_members(change)
         });
         let stored = match change.await {
             Ok(result) => result.map_err(|error| (status(&error), error.to_string()))?,
@@ -168,7 +163,7 @@ fn elsewhere(shared: &SharedTopology) -> Answer {
 fn status(error: &ChangeError) -> StatusCode {
     match error {
         ChangeError::NotServing | ChangeError::Ended => StatusCode::SERVICE_UNAVAILABLE,
-        ChangeError::Refused(TopologyRefused::Move(MoveError::Unknown { .. })) => {
+        ChangeError::Refused(TopologyRefused::Members(MemberError::Unknown { .. })) => {
             StatusCode::NOT_FOUND
         }
         ChangeError::Refused(_) => StatusCode::CONFLICT,

@@ -7,7 +7,7 @@ use cluster::topology::{HostPort, NodeName};
 
 use super::http::{self, Answered};
 use crate::exit::Exit;
-use crate::members::MemberList;
+use crate::members::{MemberList, MoveRequest};
 use crate::node;
 
 /// Which node is asked.
@@ -36,8 +36,11 @@ pub(super) struct MoveArgs {
     #[arg(value_name = "NAME", value_parser = name)]
     name: NodeName,
     /// Where it takes links from now on, as proxies reach it
+    #[arg(long, value_name = "HOST:PORT", value_parser = address, required_unless_present = "peer")]
+    to: Option<HostPort>,
+    /// Where the others of its group reach it from now on
     #[arg(long, value_name = "HOST:PORT", value_parser = address)]
-    to: HostPort,
+    peer: Option<HostPort>,
     #[command(flatten)]
     node: AdminArgs,
 }
@@ -60,7 +63,11 @@ pub(super) fn list(args: &MembersArgs) -> Result<String, Failed> {
 /// The text that lists the members after the change.
 pub(super) fn move_member(args: &MoveArgs) -> Result<String, Failed> {
     let (admin, path) = (args.node.admin.as_str(), format!("/members/{}", args.name));
-    answer(admin, http::post(admin, &path, args.to.as_str()))
+    let asked = MoveRequest {
+        link: args.to.clone(),
+        peer: args.peer.clone(),
+    };
+    answer(admin, http::post(admin, &path, &asked.to_string()))
 }
 
 fn answer(admin: &str, asked: std::io::Result<Answered>) -> Result<String, Failed> {

@@ -95,7 +95,7 @@ fn check_addresses(plan: &Plan) -> Result<(), LaunchError> {
         let planned = broker.addresses.link.map(|link| link.to_string());
         let name = broker.name.parse().ok();
         let member = name.and_then(|name| kept.member(&name).map(|(_, member)| member.clone()));
-        if let Some(Member { name, link }) = member
+        if let Some(Member { name, link, .. }) = member
             && !kept.is_from_file()
             && planned.as_deref() != Some(link.as_str())
         {

@@ -58,10 +58,14 @@ fn a_broker_finds_its_seat() {
 #[test]
 fn several_groups_are_fine_and_several_members_of_one_are_refused() {
     let place = Place::new();
-    let second = "[[group.member]]\nname = \"broker-1\"\nlink = \"127.0.0.1:18931\"\n";
+    let more = |n: u8| {
+        format!(
+            "[[group.member]]\nname = \"broker-{n}\"\nlink = \"127.0.0.1:1893{n}\"\npeer = \"127.0.0.1:1900{n}\"\n"
+        )
+    };
     place.write(
         "cluster.toml",
-        &format!("{CLUSTER}[[group]]\nnumber = 1\n{second}"),
+        &format!("{CLUSTER}[[group]]\nnumber = 1\n{}", more(1)),
     );
     let proxy = place.load(Role::Proxy, "proxy-0").expect("two groups");
     assert_eq!(proxy.topology().expect("new").groups.len(), 2);
@@ -71,12 +75,14 @@ fn several_groups_are_fine_and_several_members_of_one_are_refused() {
     assert_eq!(broker.topology().expect("new").groups.len(), 2);
     place.write(
         "cluster.toml",
-        &CLUSTER.replace("[secret]", &format!("{second}[secret]")),
+        &CLUSTER
+            .replace("18930\"\n", "18930\"\npeer = \"127.0.0.1:19000\"\n")
+            .replace("[secret]", &format!("{}{}[secret]", more(1), more(2))),
     );
     let sentence = place
         .load(Role::Broker, "broker-0")
-        .expect_err("two members");
-    assert!(sentence.contains("group 0 has 2 members"), "{sentence}");
+        .expect_err("three members");
+    assert!(sentence.contains("group 0 has 3 members"), "{sentence}");
 }
 
 #[test]

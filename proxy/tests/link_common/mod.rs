@@ -28,6 +28,7 @@ pub(crate) fn known(members_version: u64, brokers: &[(GroupNo, String)]) -> Topo
         members: vec![Member {
             name: format!("broker-{}", group.0).parse().expect("a name"),
             link: link.parse().expect("an address"),
+            peer: None,
         }],
     };
     Topology {

@@ -11,7 +11,7 @@ use cluster::frame::{
 };
 use cluster::ids::{Actor, ClientNo, Epoch, LinkNo, Rank};
 use cluster::slots::GroupNo;
-use cluster::topology::Member;
+use cluster::topology::{Member, MemberChange};
 use proptest::prelude::*;
 use protocol::{QoS, SubscribeOptions, TopicFilter};
 
@@ -36,7 +36,14 @@ fn actor() -> Actor {
 
 /// Every kind of command, with every optional part there and away.
 fn all() -> Vec<Command> {
-    [of_the_leader(), of_clients(), with_messages(), of_groups()].concat()
+    [
+        of_the_leader(),
+        of_clients(),
+        with_messages(),
+        of_groups(),
+        of_members(),
+    ]
+    .concat()
 }
 
 fn of_the_leader() -> Vec<Command> {
@@ -164,11 +171,42 @@ fn of_groups() -> Vec<Command> {
             start_epoch,
         }),
         done(DoneKind::Will { epoch: start_epoch }),
-        Command::MoveMember(Box::new(Member {
-            name: "broker-1".parse().expect("a name"),
-            link: "[::1]:1884".parse().expect("an address"),
-        })),
     ]
+}
+
+fn of_members() -> Vec<Command> {
+    let name = |text: &str| text.parse().expect("a name");
+    let address = |text: &str| text.parse().expect("an address");
+    let member = |peer: Option<&str>| Member {
+        name: name("broker-1"),
+        link: address("[::1]:1884"),
+        peer: peer.map(address),
+    };
+    let changes = [
+        MemberChange::Move {
+            name: name("broker-1"),
+            link: Some(address("[::1]:1884")),
+            peer: None,
+        },
+        MemberChange::Move {
+            name: name("broker-1"),
+            link: None,
+            peer: Some(address("host:1")),
+        },
+        MemberChange::Add {
+            group: GroupNo(63),
+            member: member(Some("host:2")),
+        },
+        MemberChange::Remove {
+            name: name("broker-1"),
+        },
+        MemberChange::Replace {
+            name: name("broker-0"),
+            by: member(None),
+        },
+    ];
+    let command = |change| Command::ChangeMembers(Box::new(change));
+    changes.into_iter().map(command).collect()
 }
 
 fn with_messages() -> Vec<Command> {
@@ -262,11 +300,26 @@ fn what_is_cut_or_goes_on_is_refused() {
     }
     let longer = Bytes::from([&bytes[..], b"xy"].concat());
     assert_eq!(decoded(&longer).err(), Some(CodecError::TrailingBytes(2)));
-    let other = Bytes::from([&[3], &bytes[1..]].concat());
-    assert_eq!(decoded(&other).err(), Some(CodecError::Version(3)));
+    let other = Bytes::from([&[4], &bytes[1..]].concat());
+    assert_eq!(decoded(&other).err(), Some(CodecError::Version(4)));
     // An entry from before there were several groups.
     let other = Bytes::from([&[1], &bytes[1..]].concat());
     assert!(decoded(&other).is_ok());
+}
+
+#[test]
+fn a_move_of_an_entry_of_version_2_is_read() {
+    let mut bytes = vec![2];
+    bytes.extend_from_slice(&42_u64.to_le_bytes());
+    bytes.extend_from_slice(&1_u32.to_le_bytes());
+    bytes.extend_from_slice(b"\x18\x03\0b-1\x06\0host:1");
+    let entry = decoded(&Bytes::from(bytes)).expect("it is read");
+    let moved = Command::ChangeMembers(Box::new(MemberChange::Move {
+        name: "b-1".parse().expect("a name"),
+        link: "host:1".parse().ok(),
+        peer: None,
+    }));
+    assert_eq!(format!("{:?}", entry.commands), format!("{:?}", [moved]));
 }
 
 proptest! {

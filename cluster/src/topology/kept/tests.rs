@@ -30,6 +30,37 @@ fn what_is_written_is_read() {
     }
 }
 
+fn three() -> ClusterFile {
+    let mut text =
+        "[cluster]\nid = \"plant\"\n[secret]\nfile = \"s\"\n[[group]]\nnumber = 0\n".to_owned();
+    for n in 0..3 {
+        writeln!(
+            text,
+            "[[group.member]]\nname = \"b-{n}\"\nlink = \"host:1{n}\"\npeer = \"host:2{n}\""
+        )
+        .expect("to a String");
+    }
+    ClusterFile::parse(Path::new("cluster.toml"), &text).expect("valid")
+}
+
+#[test]
+fn peers_are_kept() {
+    let topology = Topology::first(&three());
+    let text = topology.write();
+    assert!(text.contains("\nmember b-2 host:12 host:22\n"), "{text}");
+    assert_eq!(Topology::read(&text), Ok(topology));
+    let many = checked(&text.replace("host:22\n", "host:22 host:32\n"));
+    assert_eq!(Topology::read(&many), Err(KeptError::Line(265)));
+}
+
+/// As the version before wrote it.
+#[test]
+fn a_text_without_peers_is_read() {
+    let topology = Topology::first(&one());
+    let text = topology.write().replace("topology 2", "topology 1");
+    assert_eq!(Topology::read(&checked(&text)), Ok(topology));
+}
+
 #[test]
 fn a_new_fleet_begins_with_the_file_and_goes_on_with_what_was_kept() {
     let first = Topology::resume(&one(), None).expect("new");
@@ -92,7 +123,7 @@ fn what_is_not_ours_is_named() {
     assert_eq!(Topology::read(""), Err(KeptError::Version));
     let text = Topology::first(&one()).write();
     assert_eq!(
-        Topology::read(&text.replace("topology 1", "topology 2")),
+        Topology::read(&text.replace("topology 2", "topology 3")),
         Err(KeptError::Version)
     );
     assert_eq!(
