@@ -13,14 +13,26 @@ pub const LINK_DEAD: Duration = Duration::from_secs(2);
 /// A handshake takes no longer than this, from the connection to `Welcome`; then it is closed.
 pub const LINK_HANDSHAKE: Duration = Duration::from_secs(5);
 
-/// A connection of TCP is given up after this long.
-pub const LINK_CONNECT: Duration = Duration::from_secs(2);
+/// A connection of TCP is given up after this long: the member may be gone with its machine, and another one leads.
+pub const LINK_CONNECT: Duration = Duration::from_secs(1);
 
 /// The wait before the first new connection after a loss; it doubles with each further one, and a random half of it
 /// is left out, so that the proxies of a fleet do not come back all at once.
 pub const BACK_OFF_MIN: Duration = Duration::from_millis(50);
 /// The longest wait between two connections.
 pub const BACK_OFF_MAX: Duration = Duration::from_secs(2);
+
+/// The longest wait of a proxy that has asked all members in vain who leads the group: an election takes 0.3 to 0.6 s, and
+/// devices wait.
+pub const SEARCH_WAIT_MAX: Duration = Duration::from_millis(200);
+
+/// So many times a proxy asks all members with such short waits: some five seconds. A group that has no leader by then has
+/// lost its majority.
+pub const QUICK_ROUNDS: u32 = 32;
+
+/// A member that was waited for in vain is not tried again for this long, as long as others are there: each try costs
+/// [`LINK_CONNECT`], in which no other is asked.
+pub const MEMBER_SILENT: Duration = Duration::from_secs(2);
 
 /// Largest batch before both ends know each other: anybody may send one. A larger one closes the link.
 pub const HANDSHAKE_BYTES_MAX: usize = 1024;
@@ -67,7 +79,9 @@ pub const CREDIT_STEP_BYTES: u64 = CREDIT_BYTES as u64 / 8;
 
 const _: () = {
     assert!(LINK_HEARTBEAT.as_millis() * 3 < LINK_DEAD.as_millis());
-    assert!(BACK_OFF_MIN.as_millis() < BACK_OFF_MAX.as_millis());
+    assert!(BACK_OFF_MIN.as_millis() < SEARCH_WAIT_MAX.as_millis());
+    assert!(SEARCH_WAIT_MAX.as_millis() < BACK_OFF_MAX.as_millis());
+    assert!(LINK_CONNECT.as_millis() < MEMBER_SILENT.as_millis());
     assert!(protocol::limits::MESSAGE_BYTES_MAX < BATCH_BYTES_MAX);
     assert!(BATCH_BYTES_GOAL < CREDIT_BYTES as usize && BATCH_BYTES_GOAL < OUT_BYTES_MAX);
     // All that may be under way may be kept.

@@ -4,39 +4,25 @@ mod link_common;
 
 use broker::group::LinkRefused;
 use broker::log::Durability;
-use cluster::frame::FromGroup;
 use cluster::slots::GroupNo;
 use cluster::topology::SharedTopology;
 use cluster::transport::LinkTls;
 use link_common::certificates::Ca;
-use link_common::frames::number;
 use link_common::node::Node;
-use link_common::shard_end::{Client, ShardEnd, config};
+use link_common::shard_end::config;
+use link_common::traffic::Traffic;
 use link_common::wire::Wire;
 use link_common::{await_true, known};
-use mqtt_fleet_proxy::link_client::{LinkClient, LinkClientConfig, RunningLinkClient};
-use protocol::{QoS, ReasonCode};
-use std::collections::VecDeque;
+use mqtt_fleet_proxy::link_client::{LinkClientConfig, LinkCounters};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Unanswered publishes of the publisher; fewer than it has packet ids.
-const WINDOW: usize = 100;
 
 struct Fleet {
     wire: Wire,
     /// What the proxy knows of the fleet.
     topology: Arc<SharedTopology>,
-    client: RunningLinkClient,
-    shard: ShardEnd,
-    publisher: Client,
-    subscriber: Client,
-    /// Packet ids that wait for their answer, oldest first.
-    open: VecDeque<u16>,
-    published: u32,
-    answered: u32,
-    delivered: u32,
+    traffic: Traffic,
 }
 
 impl Fleet {
@@ -50,80 +36,23 @@ impl Fleet {
             tls,
             ..config(wire.address())
         };
-        let topology = Arc::clone(&config.topology);
-        let mut client = LinkClient::new(config).expect("descriptors are left");
-        let mut shard = ShardEnd::new(&mut client);
-        let client = client.start().expect("a thread is free");
-        let subscriber = shard.connect("subscriber");
-        shard.subscribe(subscriber, "a/#", QoS::AtLeastOnce);
-        let publisher = shard.connect("publisher");
         Self {
             wire,
-            topology,
-            client,
-            shard,
-            publisher,
-            subscriber,
-            open: VecDeque::new(),
-            published: 0,
-            answered: 0,
-            delivered: 0,
+            topology: Arc::clone(&config.topology),
+            traffic: Traffic::start(config),
         }
     }
 
-    /// Publishes until `count` have been published in all.
     fn publish_to(&mut self, count: u32) {
-        let mut frames = Vec::new();
-        while self.published < count && self.open.len() < WINDOW {
-            self.published += 1;
-            let publisher = self.publisher;
-            let frame = self
-                .shard
-                .publish(publisher, "a/b", self.published, QoS::AtLeastOnce);
-            let cluster::frame::ToGroup::Publish(publish) = &frame else {
-                unreachable!("it is a publish");
-            };
-            self.open.push_back(publish.packet_id.expect("QoS 1").get());
-            frames.push(frame);
-        }
-        self.shard.send(frames);
-    }
-
-    /// Takes the next frame: every answer once, every delivery once and in order.
-    fn take_one(&mut self) {
-        match self.shard.next("answers and deliveries") {
-            FromGroup::Published {
-                packet_id, reason, ..
-            } => {
-                assert_eq!(
-                    self.open.pop_front(),
-                    Some(packet_id.get()),
-                    "answers keep their order"
-                );
-                assert_eq!(reason, ReasonCode::Success);
-                self.answered += 1;
-            }
-            FromGroup::Deliver(delivery) => {
-                for got in self.shard.take(&delivery) {
-                    assert_eq!(got.handle, self.subscriber.handle);
-                    self.delivered += 1;
-                    assert_eq!(
-                        number(&got.message),
-                        self.delivered,
-                        "each once and in order"
-                    );
-                }
-            }
-            FromGroup::Done { .. } => {}
-            other => panic!("nobody expects {other:?}"),
-        }
+        self.traffic.publish_to(count);
     }
 
     fn run_to(&mut self, count: u32) {
-        while self.answered < count || self.delivered < count {
-            self.publish_to(count);
-            self.take_one();
-        }
+        self.traffic.run_to(count);
+    }
+
+    fn counters(&self) -> Arc<LinkCounters> {
+        self.traffic.counters()
     }
 
     /// The proxy knows from now on, in this version, that the broker is there.
@@ -133,11 +62,7 @@ impl Fleet {
     }
 
     fn stop(self) -> u64 {
-        let sessions = self.client.counters()[0].sessions.get();
-        self.client
-            .stop(Duration::from_secs(20))
-            .expect("the poll works");
-        sessions
+        self.traffic.stop()
     }
 }
 
@@ -153,7 +78,7 @@ fn survives_cuts_every(bytes: usize, node: Node, mut fleet: Fleet, count: u32) {
     let cuts = fleet.wire.cuts();
     fleet.wire.cut_every(None);
     fleet.run_to(count + 100);
-    let resent = fleet.client.counters()[0].frames_resent.get();
+    let resent = fleet.counters().frames_resent.get();
     assert!(
         cuts > 10 && resent > 0,
         "{cuts} cuts, {resent} frames sent again"
@@ -202,7 +127,7 @@ fn new_certificates_are_for_new_links_and_the_sessions_go_on() {
     assert_eq!(fleet.wire.connections(), 1);
     fleet.wire.cut();
     fleet.publish_to(250);
-    let counters = (node.counters(), Arc::clone(&fleet.client.counters()[0]));
+    let counters = (node.counters(), fleet.counters());
     await_true("both ends refuse", || {
         counters.0.tls_failed.get() > 0 && counters.1.tls_failed.get() > 0
     });
@@ -242,7 +167,7 @@ fn a_group_that_sends_its_proxies_away_loses_and_repeats_nothing() {
         node.end_links(LinkRefused::NoQuorum);
         fleet.run_to(round * 200 + 50);
     }
-    let refusals = fleet.client.counters()[0].refusals.get();
+    let refusals = fleet.counters().refusals.get();
     assert!(refusals > 0, "it was told so");
     assert_eq!(node.counters().sessions_refused.get(), 5);
     assert_eq!(fleet.stop(), 6);
@@ -256,7 +181,7 @@ fn a_wire_that_stands_still_is_given_up_and_another_is_made() {
     fleet.run_to(100);
     fleet.wire.pause(true);
     fleet.publish_to(150);
-    let counters = Arc::clone(&fleet.client.counters()[0]);
+    let counters = fleet.counters();
     // The shard hears nothing; the figures tell. Both ends give up after the same silence.
     let server = node.counters();
     let lost = || counters.losses.get() > 0 && server.sessions_ended.get() > 0;
@@ -319,14 +244,14 @@ fn a_link_that_works_is_cut_only_where_the_broker_is_elsewhere() {
     // The broker was told of it over the link that was there.
     let heard = node.topology.next_heard().expect("told");
     assert_eq!(heard.members_version, 2);
-    assert_eq!(fleet.client.counters()[0].sessions.get(), 1);
+    assert_eq!(fleet.counters().sessions.get(), 1);
     let other = Wire::to(node.address());
     fleet.publish_to(250);
     fleet.broker_is_at(3, other.address());
     // It hears of it before it is left.
     let heard = node.topology.next_heard().expect("told");
     assert_eq!(heard.members_version, 3);
-    let counters = Arc::clone(&fleet.client.counters()[0]);
+    let counters = fleet.counters();
     await_true("the link is left", || counters.losses.get() == 1);
     fleet.run_to(300);
     assert_eq!((fleet.wire.connections(), other.connections()), (1, 1));

@@ -19,10 +19,10 @@ impl BackOff {
         }
     }
 
-    /// The wait from now on: between a half and the whole of what is due.
-    pub(super) fn wait(&mut self) -> Duration {
-        let whole = self.next;
-        self.next = (whole * 2).min(BACK_OFF_MAX);
+    /// The wait from now on: between a half and the whole of what is due, which is no more than `max`.
+    pub(super) fn wait_at_most(&mut self, max: Duration) -> Duration {
+        let whole = self.next.min(max);
+        self.next = (whole * 2).min(max);
         self.jittered(whole)
     }
 
@@ -55,21 +55,32 @@ mod tests {
         let mut back_off = BackOff::new(77);
         let mut whole = BACK_OFF_MIN;
         for _ in 0..12 {
-            let wait = back_off.wait();
+            let wait = back_off.wait_at_most(BACK_OFF_MAX);
             assert!(whole / 2 <= wait && wait <= whole, "{wait:?} of {whole:?}");
             whole = (whole * 2).min(BACK_OFF_MAX);
         }
         assert_eq!(whole, BACK_OFF_MAX);
         back_off.reset();
-        assert!(back_off.wait() <= BACK_OFF_MIN);
+        assert!(back_off.wait_at_most(BACK_OFF_MAX) <= BACK_OFF_MIN);
         assert!(back_off.longest() >= BACK_OFF_MAX / 2);
+    }
+
+    #[test]
+    fn short_waits_grow_to_the_longest_of_them() {
+        let mut back_off = BackOff::new(77);
+        let max = BACK_OFF_MIN * 3;
+        for _ in 0..5 {
+            assert!(back_off.wait_at_most(max) <= max);
+        }
+        let wait = back_off.wait_at_most(BACK_OFF_MAX);
+        assert!(max / 2 <= wait && wait <= max, "{wait:?}");
     }
 
     #[test]
     fn two_proxies_do_not_wait_the_same() {
         let waits = |seed| {
             let mut back_off = BackOff::new(seed);
-            [back_off.wait(), back_off.wait(), back_off.wait()]
+            [(); 3].map(|()| back_off.wait_at_most(BACK_OFF_MAX))
         };
         assert_ne!(waits(1 << 20), waits(1 << 21));
     }

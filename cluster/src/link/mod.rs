@@ -2,7 +2,8 @@
 //!
 //! A *link* is between one producer (a proxy shard) and one group, and lasts as long as both; a *link session* is one
 //! TCP connection of it. [`ProducerLink`] is the proxy's end and outlives its sessions: it numbers the frames, keeps
-//! them until the group has stored them, and sends them again. [`GroupSession`] is the broker's end of one session.
+//! them until the group has stored them, and sends them again. [`Search`] says which member of the group it tries.
+//! [`GroupSession`] is the broker's end of one session.
 //!
 //! Invariant: no I/O, no clock, no randomness of its own; time, nonces and a seed are arguments.
 
@@ -12,11 +13,13 @@ mod group_session;
 mod kept;
 mod out;
 mod producer_link;
+mod search;
 #[cfg(test)]
 mod tests;
 
 pub use group_session::{Admission, GroupFigures, GroupIdentity, GroupSession};
 pub use producer_link::{ProducerFigures, ProducerIdentity, ProducerLink, Received};
+pub use search::{Again, GroupView, Search};
 
 use crate::wire::{Refusal, Refused, WireError};
 use std::fmt;

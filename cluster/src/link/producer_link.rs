@@ -5,10 +5,11 @@ use super::back_off::BackOff;
 use super::exchange::Exchange;
 use super::kept::Kept;
 use super::out::Out;
+use super::search::Again;
 use crate::frame::{FromGroup, Resume, ToGroup};
 use crate::limits::{
-    BATCH_BYTES_GOAL, BATCH_BYTES_MAX, HANDSHAKE_BYTES_MAX, KEPT_BYTES_MAX, LINK_CONNECT,
-    LINK_DEAD, LINK_HANDSHAKE, LINK_HEARTBEAT,
+    BACK_OFF_MAX, BATCH_BYTES_GOAL, BATCH_BYTES_MAX, HANDSHAKE_BYTES_MAX, KEPT_BYTES_MAX,
+    LINK_CONNECT, LINK_DEAD, LINK_HANDSHAKE, LINK_HEARTBEAT, SEARCH_WAIT_MAX,
 };
 use crate::topology::{Announcement, Topology};
 use crate::wire::{
@@ -16,7 +17,7 @@ use crate::wire::{
     read_from_group, read_heartbeat, write_heartbeat, write_to_group,
 };
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Who a producer is and what it wants.
 #[derive(Clone)]
@@ -182,12 +183,13 @@ impl ProducerLink {
     }
 
     /// The connection is gone, or could not be made. What was not handed over of the last unit is forgotten; the
-    /// frames that were answered in it will be sent again.
-    pub fn lost(&mut self, now: Instant, why: &LinkError) {
-        let wait = if why.needs_a_person() {
-            self.back_off.longest()
-        } else {
-            self.back_off.wait()
+    /// frames that were answered in it will be sent again. [`Search`](super::Search) says when the next may be made.
+    pub fn lost(&mut self, now: Instant, again: Again) {
+        let wait = match again {
+            Again::AtOnce => Duration::ZERO,
+            Again::Soon => self.back_off.wait_at_most(SEARCH_WAIT_MAX),
+            Again::Later => self.back_off.wait_at_most(BACK_OFF_MAX),
+            Again::Longest => self.back_off.longest(),
         };
         self.state = State::Down(now + wait);
         self.maybe_sent = self.maybe_sent.max(self.unsent);

@@ -14,13 +14,12 @@ pub(super) struct Place {
     pub(super) broker: Arc<str>,
 }
 
-/// The addresses of a group's brokers, tried in turn.
+/// The addresses of a group's brokers.
 pub(super) struct Addresses {
     list: Arc<Mutex<List>>,
     /// Asks for a new look-up; `None` until there is a name.
     ask: Option<SyncSender<()>>,
     found: Arc<dyn Fn() + Send + Sync>,
-    next: usize,
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +36,6 @@ impl Addresses {
             list: Arc::default(),
             ask: None,
             found: Arc::new(found),
-            next: 0,
         }
     }
 
@@ -53,7 +51,6 @@ impl Addresses {
         list.found = plain.map(|(text, peer)| place(text, peer)).collect();
         list.texts = texts;
         drop(list);
-        self.next = 0;
         self.refresh();
     }
 
@@ -89,12 +86,11 @@ impl Addresses {
         }
     }
 
-    /// The next address to try.
-    pub(super) fn next(&mut self) -> Option<Place> {
+    /// An address of this broker, as `host:port`; those that it has come in turn, by `turn`.
+    pub(super) fn of(&self, broker: &str, turn: usize) -> Option<Place> {
         let list = lock(&self.list);
-        let address = list.found.get(self.next % list.found.len().max(1)).cloned();
-        self.next = self.next.wrapping_add(1);
-        address
+        let its = || list.found.iter().filter(|place| *place.broker == *broker);
+        its().nth(turn % its().count().max(1)).cloned()
     }
 }
 
@@ -157,19 +153,28 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn plain_addresses_are_tried_in_turn() {
+    fn plain_addresses_need_no_look_up() {
         let texts = vec!["127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned()];
         let mut addresses = Addresses::new(|| {});
         addresses.set(texts);
-        let ports: Vec<_> = (0..3)
-            .filter_map(|_| addresses.next())
-            .map(|place| place.peer.port())
-            .collect();
-        assert_eq!(ports, [1, 2, 1]);
+        for turn in 0..3 {
+            let place = addresses.of("127.0.0.1:2", turn).expect("it is known");
+            assert_eq!((place.peer.port(), &*place.broker), (2, "127.0.0.1:2"));
+        }
         assert!(addresses.ask.is_none(), "no thread is needed");
         addresses.set(vec!["127.0.0.1:3".to_owned()]);
-        let place = addresses.next().expect("one");
-        assert_eq!((place.peer.port(), &*place.broker), (3, "127.0.0.1:3"));
+        assert_eq!(addresses.of("127.0.0.1:2", 0), None);
+        assert!(addresses.of("127.0.0.1:3", 0).is_some());
+    }
+
+    #[test]
+    fn addresses_of_one_name_are_tried_in_turn() {
+        let addresses = Addresses::new(|| {});
+        let peers = [1, 2].map(|n| SocketAddr::from(([127, 0, 0, n], 7)));
+        let found = |broker: &str| peers.map(|peer| place(broker, peer));
+        lock(&addresses.list).found = found("a:7").into_iter().chain(found("b:7")).collect();
+        let tried = [0, 1, 2].map(|turn| addresses.of("b:7", turn).expect("known").peer);
+        assert_eq!(tried, [peers[0], peers[1], peers[0]]);
     }
 
     #[test]
@@ -180,9 +185,9 @@ mod tests {
         addresses.set(vec!["localhost:2".to_owned()]);
         told.recv_timeout(Duration::from_secs(20))
             .expect("looked up");
-        assert_eq!(addresses.next().expect("found").peer.port(), 2);
+        assert!(addresses.of("localhost:2", 0).is_some(), "found");
         addresses.set(vec!["127.0.0.1:3".to_owned()]);
-        assert_eq!(addresses.next().expect("plain").peer.port(), 3);
+        assert!(addresses.of("127.0.0.1:3", 0).is_some(), "plain");
     }
 
     #[test]
@@ -194,7 +199,8 @@ mod tests {
         addresses.set(texts);
         told.recv_timeout(Duration::from_secs(20))
             .expect("looked up");
-        let address = addresses.next().expect("localhost is known");
+        let address = addresses.of("localhost:7", 0);
+        let address = address.expect("localhost is known");
         assert!(address.peer.ip().is_loopback() && address.peer.port() == 7);
         assert_eq!(&*address.host, "localhost");
     }
@@ -262,6 +268,6 @@ mod tests {
         addresses.set(texts);
         told.recv_timeout(Duration::from_secs(20))
             .expect("looked up");
-        assert_eq!(addresses.next(), None);
+        assert_eq!(addresses.of("no port", 0), None);
     }
 }

@@ -1,14 +1,16 @@
 //! One link with its bags, and the connection it has at the time.
 
-use super::addresses::{Addresses, Place};
+use super::addresses::Place;
 use super::counters::LinkCounters;
-use super::limits::{LEAVE_AFTER, READS_PER_TURN, REPEAT_EVERY};
+use super::limits::{LEAVE_AFTER, READS_PER_TURN};
+use super::members::Members;
+use super::troubles::Troubles;
 use crate::link::GroupLink;
 use cluster::frame::{FromGroup, ToGroup};
-use cluster::link::{LinkError, ProducerLink};
-use cluster::topology::{Announcement, Topology};
+use cluster::link::{LinkError, ProducerLink, Search};
+use cluster::topology::{Announcement, Member, NodeName, Topology};
 use cluster::transport::{LinkTls, Transport};
-use cluster::wire::Nonce;
+use cluster::wire::{Nonce, Terms};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -43,10 +45,14 @@ pub(super) struct Carrier {
     bags: Arc<GroupLink>,
     /// Links are with mutual TLS only.
     tls: Option<Arc<LinkTls>>,
+    search: Search,
+    /// The member that is tried, or has the link session; or was the last.
+    member: Option<NodeName>,
+    /// Connections that were tried.
+    tries: usize,
     connection: Option<Connection>,
     counters: Arc<LinkCounters>,
-    /// What went wrong last, and when that was in the log.
-    trouble: Option<(LinkError, Instant)>,
+    troubles: Troubles,
 }
 
 struct Connection {
@@ -75,9 +81,12 @@ impl Carrier {
             link,
             bags,
             tls,
+            search: Search::default(),
+            member: None,
+            tries: 0,
             connection: None,
             counters: Arc::default(),
-            trouble: None,
+            troubles: Troubles::default(),
         }
     }
 
@@ -123,13 +132,14 @@ impl Carrier {
         self.listen_to_shard() && !(reads && readable)
     }
 
-    /// The node knows this of the fleet, by which the group's brokers are at these addresses.
-    pub(super) fn know(&mut self, now: Instant, newest: &Arc<Announcement>, brokers: &[String]) {
+    /// The node knows this of the fleet, by which the group has these members.
+    pub(super) fn know(&mut self, now: Instant, newest: &Arc<Announcement>, members: &[Member]) {
         self.link.know(Arc::clone(newest));
         let Some(connection) = &mut self.connection else {
             return;
         };
-        connection.leave_at = if brokers.iter().any(|broker| **broker == *connection.broker) {
+        let mut links = members.iter().map(|member| member.link.as_str());
+        connection.leave_at = if links.any(|link| link == &*connection.broker) {
             None
         } else if connection.made {
             connection.leave_at.or(Some(now + LEAVE_AFTER))
@@ -143,16 +153,16 @@ impl Carrier {
         &mut self,
         now: Instant,
         registry: &Registry,
-        addresses: &mut Addresses,
+        members: &mut Members,
         scratch: &mut Scratch,
     ) {
         self.bags.to_group.awake();
         if self.link.wants_connection(now) {
-            self.connect(now, registry, addresses);
+            self.connect(now, registry, members);
         }
         let result = self
             .see_connection(now)
-            .and_then(|()| self.read(now, scratch))
+            .and_then(|()| self.read(now, members, scratch))
             .and_then(|()| {
                 self.take_resume();
                 self.write(now, scratch)
@@ -161,26 +171,25 @@ impl Carrier {
             // A heartbeat may have become due.
             .and_then(|()| self.write(now, scratch));
         if let Err(error) = result {
-            self.lose(now, registry, addresses, error);
+            self.lose(now, registry, members, &error);
         }
         self.counters.take(self.link.is_up(), &self.link.figures());
     }
 
-    fn connect(&mut self, now: Instant, registry: &Registry, addresses: &mut Addresses) {
+    fn connect(&mut self, now: Instant, registry: &Registry, members: &mut Members) {
         self.link.connecting(now);
-        match self.dial(registry, addresses) {
+        self.member = self.search.next(now, &members.view);
+        self.tries = self.tries.wrapping_add(1);
+        match self.dial(registry, members) {
             Ok(connection) => self.connection = Some(connection),
-            Err(error) => self.lose(now, registry, addresses, error),
+            Err(error) => self.lose(now, registry, members, &error),
         }
     }
 
-    fn dial(
-        &self,
-        registry: &Registry,
-        addresses: &mut Addresses,
-    ) -> Result<Connection, LinkError> {
+    fn dial(&self, registry: &Registry, members: &Members) -> Result<Connection, LinkError> {
         let failed = |error: io::Error| LinkError::Io(error.kind());
-        let place = addresses.next();
+        let member = self.member.as_ref();
+        let place = member.and_then(|member| members.place(member, self.tries));
         let Place { peer, host, broker } =
             place.ok_or(LinkError::Io(io::ErrorKind::HostUnreachable))?;
         let socket = TcpStream::connect(peer).map_err(failed)?;
@@ -234,7 +243,12 @@ impl Carrier {
     }
 
     /// Reads what has come, a bounded amount, and hands frames to the shard.
-    fn read(&mut self, now: Instant, scratch: &mut Scratch) -> Result<(), LinkError> {
+    fn read(
+        &mut self,
+        now: Instant,
+        members: &mut Members,
+        scratch: &mut Scratch,
+    ) -> Result<(), LinkError> {
         for _ in 0..READS_PER_TURN {
             if self.bags.to_shard.is_full() {
                 return Ok(());
@@ -257,13 +271,23 @@ impl Carrier {
                 scratch.heard = received.topology;
             }
             if let Some(terms) = received.welcomed {
-                let peer = connection.peer;
-                let (reign, known) = (terms.reign, terms.known);
-                tracing::info!(shard = self.token.0, broker = %peer, reign, known, "link session begins");
-                self.trouble = None;
+                self.welcomed(terms, members);
             }
         }
         Ok(())
+    }
+
+    fn welcomed(&mut self, terms: Terms, members: &mut Members) {
+        let (Some(member), Some(connection)) = (&self.member, &self.connection) else {
+            return;
+        };
+        if self.search.welcomed(member, &mut members.view) {
+            self.counters.leader_changes.add(1);
+        }
+        let (shard, broker) = (self.token.0, connection.peer);
+        let (reign, known) = (terms.reign, terms.known);
+        tracing::info!(shard, %member, %broker, reign, known, "link session begins");
+        self.troubles.clear();
     }
 
     /// The shard's `Resume` goes before everything else in the bag.
@@ -302,33 +326,40 @@ impl Carrier {
         &mut self,
         now: Instant,
         registry: &Registry,
-        addresses: &mut Addresses,
-        error: LinkError,
+        members: &mut Members,
+        error: &LinkError,
     ) {
-        let peer = self.connection.as_ref().map(|connection| connection.peer);
-        if let Some(mut connection) = self.connection.take()
+        let lost = self.connection.take();
+        let peer = lost.as_ref().map(|connection| connection.peer);
+        if let Some(mut connection) = lost
             && let Err(error) = registry.deregister(connection.transport.socket_mut())
         {
             tracing::debug!(%error, "a connection was not registered");
         }
-        self.link.lost(now, &error);
-        addresses.refresh();
+        let member = self.member.as_ref();
+        let again = self.search.failed(now, member, error, &mut members.view);
+        self.link.lost(now, again);
+        members.refresh();
+        self.count_loss(error);
+        // Who is told where the leader is has no trouble.
+        if !is_redirect(error) && self.troubles.is_news(now, member, error) {
+            let broker = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
+            let member = member.map_or("unknown", NodeName::as_str);
+            tracing::warn!(shard = self.token.0, member, %broker, %error, "no link to the group; trying again");
+        }
+    }
+
+    fn count_loss(&self, error: &LinkError) {
         let counters = &self.counters;
         counters.losses.add(1);
         counters
             .refusals
             .add(u64::from(matches!(error, LinkError::Refused(_))));
+        counters.redirects.add(u64::from(is_redirect(error)));
         counters.tls_failed.add(u64::from(error.is_about_tls()));
         counters
             .protocol_errors
             .add(u64::from(matches!(error, LinkError::Wire(_))));
-        let said = self.trouble.take();
-        let again = said.filter(|(last, at)| *last == error && now < *at + REPEAT_EVERY);
-        if again.is_none() {
-            let broker = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
-            tracing::warn!(shard = self.token.0, %broker, %error, "no link to the group; trying again");
-        }
-        self.trouble = again.or(Some((error, now)));
     }
 
     /// `true`: the bag of the shard has nothing that would be taken now, and wakes the client when it has.
@@ -352,4 +383,8 @@ impl Carrier {
         self.link.set_deaf(now, full);
         !full
     }
+}
+
+fn is_redirect(error: &LinkError) -> bool {
+    matches!(error, LinkError::Refused(refused) if refused.leader.is_some())
 }

@@ -13,6 +13,10 @@ cluster::counters! {
         losses,
         /// Connections that the broker refused.
         refusals,
+        /// Refusals that named the group's leader.
+        redirects,
+        /// Link sessions that began with another member than the last one.
+        leader_changes,
         /// Connections where one end had TLS and the other had not, or a certificate was not good.
         tls_failed,
         /// Connections that were closed since the broker broke the protocol.

@@ -1,17 +1,19 @@
-//! The link client: a thread that carries the links of all shards of a proxy to a broker over TCP.
+//! The link client: a thread that carries the links of all shards of a proxy to a group over TCP.
 //!
 //! To a shard its link looks as in one process: two bags. What is numbered, kept, sent again and handed over is
-//! decided in [`cluster::link::ProducerLink`]; here are the sockets and the clock.
+//! decided in [`cluster::link::ProducerLink`], and which member of the group is tried in [`cluster::link::Search`]; here are
+//! the sockets and the clock.
 
 mod addresses;
 mod carrier;
 mod counters;
 mod limits;
+mod members;
+mod troubles;
 
 pub use counters::LinkCounters;
 
 use crate::link::{GroupLink, ShardWaker};
-use addresses::Addresses;
 use carrier::{Carrier, Scratch};
 use cluster::link::{ProducerIdentity, ProducerLink};
 use cluster::mailbag::{Mailbag, Wake};
@@ -19,6 +21,7 @@ use cluster::slots::GroupNo;
 use cluster::topology::{Announcement, SharedTopology, TopologyWatch};
 use cluster::transport::LinkTls;
 use limits::{EVENTS, READ_BYTES, TO_GROUP_BYTES_MAX, TO_SHARD_BYTES_MAX};
+use members::Members;
 use mio::{Events, Poll, Token, Waker};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -123,13 +126,13 @@ impl LinkClient {
             carriers,
         } = self;
         let (watch, newest) = config.topology.watch(wake(&waker));
-        let addresses = Addresses::new(wake(&waker));
+        let members = Members::new(wake(&waker));
         let stop = Arc::<Stop>::default();
         let counters = carriers.iter().map(Carrier::counters).collect();
         let mut client = Client {
             poll,
             carriers,
-            addresses,
+            members,
             watch,
             group: config.group,
             stop: Arc::clone(&stop),
@@ -198,7 +201,7 @@ impl Drop for AbortOnPanic {
 struct Client {
     poll: Poll,
     carriers: Vec<Carrier>,
-    addresses: Addresses,
+    members: Members,
     watch: TopologyWatch,
     group: GroupNo,
     stop: Arc<Stop>,
@@ -235,7 +238,7 @@ impl Client {
             let now = Instant::now();
             for carrier in &mut self.carriers {
                 let registry = self.poll.registry();
-                carrier.turn(now, registry, &mut self.addresses, &mut self.scratch);
+                carrier.turn(now, registry, &mut self.members, &mut self.scratch);
             }
             if let Some(topology) = self.scratch.heard.take() {
                 self.watch.hear(topology);
@@ -245,13 +248,12 @@ impl Client {
 
     /// The node knows this of the fleet: brokers are told, and links go where the group's brokers are.
     fn take_topology(&mut self, newest: &Arc<Announcement>) {
-        let members = newest.topology().members(self.group).iter();
-        let brokers: Vec<String> = members.map(|member| member.link.to_string()).collect();
+        let members = newest.topology().members(self.group);
         let now = Instant::now();
         for carrier in &mut self.carriers {
-            carrier.know(now, newest, &brokers);
+            carrier.know(now, newest, members);
         }
-        self.addresses.set(brokers);
+        self.members.set(members);
     }
 
     /// How long nothing is due. Every bag has been told when this is not zero.

@@ -53,6 +53,11 @@ impl Wire {
         self.shared.lock().target = Some(target);
     }
 
+    /// New connections are closed.
+    pub(crate) fn lead_nowhere(&self) {
+        self.shared.lock().target = None;
+    }
+
     /// Cuts all connections now.
     pub(crate) fn cut(&self) {
         self.shared.lock().cut();

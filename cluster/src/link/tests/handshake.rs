@@ -2,7 +2,7 @@
 
 use super::world::{SECRET, group_identity, known, producer_identity};
 use crate::limits::{BACK_OFF_MAX, LINK_HANDSHAKE};
-use crate::link::{GroupIdentity, GroupSession, LinkError, ProducerIdentity, ProducerLink};
+use crate::link::{Again, GroupIdentity, GroupSession, LinkError, ProducerIdentity, ProducerLink};
 use crate::slots::{GroupNo, SlotTable};
 use crate::topology::{Announcement, FixedHash, Topology};
 use crate::wire::{Refusal, WireError};
@@ -179,7 +179,7 @@ fn an_end_without_tls_is_named() {
         .expect_err("refused");
     assert_eq!(said, heard);
     assert!(heard.is_about_tls() && heard.needs_a_person());
-    proxy.lost(now, &heard);
+    proxy.lost(now, Again::Longest);
     let early = now + BACK_OFF_MAX / 3;
     assert!(!proxy.wants_connection(early), "the longest wait");
     assert!(proxy.wants_connection(now + BACK_OFF_MAX));

@@ -2,6 +2,7 @@
 
 mod handshake;
 mod loss;
+mod search;
 mod steady;
 mod topology;
 mod world;

@@ -2,7 +2,7 @@
 
 use crate::frame::{FromGroup, Publish, ToGroup};
 use crate::ids::{Actor, ClientNo, Epoch, Handle};
-use crate::link::{GroupIdentity, GroupSession, LinkError, ProducerIdentity, ProducerLink};
+use crate::link::{Again, GroupIdentity, GroupSession, ProducerIdentity, ProducerLink};
 use crate::slots::{GroupNo, SlotTable};
 use crate::topology::{Announcement, FixedHash, Topology};
 use protocol::{Message, PacketId, QoS, ReasonCode, TopicName};
@@ -245,7 +245,7 @@ impl World {
     /// The connection is gone; both ends hear of it.
     pub(super) fn cut(&mut self) {
         self.session = None;
-        self.link.lost(self.now, &LinkError::Closed);
+        self.link.lost(self.now, Again::Later);
     }
 
     pub(super) fn pass(&mut self, time: Duration) {
