@@ -11,6 +11,7 @@ pub mod link_server;
 pub mod log;
 pub mod machine;
 mod open;
+pub mod raft;
 mod snapshots;
 
 pub use open::{GroupOptions, Joining, OpenGroup};

@@ -83,6 +83,14 @@ pub enum LogError {
         /// The place asked for.
         at: Location,
     },
+    /// The members of a replicated group cannot agree on anything with this one any more.
+    #[error("this member cannot {what} its group: {why}")]
+    Group {
+        /// What it tried, such as `"start"`.
+        what: &'static str,
+        /// What happened.
+        why: String,
+    },
     /// A configuration the log cannot run with.
     #[error("segment_bytes must be from {min} to {max}, is {is}")]
     SegmentBytes {
@@ -99,6 +107,11 @@ impl LogError {
     /// A failure on the way to or from a snapshot.
     pub(crate) fn snapshot(what: &'static str, source: io::Error) -> Self {
         Self::io(what, Path::new("the snapshot"), source)
+    }
+
+    /// A failure of what stands above the log.
+    pub(crate) fn group(what: &'static str, why: String) -> Self {
+        Self::Group { what, why }
     }
 
     /// Sorts an operating system error by what the operator has to do about it.

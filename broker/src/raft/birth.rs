@@ -1,0 +1,113 @@
+//! What a member does with the folder that it finds. Pure.
+//!
+//! A member that lost its folder has lost its votes and what it stored, so it must not go on as if it had never had
+//! any: the others counted on them. So a member with an empty folder takes part only if it can know that it never did
+//! before:
+//!
+//! - The first of the members by name begins the group, when all others have told it that their folders are empty as
+//!   well. It remembers for each the run (a random number of a process) that said so.
+//! - Another one takes part when the one that began the group remembers *this* run of it.
+//!
+//! Invariant: as long as one of the first members has its folder, no two groups come from one cluster file.
+
+use super::wire::Who;
+use cluster::topology::NodeName;
+
+/// What a member with an empty folder is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Birth {
+    /// Begin the group.
+    Begin,
+    /// Take part; the leader will come.
+    Join,
+    /// Ask again.
+    Wait,
+    /// Take no part: by this member the group exists, and this one has been in it with another folder, or it has not
+    /// been added yet.
+    Lost {
+        /// Who said so.
+        by: NodeName,
+    },
+}
+
+/// Decides for `own`, which is one of the first members, from what the others said; `None`: no answer.
+pub(super) fn decide(own: &NodeName, others: &[(NodeName, Option<Who>)]) -> Birth {
+    let born = || {
+        others
+            .iter()
+            .filter_map(|(name, who)| Some((name, (*who)?)))
+    };
+    if born().any(|(_, who)| who.born && who.met) {
+        return Birth::Join;
+    }
+    let is_first = others.iter().all(|(name, _)| own < name);
+    if let Some((name, _)) = born().find(|(_, who)| who.born) {
+        // Whoever began it may not have answered yet; only that one knows.
+        let all_spoke = others.iter().all(|(_, who)| who.is_some());
+        if is_first || all_spoke {
+            return Birth::Lost { by: name.clone() };
+        }
+        return Birth::Wait;
+    }
+    if is_first && others.iter().all(|(_, who)| who.is_some()) {
+        return Birth::Begin;
+    }
+    Birth::Wait
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> NodeName {
+        text.parse().expect("a name")
+    }
+
+    const EMPTY: Option<Who> = Some(Who {
+        run: 1,
+        born: false,
+        met: false,
+    });
+    const BORN: Option<Who> = Some(Who {
+        run: 1,
+        born: true,
+        met: false,
+    });
+    const MET: Option<Who> = Some(Who {
+        run: 1,
+        born: true,
+        met: true,
+    });
+
+    fn decide_for(own: &str, others: [(&str, Option<Who>); 2]) -> Birth {
+        decide(&name(own), &others.map(|(other, who)| (name(other), who)))
+    }
+
+    #[test]
+    fn the_first_by_name_begins_when_all_are_there_with_empty_folders() {
+        assert_eq!(decide_for("a", [("b", EMPTY), ("c", EMPTY)]), Birth::Begin);
+        assert_eq!(decide_for("a", [("b", EMPTY), ("c", None)]), Birth::Wait);
+        assert_eq!(decide_for("b", [("a", EMPTY), ("c", EMPTY)]), Birth::Wait);
+        assert_eq!(decide(&name("a"), &[]), Birth::Begin);
+    }
+
+    #[test]
+    fn another_takes_part_when_it_is_remembered() {
+        assert_eq!(decide_for("b", [("a", MET), ("c", EMPTY)]), Birth::Join);
+        assert_eq!(decide_for("b", [("a", MET), ("c", None)]), Birth::Join);
+        assert_eq!(decide_for("b", [("a", MET), ("c", BORN)]), Birth::Join);
+    }
+
+    #[test]
+    fn an_empty_folder_beside_a_group_is_a_lost_one() {
+        let lost = |by| Birth::Lost { by: name(by) };
+        assert_eq!(decide_for("b", [("a", BORN), ("c", BORN)]), lost("a"));
+        assert_eq!(decide_for("a", [("b", BORN), ("c", None)]), lost("b"));
+        assert_eq!(decide_for("a", [("b", EMPTY), ("c", BORN)]), lost("c"));
+    }
+
+    #[test]
+    fn the_word_of_the_one_that_may_have_begun_is_waited_for() {
+        assert_eq!(decide_for("b", [("a", None), ("c", BORN)]), Birth::Wait);
+    }
+}

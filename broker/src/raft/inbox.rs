@@ -1,0 +1,247 @@
+//! What passes between the thread of raft and the thread of the group, and what both know of the member's reign.
+
+use super::config::Vote;
+use super::lease::Lease;
+use super::limits::{INBOX_BYTES_MAX, INBOX_EVENTS_MAX};
+use crate::consensus::{Event, Payload, Position};
+use crate::log::LogError;
+use bytes::Bytes;
+use cluster::topology::NodeName;
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+use tokio::sync::Notify;
+
+/// The two queues between the threads.
+pub(super) struct Inbox {
+    state: Mutex<State>,
+    /// The group has taken an event.
+    room: Notify,
+    /// The group has proposed something.
+    proposed: Notify,
+    /// The group has written a snapshot.
+    written: Notify,
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    own: u64,
+    events: VecDeque<Event>,
+    event_bytes: usize,
+    proposals: VecDeque<(u64, Bytes)>,
+    /// The term that this member has been elected in, as long as it knows of no later one.
+    won: Option<u64>,
+    /// The same, from when the group is told.
+    open: Option<u64>,
+    /// The leader that the group was told of last.
+    told: Option<NodeName>,
+    lease: Lease,
+    snapshot: Option<Position>,
+    failure: Option<LogError>,
+}
+
+impl Inbox {
+    pub(super) fn new(wake: Box<dyn Fn() + Send + Sync>) -> Self {
+        Self {
+            state: Mutex::default(),
+            room: Notify::new(),
+            proposed: Notify::new(),
+            written: Notify::new(),
+            wake,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Whoever panicked has left whole values behind, and its panic ends the member's service.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // From the thread of raft.
+
+    /// The member takes part, with this id.
+    pub(super) fn born(&self, own: u64) {
+        let mut state = self.lock();
+        state.own = own;
+        state.lease.born(own);
+    }
+
+    /// The vote changes: a reign may begin, or be over.
+    pub(super) fn vote_changed(&self, vote: &Vote) {
+        let term = vote.leader_id.term;
+        let mut state = self.lock();
+        if vote.committed && vote.leader_id.voted_for == Some(state.own) {
+            if state.won != Some(term) {
+                state.won = Some(term);
+                state.lease.begin(term);
+            }
+        } else if state.won.is_some_and(|won| won < term) {
+            state.end_reign();
+            drop(state);
+            (self.wake)();
+        }
+    }
+
+    /// This member has stopped to lead in a term without another having begun: the group goes on without it.
+    pub(super) fn stepped_down(&self, term: u64) {
+        let mut state = self.lock();
+        if state.won == Some(term) {
+            state.end_reign();
+            drop(state);
+            (self.wake)();
+        }
+    }
+
+    /// Another member leads in this term.
+    pub(super) fn follows(&self, term: u64, leader: NodeName) {
+        let mut state = self.lock();
+        let outdated = state.won.is_some_and(|won| won >= term);
+        if !outdated && state.told.as_ref() != Some(&leader) {
+            state.told = Some(leader.clone());
+            state.push(Event::Follow {
+                leader: Some(leader),
+            });
+            drop(state);
+            (self.wake)();
+        }
+    }
+
+    pub(super) fn change_lease<R>(&self, change: impl FnOnce(&mut Lease) -> R) -> R {
+        change(&mut self.lock().lease)
+    }
+
+    /// Hands an event over as soon as there is room. The first entry of an own reign opens that.
+    pub(super) async fn hand_over(&self, event: Event) {
+        loop {
+            let room = self.room.notified();
+            tokio::pin!(room);
+            room.as_mut().enable();
+            if self.lock().has_room() {
+                break;
+            }
+            room.await;
+        }
+        let mut state = self.lock();
+        let opens = match &event {
+            Event::Entry(entry) => {
+                (state.won == Some(entry.term) && state.open.is_none()).then_some(entry.term)
+            }
+            _ => None,
+        };
+        state.push(event);
+        if let Some(term) = opens {
+            state.open = Some(term);
+            state.told = None;
+            state.push(Event::Lead { term });
+        }
+        drop(state);
+        (self.wake)();
+    }
+
+    /// The proposals so far, each with the term that it was made in; waits until there is one.
+    pub(super) async fn proposals(&self) -> VecDeque<(u64, Bytes)> {
+        loop {
+            let proposals = std::mem::take(&mut self.lock().proposals);
+            if !proposals.is_empty() {
+                return proposals;
+            }
+            self.proposed.notified().await;
+        }
+    }
+
+    /// The position of a new snapshot; waits until there is one.
+    pub(super) async fn snapshot(&self) -> Position {
+        loop {
+            if let Some(position) = self.lock().snapshot.take() {
+                return position;
+            }
+            self.written.notified().await;
+        }
+    }
+
+    /// Nothing will be agreed on any more by this member.
+    pub(super) fn fail(&self, error: LogError) {
+        let mut state = self.lock();
+        state.failure.get_or_insert(error);
+        state.end_reign();
+        drop(state);
+        (self.wake)();
+    }
+
+    // From the thread of the group.
+
+    pub(super) fn next(&self) -> Option<Event> {
+        let mut state = self.lock();
+        let event = state.events.pop_front()?;
+        let full = !state.has_room();
+        state.event_bytes -= bytes(&event);
+        drop(state);
+        if full {
+            self.room.notify_waiters();
+        }
+        Some(event)
+    }
+
+    pub(super) fn propose(&self, term: u64, body: Vec<u8>) {
+        let mut state = self.lock();
+        if state.open == Some(term) {
+            state.proposals.push_back((term, body.into()));
+            drop(state);
+            self.proposed.notify_one();
+        }
+    }
+
+    pub(super) fn leads_until(&self, term: u64, now: Instant) -> Option<Instant> {
+        let state = self.lock();
+        if state.open == Some(term) {
+            state.lease.until(now)
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn snapshot_written(&self, at: Position) {
+        self.lock().snapshot = Some(at);
+        self.written.notify_one();
+    }
+
+    pub(super) fn failure(&self) -> Option<LogError> {
+        self.lock().failure.clone()
+    }
+}
+
+impl State {
+    fn has_room(&self) -> bool {
+        self.events.len() < INBOX_EVENTS_MAX && self.event_bytes < INBOX_BYTES_MAX
+    }
+
+    fn push(&mut self, event: Event) {
+        self.event_bytes += bytes(&event);
+        self.events.push_back(event);
+    }
+
+    fn end_reign(&mut self) {
+        self.won = None;
+        self.proposals.clear();
+        if self.open.take().is_some() {
+            self.push(Event::Follow { leader: None });
+        }
+    }
+}
+
+fn bytes(event: &Event) -> usize {
+    match event {
+        Event::Entry(entry) => match &entry.payload {
+            Payload::Commands { body, .. } => body.len(),
+            Payload::Members(bytes) => bytes.len(),
+            Payload::Blank => 0,
+        },
+        _ => 0,
+    }
+}
+
+impl std::fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inbox").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,155 @@
+//! How long a leader may be sure that no other leads. Pure.
+//!
+//! A follower that hears its leader at a time t votes for no other until t + [`ELECTION_MAX`](super::limits::ELECTION_MAX), and t is not before the
+//! leader has sent the call. So if a quorum has answered calls that were sent at or after t, no other leader can be
+//! elected before t + [`ELECTION_MAX`](super::limits::ELECTION_MAX): it would need the vote of one of them.
+
+use super::limits::LEASE;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+/// What a member knows of the promises it has got.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lease {
+    own: u64,
+    /// Each of these sets must have a majority: two while the membership changes.
+    voters: Vec<BTreeSet<u64>>,
+    term: u64,
+    /// When the last answered call to each member was sent.
+    heard: BTreeMap<u64, Instant>,
+}
+
+impl Lease {
+    /// It takes part, with this id.
+    pub(super) fn born(&mut self, own: u64) {
+        self.own = own;
+    }
+
+    /// The group votes like this from now on.
+    pub(super) fn voters(&mut self, voters: Vec<BTreeSet<u64>>) {
+        self.voters = voters;
+    }
+
+    /// It leads in this term; what was promised in an earlier one is void.
+    pub(super) fn begin(&mut self, term: u64) {
+        self.term = term;
+        self.heard.clear();
+    }
+
+    /// A call in `term` that was sent at `sent` has been answered.
+    pub(super) fn heard(&mut self, term: u64, member: u64, sent: Instant) {
+        if term == self.term {
+            let heard = self.heard.entry(member).or_insert(sent);
+            *heard = sent.max(*heard);
+        }
+    }
+
+    /// Until when no other can lead; `None`: too few have answered yet.
+    pub(super) fn until(&self, now: Instant) -> Option<Instant> {
+        let contacts = self.voters.iter().map(|set| self.contact(set, now));
+        let oldest = contacts.min()??;
+        Some(oldest + LEASE)
+    }
+
+    /// The newest time at or after which a majority of these has been called.
+    fn contact(&self, voters: &BTreeSet<u64>, now: Instant) -> Option<Instant> {
+        let time = |id: &u64| {
+            if *id == self.own {
+                Some(now)
+            } else {
+                self.heard.get(id).copied()
+            }
+        };
+        let mut times: Vec<_> = voters.iter().map(time).collect();
+        times.sort_unstable_by(|one, other| other.cmp(one));
+        times.get(voters.len() / 2).copied().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn lease(sets: &[&[u64]]) -> Lease {
+        let mut lease = Lease::default();
+        lease.born(1);
+        lease.voters(
+            sets.iter()
+                .map(|ids| ids.iter().copied().collect())
+                .collect(),
+        );
+        lease.begin(5);
+        lease
+    }
+
+    #[test]
+    fn a_majority_of_three_is_the_leader_and_the_one_it_called_last() {
+        let start = Instant::now();
+        let now = start + ms(100);
+        let mut lease = lease(&[&[1, 2, 3]]);
+        assert_eq!(lease.until(now), None, "nobody has answered");
+        lease.heard(5, 2, start);
+        assert_eq!(lease.until(now), Some(start + ms(400)));
+        lease.heard(5, 3, start + ms(50));
+        assert_eq!(lease.until(now), Some(start + ms(450)));
+        lease.heard(5, 3, start + ms(20));
+        assert_eq!(
+            lease.until(now),
+            Some(start + ms(450)),
+            "a late answer takes nothing back"
+        );
+    }
+
+    #[test]
+    fn of_five_the_third_newest_counts() {
+        let start = Instant::now();
+        let mut lease = lease(&[&[1, 2, 3, 4, 5]]);
+        lease.heard(5, 2, start + ms(30));
+        assert_eq!(lease.until(start), None);
+        lease.heard(5, 3, start + ms(10));
+        lease.heard(5, 4, start);
+        assert_eq!(lease.until(start + ms(40)), Some(start + ms(410)));
+    }
+
+    #[test]
+    fn an_only_voter_is_always_sure() {
+        let now = Instant::now();
+        assert_eq!(lease(&[&[1]]).until(now), Some(now + ms(400)));
+        assert_eq!(lease(&[]).until(now), None, "no membership, no leader");
+    }
+
+    #[test]
+    fn a_group_that_changes_has_to_answer_in_both_forms() {
+        let start = Instant::now();
+        let mut lease = lease(&[&[1, 2, 3], &[1, 4, 5]]);
+        lease.heard(5, 2, start + ms(90));
+        assert_eq!(lease.until(start), None);
+        lease.heard(5, 4, start + ms(10));
+        assert_eq!(lease.until(start + ms(100)), Some(start + ms(410)));
+    }
+
+    #[test]
+    fn a_leader_that_is_no_voter_needs_the_others() {
+        let start = Instant::now();
+        let mut lease = lease(&[&[2, 3, 4]]);
+        lease.heard(5, 2, start + ms(9));
+        assert_eq!(lease.until(start), None);
+        lease.heard(5, 3, start);
+        assert_eq!(lease.until(start), Some(start + ms(400)));
+    }
+
+    #[test]
+    fn what_was_promised_to_an_earlier_reign_is_void() {
+        let start = Instant::now();
+        let mut lease = lease(&[&[1, 2, 3]]);
+        lease.heard(5, 2, start);
+        lease.begin(6);
+        lease.heard(5, 3, start + ms(1));
+        assert_eq!(lease.until(start + ms(2)), None);
+    }
+}

@@ -1,0 +1,80 @@
+//! Every limit and time of a replicated group, with its reason and the rule at the limit.
+
+use std::time::Duration;
+
+/// A leader says something to each member at least every one and a half of these (openraft looks at its clock that
+/// often), and waits that long for an answer before it asks again.
+pub const HEARTBEAT: Duration = Duration::from_millis(100);
+
+/// A follower that has heard nothing from its leader for [`ELECTION_MAX`] and a time between these two, drawn once at
+/// its start, holds an election.
+pub const ELECTION_MIN: Duration = Duration::from_millis(300);
+/// The upper end; also how long a follower that has heard its leader votes for no other.
+pub const ELECTION_MAX: Duration = Duration::from_millis(600);
+
+/// A leader counts on its followers' promise for this long, which is less than they keep it: clocks do not run alike,
+/// and what is decided is not done at once.
+pub const LEASE: Duration = Duration::from_millis(400);
+
+/// A call to another member that has had no answer for this long has failed. Longer than openraft waits: a late
+/// answer still prolongs the lease.
+pub const CALL: Duration = Duration::from_secs(2);
+
+/// A connection to another member, from the first packet to the proof of who it is, takes no longer than this.
+pub const CONNECT: Duration = Duration::from_secs(1);
+
+/// A leader leaves a member alone for this long that could not be reached.
+pub const CALL_AGAIN: Duration = Duration::from_millis(100);
+
+/// A snapshot takes as long as it takes; this ends a transfer that got stuck between its pieces.
+pub const SNAPSHOT_CALL: Duration = Duration::from_secs(3600);
+
+/// A member with an empty folder asks the others again after this long.
+pub const BIRTH_AGAIN: Duration = Duration::from_millis(100);
+
+/// Bytes of entries in one call. One entry may go above it; the others come with the next call.
+pub const CALL_ENTRY_BYTES: usize = 512 << 10;
+
+/// Entries in one call at most, however small.
+pub const CALL_ENTRIES_MAX: u64 = 256;
+
+/// Entries that stay in the log behind the newest snapshot, so that a member that was away for a moment gets them
+/// instead of the whole snapshot.
+pub const KEPT_ENTRIES: u64 = 1_000;
+
+/// Events that wait for the group. At the limit no more entries are handed over; calls of members are answered all the
+/// same.
+pub const INBOX_EVENTS_MAX: usize = 1_024;
+
+/// Bytes of commands that wait for the group. One entry may go above it.
+pub const INBOX_BYTES_MAX: usize = 8 << 20;
+
+/// Proposals that openraft has taken and not answered. At the limit no more are given to it; how many wait before
+/// that is bounded by the group, which looks at the bytes that are pending.
+pub const PROPOSALS_MAX: usize = 1_024;
+
+/// Bytes of one call between members. A larger one closes the connection.
+pub const CALL_BYTES_MAX: usize = crate::log::limits::RECORD_BYTES_MAX + (1 << 20);
+
+/// Bytes taken from a socket at a time.
+pub const READ_BYTES: usize = 16 << 10;
+
+/// Calls that wait for one member's answer. At the limit a further call fails at once, as if it could not be reached.
+pub const CALLS_MAX: usize = 64;
+
+/// Connections that a member takes from others. More are closed at once: there are at most a few members, each with
+/// one connection and perhaps an old one.
+pub const CONNECTIONS_MAX: usize = 64;
+
+/// Bytes of the name of a member's host and port.
+pub const ADDRESS_BYTES_MAX: usize = 512;
+
+const _: () = {
+    assert!(HEARTBEAT.as_millis() * 3 / 2 < ELECTION_MIN.as_millis());
+    assert!(ELECTION_MIN.as_millis() < ELECTION_MAX.as_millis());
+    // A lease outlives several heartbeats, else a leader that is well would stop at each late answer.
+    assert!(HEARTBEAT.as_millis() * 3 < LEASE.as_millis());
+    assert!(LEASE.as_millis() * 3 / 2 <= ELECTION_MAX.as_millis());
+    assert!(CALL_ENTRY_BYTES < CALL_BYTES_MAX);
+    assert!(CALL_ENTRY_BYTES <= INBOX_BYTES_MAX);
+};

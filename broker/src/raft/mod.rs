@@ -1,0 +1,80 @@
+//! Replicated groups: openraft 0.9 drives the group's log, which is the process's log.
+//!
+//! | file        | what it holds                                                                          |
+//! |-------------|----------------------------------------------------------------------------------------|
+//! | `replica`   | a member at work: its start, what it answers to others, the tasks beside openraft        |
+//! | `handle`    | the group's end: [`Consensus`](crate::consensus::Consensus)                             |
+//! | `inbox`     | the two queues between the group's thread and this one, and the member's reign           |
+//! | `storage`   | openraft's log over ours; votes                                                          |
+//! | `machine`   | openraft's state machine: hands entries over                                             |
+//! | `network`   | calls to other members, over any [`Peers`]                                               |
+//! | `birth`     | what a member with an empty folder does                                                  |
+//! | `lease`     | how long a leader may be sure that no other leads                                        |
+//! | `entries`   | where each entry is                                                                      |
+//! | `recovered` | what a member finds in its own log                                                       |
+//! | `record`, `wire`, `codec` | bytes of records and of calls                                              |
+//! | `journal`   | what is asked of the log; a simulated disk can stand in for it                           |
+//! | `status`    | what a member says of itself                                                             |
+//!
+//! # Where the disk is waited for
+//!
+//! Openraft 0.9 waits in its core for the flush of each append, one after the other. So it is told that an append is
+//! complete at once (but for an entry with a membership), and what must wait for the disk waits at the edges:
+//!
+//! 1. A follower's *success* leaves only when all that it has appended by then is durable (`Replica::answer`).
+//! 2. An entry goes to the group only when it is durable here (`machine`).
+//! 3. A leader tells others of no more agreed entries than are durable here (`network`).
+//! 4. A vote is durable before openraft goes on (`storage`).
+//! 5. A vote is read back as not won, so that a leader that was started again never goes on in its old term.
+//!
+//! This is Raft with the leader's write beside the replication (Ongaro's thesis, 10.2.1), and why it holds:
+//!
+//! - *What any group is handed is stored by a majority.* Openraft takes an entry for agreed on when a majority has
+//!   acknowledged it, the leader's own memory counted. The other acknowledgements are durable (1). The leader's group gets
+//!   it when it is durable there too (2), and others hear of it only then (3). So by then it is durable on a majority.
+//! - *It stays.* A leader that dies with entries only in memory may come back without them. Nobody was told that
+//!   they are agreed on, so they are like entries that a leader could not send to a majority. It cannot offer other
+//!   entries under the same term and index, as it never goes on in that term (5) and votes are not forgotten (4). As long
+//!   as it lives, it refuses candidates whose log lacks what it has in memory, which is stricter than it need be. When
+//!   its log fails, openraft stops, and it votes for nobody.
+//! - *A candidate's log is durable*: its vote for itself is in the same log behind its entries, and is durable before
+//!   it asks (4).
+//!
+//! Invariants:
+//! - Nothing here starts a thread or reads a clock but tokio's, so that many members run in one simulated world.
+//! - Commands that were proposed in one reign never become entries of another: they carry the reign's term, and are void
+//!   in any other (`storage`).
+//! - A member takes part with an empty folder only if it can know that it never did before (`birth`).
+
+mod birth;
+mod codec;
+mod config;
+mod entries;
+mod handle;
+mod inbox;
+mod journal;
+mod lease;
+pub mod limits;
+mod machine;
+mod network;
+mod record;
+mod recovered;
+mod replica;
+mod status;
+#[expect(
+    clippy::result_large_err,
+    reason = "the error is the one that openraft's traits name"
+)]
+mod storage;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+pub use codec::Malformed;
+pub use config::{Node, node_id, seed};
+pub use handle::Handle;
+pub use journal::{Content, DiskMoved, Journal, NewRecord, Placed};
+pub use network::{CallError, Peers};
+pub use recovered::Recovered;
+pub use replica::{Replica, Settings, StartError};
+pub use status::{MemberStatus, Peer, Role, Stage};

@@ -1,0 +1,161 @@
+//! Calls to the other members, over whatever carries bytes to them.
+
+use super::config::{Carried, Node, Types};
+use super::journal::Journal;
+use super::limits::{CALL, CALL_AGAIN};
+use super::storage::Store;
+use super::wire::{Answer, Call, Request};
+use bytes::Bytes;
+use openraft::error::{
+    NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
+};
+use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+};
+use openraft::{OptionalSend, Snapshot, Vote};
+use std::future::Future;
+
+/// Why a member could not be called.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot reach {address}: {why}")]
+pub struct CallError {
+    /// Where it should be.
+    pub address: Box<str>,
+    /// What happened.
+    pub why: Box<str>,
+}
+
+/// Carries calls to other members. Calls may overtake one another, and an answer may be lost with or without the call
+/// having arrived.
+pub trait Peers: Clone + Send + Sync + 'static {
+    /// Sends a call to the member at this address and waits for its answer.
+    fn call(
+        &self,
+        to: &Node,
+        call: Bytes,
+    ) -> impl Future<Output = Result<Bytes, CallError>> + Send + 'static;
+}
+
+type RpcError<E = RaftError<u64>> = RPCError<u64, Node, E>;
+
+/// Makes a [`Client`] for each member.
+#[derive(Clone, Debug)]
+pub(super) struct Network<J, P> {
+    pub(super) store: Store<J>,
+    pub(super) peers: P,
+}
+
+/// Calls one member.
+#[derive(Debug)]
+pub(super) struct Client<J, P> {
+    network: Network<J, P>,
+    target: u64,
+    node: Node,
+}
+
+/// Calls a member and reads its answer; gives up after [`CALL`].
+pub(super) async fn call(
+    peers: &impl Peers,
+    node: &Node,
+    call: &Call,
+) -> Result<Answer, CallError> {
+    let failed = |why: &str| CallError {
+        address: node.address.clone(),
+        why: why.into(),
+    };
+    let answer = tokio::time::timeout(CALL, peers.call(node, call.bytes())).await;
+    let answer = answer.map_err(|_| failed("it does not answer"))??;
+    Answer::read(&answer).map_err(|error| failed(&format!("its answer is {error}")))
+}
+
+impl<J: Journal, P: Peers> RaftNetworkFactory<Types> for Network<J, P> {
+    type Network = Client<J, P>;
+
+    async fn new_client(&mut self, target: u64, node: &Node) -> Client<J, P> {
+        Client {
+            network: self.clone(),
+            target,
+            node: node.clone(),
+        }
+    }
+}
+
+impl<J: Journal, P: Peers> Client<J, P> {
+    /// Openraft gives up soon, and asks again. The answer is waited for all the same, and noted.
+    async fn ask<R: Send + 'static>(
+        &self,
+        request: Request,
+        read: impl FnOnce(Answer) -> Option<R> + Send + 'static,
+    ) -> Result<R, RpcError> {
+        let (peers, node) = (self.network.peers.clone(), self.node.clone());
+        let to = self.target;
+        let asked = tokio::spawn(async move {
+            let answer = call(&peers, &node, &Call { to, request }).await?;
+            read(answer).ok_or_else(|| CallError {
+                address: node.address.clone(),
+                why: "it does not take part".into(),
+            })
+        });
+        match asked.await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(RPCError::Unreachable(Unreachable::new(&error))),
+            Err(error) => Err(RPCError::Network(NetworkError::new(&error))),
+        }
+    }
+}
+
+impl<J: Journal, P: Peers> RaftNetwork<Types> for Client<J, P> {
+    async fn append_entries(
+        &mut self,
+        mut rpc: AppendEntriesRequest<Types>,
+        _option: RPCOption,
+    ) -> Result<AppendEntriesResponse<u64>, RpcError> {
+        rpc.leader_commit = self.network.store.cap_to_durable(rpc.leader_commit);
+        let (term, target) = (rpc.vote.leader_id.term, self.target);
+        let inbox = self.network.store.inbox.clone();
+        let sent = tokio::time::Instant::now().into_std();
+        let read = move |answer| match answer {
+            Answer::Append(AppendEntriesResponse::HigherVote(vote)) => {
+                Some(AppendEntriesResponse::HigherVote(vote))
+            }
+            Answer::Append(response) => {
+                inbox.change_lease(|lease| lease.heard(term, target, sent));
+                Some(response)
+            }
+            _ => None,
+        };
+        self.ask(Request::Append(rpc), read).await
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<u64>,
+        _option: RPCOption,
+    ) -> Result<VoteResponse<u64>, RpcError> {
+        let read = |answer| match answer {
+            Answer::Vote(response) => Some(response),
+            _ => None,
+        };
+        self.ask(Request::Vote(rpc), read).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        _vote: Vote<u64>,
+        snapshot: Snapshot<Types>,
+        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<u64>, StreamingError<Types, openraft::error::Fatal<u64>>> {
+        let Carried = *snapshot.snapshot;
+        let why = CallError {
+            address: self.node.address.clone(),
+            why: "it does not take snapshots".into(),
+        };
+        Err(StreamingError::Unreachable(Unreachable::new(&why)))
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(CALL_AGAIN))
+    }
+}

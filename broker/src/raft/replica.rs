@@ -1,0 +1,463 @@
+//! A member at work, on whatever carries its calls and keeps its records.
+
+use super::birth::{self, Birth};
+use super::config::{Node, Proposal, Raft, Types, node_id, settings};
+use super::handle::Handle;
+use super::inbox::Inbox;
+use super::journal::{DiskMoved, Journal};
+use super::limits::{BIRTH_AGAIN, ELECTION_MAX, PROPOSALS_MAX};
+use super::machine::{Machine, NewestSnapshot};
+use super::network::{self, Network, Peers};
+use super::record::Identity;
+use super::recovered::Recovered;
+use super::status::{MemberStatus, Stage};
+use super::storage::{self, Store};
+use super::wire::{Answer, Call, Request, Who};
+use crate::log::LogError;
+use bytes::Bytes;
+use cluster::slots::GroupNo;
+use cluster::topology::{HostPort, NodeName};
+use openraft::raft::AppendEntriesResponse;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// Which member of which group this is.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The group.
+    pub group: GroupNo,
+    /// Its name.
+    pub name: NodeName,
+    /// The members that the group begins with, and where each takes calls. If this one is not among them, it waits
+    /// until it is added.
+    pub members: Vec<(NodeName, HostPort)>,
+    /// A random number, new for each start of the process.
+    pub run: u64,
+}
+
+/// Why a member cannot start.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StartError {
+    /// What its snapshot or its log says of the group's members cannot be read.
+    #[error("the members that this member's data folder names are {0}")]
+    Members(#[from] super::codec::Malformed),
+    /// The log does not work.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// Openraft does not want to.
+    #[error("the member cannot take part: {0}")]
+    Raft(String),
+}
+
+/// One member of a group. Has to live on a runtime of tokio; what it starts there ends with [`Replica::stop`].
+#[derive(Clone, Debug)]
+pub struct Replica<J, P> {
+    shared: Arc<Shared<J, P>>,
+}
+
+#[derive(Debug)]
+struct Shared<J, P> {
+    settings: Settings,
+    store: Store<J>,
+    peers: P,
+    newest: NewestSnapshot,
+    /// Set when the member takes part.
+    running: OnceLock<Running>,
+    stage: Mutex<Stage>,
+    /// It answers no vote before: another may lead on a promise that it gave before its start.
+    quiet_until: Option<Instant>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+struct Running {
+    id: u64,
+    raft: Raft,
+    /// The runs of others that were empty when this one began the group.
+    met: Vec<(u64, u64)>,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<J: Journal, P: Peers> Replica<J, P> {
+    /// Starts a member with what it found in its folder. `wake` is called, from any thread, when there is something for
+    /// the group to take.
+    pub fn start(
+        settings: Settings,
+        log: J,
+        moved: DiskMoved,
+        recovered: Recovered,
+        peers: P,
+        wake: Box<dyn Fn() + Send + Sync>,
+    ) -> Result<(Self, Handle), StartError> {
+        let newest = NewestSnapshot::at(&recovered.position)?;
+        let identity = recovered.meta.as_ref().map(|meta| meta.identity.clone());
+        let empty = recovered.is_empty();
+        let inbox = Arc::new(Inbox::new(wake));
+        let handle = Handle::new(Arc::clone(&inbox));
+        // An only member has nobody to have promised anything to.
+        let promised = !empty && settings.members.len() > 1;
+        let shared = Arc::new(Shared {
+            settings,
+            store: Store::new(log, moved, inbox, recovered),
+            peers,
+            newest,
+            running: OnceLock::new(),
+            stage: Mutex::new(Stage::Starting),
+            quiet_until: promised.then(|| Instant::now() + ELECTION_MAX),
+            tasks: Mutex::default(),
+        });
+        let replica = Self { shared };
+        let run = replica.clone();
+        replica.spawn(async move {
+            let began = match (empty, identity) {
+                (false, identity) => run.take_part(identity.unwrap_or_default()).await,
+                (true, _) => run.be_born().await,
+            };
+            if let Err(error) = began {
+                run.shared.fail(&error);
+            }
+        });
+        Ok((replica, handle))
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.shared.tasks.lock();
+        let tasks = tasks.as_mut().unwrap_or_else(|error| error.get_mut());
+        tasks.push(tokio::spawn(task));
+    }
+
+    /// Asks the others until it is clear what to do with an empty folder, and does that.
+    async fn be_born(&self) -> Result<(), StartError> {
+        let settings = &self.shared.settings;
+        let others: Vec<_> = settings
+            .members
+            .iter()
+            .filter(|(name, _)| *name != settings.name)
+            .collect();
+        if others.len() == settings.members.len() {
+            self.shared.set_stage(Stage::Waiting);
+            return Ok(());
+        }
+        loop {
+            let mut answers = Vec::new();
+            for (name, address) in &others {
+                answers.push((name.clone(), self.who(address).await));
+            }
+            match birth::decide(&settings.name, &answers) {
+                Birth::Begin => return self.begin(&answers).await,
+                Birth::Join => return self.join(Identity::default()).await,
+                Birth::Wait => self.shared.set_stage(Stage::Waiting),
+                Birth::Lost { by } => self.shared.set_stage(Stage::Lost { by }),
+            }
+            tokio::time::sleep(BIRTH_AGAIN).await;
+        }
+    }
+
+    async fn who(&self, address: &HostPort) -> Option<Who> {
+        let settings = &self.shared.settings;
+        let node = Node {
+            name: Box::default(),
+            address: address.as_str().into(),
+        };
+        let request = Request::Who {
+            id: node_id(settings.name.as_str(), 0),
+            run: settings.run,
+        };
+        let call = Call { to: 0, request };
+        match network::call(&self.shared.peers, &node, &call).await {
+            Ok(Answer::Who(who)) => Some(who),
+            Ok(_) => None,
+            Err(error) => {
+                tracing::debug!(%error, "a member of the group does not answer yet");
+                None
+            }
+        }
+    }
+
+    async fn begin(&self, answers: &[(NodeName, Option<Who>)]) -> Result<(), StartError> {
+        let met = answers.iter().filter_map(|(name, who)| {
+            let id = node_id(name.as_str(), 0);
+            who.map(|who| (id, who.run))
+        });
+        let identity = Identity {
+            life: 0,
+            met: met.collect(),
+        };
+        self.join(identity).await?;
+        let members: BTreeMap<_, _> = self
+            .shared
+            .settings
+            .members
+            .iter()
+            .map(|(name, address)| {
+                let node = Node {
+                    name: name.as_str().into(),
+                    address: address.as_str().into(),
+                };
+                (node_id(name.as_str(), 0), node)
+            })
+            .collect();
+        let running = self.shared.running.get().expect("it takes part");
+        let begun = running.raft.initialize(members).await;
+        begun.map_err(|error| StartError::Raft(error.to_string()))
+    }
+
+    async fn join(&self, identity: Identity) -> Result<(), StartError> {
+        self.shared.store.write_identity(identity.clone()).await?;
+        self.take_part(identity).await
+    }
+
+    /// Has openraft run with what the log holds.
+    async fn take_part(&self, identity: Identity) -> Result<(), StartError> {
+        let shared = &self.shared;
+        let id = node_id(shared.settings.name.as_str(), identity.life);
+        shared.store.inbox.born(id);
+        let failed = |error: String| StartError::Raft(error);
+        let in_log = storage::newest_membership(&shared.store);
+        let membership = match in_log.map_err(|error| failed(error.to_string()))? {
+            Some(membership) => membership,
+            None => shared.newest.meta().last_membership,
+        };
+        shared.store.membership_changed(membership.membership());
+        let config = settings(&format!("group {}", shared.settings.group.0));
+        let config = config
+            .validate()
+            .map_err(|error| failed(error.to_string()))?;
+        let network = Network {
+            store: shared.store.clone(),
+            peers: shared.peers.clone(),
+        };
+        let machine = Machine::new(shared.store.clone(), shared.newest.clone());
+        let started = Raft::new(id, config.into(), network, shared.store.clone(), machine).await;
+        let raft = started.map_err(|error| failed(error.to_string()))?;
+        let running = Running {
+            id,
+            raft: raft.clone(),
+            met: identity.met,
+        };
+        shared.running.set(running).expect("it starts once");
+        shared.set_stage(Stage::TakesPart);
+        self.serve(raft);
+        Ok(())
+    }
+
+    /// Starts what goes on beside openraft as long as that runs.
+    fn serve(&self, raft: Raft) {
+        let inbox = &self.shared.store.inbox;
+        self.spawn(elect_later(raft.clone(), self.shared.quiet_until));
+        self.spawn(watch_reign(raft.clone(), Arc::clone(inbox)));
+        self.spawn(watch_failure(raft.clone(), Arc::clone(inbox)));
+        self.spawn(note_snapshots(
+            raft.clone(),
+            Arc::clone(inbox),
+            self.shared.newest.clone(),
+        ));
+        let (answers, answered) = mpsc::channel(PROPOSALS_MAX);
+        self.spawn(propose(raft, Arc::clone(inbox), answers));
+        self.spawn(drop_answers(answered));
+    }
+
+    /// The answer to another member's call.
+    pub async fn answer(&self, call: Bytes) -> Bytes {
+        let answer = match Call::read(&call) {
+            Ok(call) => self.answer_to(call).await,
+            Err(error) => {
+                tracing::warn!(%error, "a call of another member cannot be read");
+                Answer::Absent
+            }
+        };
+        answer.bytes()
+    }
+
+    async fn answer_to(&self, call: Call) -> Answer {
+        let shared = &self.shared;
+        let running = shared.running.get();
+        if let Request::Who { id, run } = call.request {
+            return Answer::Who(Who {
+                run: shared.settings.run,
+                born: running.is_some(),
+                met: running.is_some_and(|running| running.met.contains(&(id, run))),
+            });
+        }
+        let Some(running) = running.filter(|running| running.id == call.to) else {
+            return Answer::Absent;
+        };
+        let answer = match call.request {
+            Request::Append(append) => match running.raft.append_entries(append).await {
+                Ok(response) => shared.when_durable(response).await,
+                Err(_stopped) => None,
+            },
+            Request::Vote(vote) => {
+                if shared
+                    .quiet_until
+                    .is_some_and(|until| Instant::now() < until)
+                {
+                    return Answer::Absent;
+                }
+                running.raft.vote(vote).await.ok().map(Answer::Vote)
+            }
+            Request::Who { .. } => None,
+        };
+        answer.unwrap_or(Answer::Absent)
+    }
+
+    /// What is known of the member and its group.
+    pub fn status(&self) -> MemberStatus {
+        let stage = self.shared.stage.lock();
+        let stage = stage.unwrap_or_else(PoisonError::into_inner).clone();
+        let running = self.shared.running.get();
+        let metrics = running.map(|running| running.raft.metrics().borrow().clone());
+        let failure = self.shared.store.inbox.failure();
+        MemberStatus::new(&self.shared.settings.name, stage, metrics.as_ref(), failure)
+    }
+
+    /// Ends the member's work. Nothing is handed over or answered after that.
+    pub async fn stop(&self) {
+        let tasks = {
+            let mut tasks = self
+                .shared
+                .tasks
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *tasks)
+        };
+        for task in &tasks {
+            task.abort();
+        }
+        if let Some(running) = self.shared.running.get()
+            && let Err(error) = running.raft.shutdown().await
+        {
+            tracing::error!(%error, "the member's work has ended before its time");
+        }
+    }
+}
+
+impl<J: Journal, P> Shared<J, P> {
+    /// Success says that the entries are stored, so it waits until they are.
+    async fn when_durable(&self, response: AppendEntriesResponse<u64>) -> Option<Answer> {
+        if matches!(
+            response,
+            AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_)
+        ) {
+            self.store.all_durable().await.ok()?;
+        }
+        Some(Answer::Append(response))
+    }
+
+    fn set_stage(&self, stage: Stage) {
+        let mut now = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        if *now != stage {
+            stage.log(&self.settings.name);
+            *now = stage;
+        }
+    }
+
+    fn fail(&self, error: &StartError) {
+        tracing::error!(%error, "the member takes no part in its group");
+        self.set_stage(Stage::Failed {
+            why: error.to_string(),
+        });
+        let error = match error {
+            StartError::Log(error) => error.clone(),
+            other => LogError::group("start", other.to_string()),
+        };
+        self.store.inbox.fail(error);
+    }
+}
+
+/// Has the member hold elections once no other can lead on a promise of it.
+async fn elect_later(raft: Raft, quiet_until: Option<Instant>) {
+    if let Some(until) = quiet_until {
+        tokio::time::sleep_until(until).await;
+    }
+    raft.runtime_config().elect(true);
+}
+
+/// Tells the group who leads, and when it leads no more without another having been elected.
+async fn watch_reign(raft: Raft, inbox: Arc<Inbox>) {
+    let mut metrics = raft.server_metrics();
+    loop {
+        let now = metrics.borrow_and_update().clone();
+        let term = now.vote.leader_id.term;
+        let own = now.vote.committed && now.vote.leader_id.voted_for == Some(now.id);
+        if own && now.state != openraft::ServerState::Leader {
+            inbox.stepped_down(term);
+        }
+        let leader = now.current_leader.filter(|leader| *leader != now.id);
+        let node = leader.and_then(|id| now.membership_config.membership().get_node(&id).cloned());
+        if let Some(name) = node.and_then(|node| node.name.parse().ok()) {
+            inbox.follows(term, name);
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells the group when openraft has ended by itself.
+async fn watch_failure(raft: Raft, inbox: Arc<Inbox>) {
+    let mut metrics = raft.metrics();
+    let ended = metrics
+        .wait_for(|metrics| metrics.running_state.is_err())
+        .await;
+    let why = match ended {
+        Ok(metrics) => match &metrics.running_state {
+            Err(error) => error.to_string(),
+            Ok(()) => return,
+        },
+        Err(gone) => gone.to_string(),
+    };
+    inbox.fail(LogError::group("go on in", why));
+}
+
+/// Tells openraft of the snapshots that the group writes, so that it forgets entries behind them.
+async fn note_snapshots(raft: Raft, inbox: Arc<Inbox>, newest: NewestSnapshot) {
+    loop {
+        let position = inbox.snapshot().await;
+        if let Err(error) = newest.set(&position) {
+            inbox.fail(LogError::group(
+                "go on in",
+                format!("its members are {error}"),
+            ));
+            return;
+        }
+        if raft.trigger().snapshot().await.is_err() {
+            return;
+        }
+    }
+}
+
+type Answered = <openraft::impls::OneshotResponder<Types> as openraft::raft::responder::Responder<
+    Types,
+>>::Receiver;
+
+/// Gives openraft what the group proposes, in order.
+async fn propose(raft: Raft, inbox: Arc<Inbox>, answers: mpsc::Sender<Answered>) {
+    loop {
+        for (term, body) in inbox.proposals().await {
+            let body = super::config::Body::Here(body);
+            let Ok(answer) = raft.client_write_ff(Proposal { term, body }).await else {
+                return;
+            };
+            if answers.send(answer).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Takes openraft's answers to proposals. The group sees its entries come back, or that it does not lead.
+async fn drop_answers(mut answers: mpsc::Receiver<Answered>) {
+    while let Some(answer) = answers.recv().await {
+        let _refused_or_applied = answer.await;
+    }
+}

@@ -1,0 +1,347 @@
+//! Members of one group on one runtime, over a network that can be cut, each with a log on disk.
+
+use crate::consensus::{Consensus, Event, Payload, Position};
+use crate::group::GROUP_STREAM;
+use crate::log::{Log, LogError, LogHandle, LogOptions};
+use crate::raft::network::{CallError, Peers};
+use crate::raft::{DiskMoved, Handle, MemberStatus, Node, Recovered, Replica, Settings};
+use bytes::Bytes;
+use cluster::slots::GroupNo;
+use cluster::topology::NodeName;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Longer than anything takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+type Member = Replica<LogHandle, Wires>;
+
+/// The network: who is there, and who does not hear whom.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Net(Arc<Mutex<Switch>>);
+
+#[derive(Debug, Default)]
+struct Switch {
+    members: BTreeMap<Box<str>, Member>,
+    /// Caller and called.
+    cut: BTreeSet<(Box<str>, Box<str>)>,
+}
+
+/// One member's end of it.
+#[derive(Clone, Debug)]
+pub(super) struct Wires {
+    own: Box<str>,
+    net: Net,
+}
+
+impl Peers for Wires {
+    fn call(
+        &self,
+        to: &Node,
+        call: Bytes,
+    ) -> impl Future<Output = Result<Bytes, CallError>> + Send + 'static {
+        let (net, own, to) = (self.net.clone(), self.own.clone(), to.address.clone());
+        async move {
+            let there = net.reach(&own, &to)?;
+            let answer = there.answer(call).await;
+            net.reach(&to, &own)?;
+            Ok(answer)
+        }
+    }
+}
+
+impl Net {
+    fn reach(&self, from: &str, to: &str) -> Result<Member, CallError> {
+        let switch = self.0.lock().expect("no panic");
+        let there = switch.members.get(to).cloned();
+        let cut = switch.cut.contains(&(from.into(), to.into()));
+        there.filter(|_| !cut).ok_or_else(|| CallError {
+            address: to.into(),
+            why: "cut".into(),
+        })
+    }
+}
+
+/// What the stand-in for a member's group has seen.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// The term it leads in.
+    pub(super) leads: Option<u64>,
+    pub(super) follows: Option<NodeName>,
+    /// The commands, in order.
+    pub(super) texts: Vec<String>,
+    pub(super) index: u64,
+    pub(super) term: u64,
+    pub(super) members: Bytes,
+    pub(super) failure: Option<String>,
+}
+
+pub(super) struct Running {
+    pub(super) replica: Member,
+    pub(super) handle: Arc<Mutex<Handle>>,
+    pub(super) seen: Arc<Mutex<Seen>>,
+    pump: tokio::task::JoinHandle<()>,
+}
+
+pub(super) struct Fleet {
+    net: Net,
+    folder: tempfile::TempDir,
+    first: Vec<NodeName>,
+    pub(super) members: BTreeMap<&'static str, Running>,
+    changed: Arc<Notify>,
+    runs: u64,
+}
+
+impl Fleet {
+    /// A group that begins with these; none of them runs yet.
+    pub(super) fn of(names: &[&'static str]) -> Self {
+        Self {
+            net: Net::default(),
+            folder: tempfile::tempdir().expect("a folder"),
+            first: names
+                .iter()
+                .map(|name| name.parse().expect("a name"))
+                .collect(),
+            members: BTreeMap::new(),
+            changed: Arc::default(),
+            runs: 0,
+        }
+    }
+
+    pub(super) async fn started(names: &[&'static str]) -> Self {
+        let mut fleet = Self::of(names);
+        for name in names {
+            fleet.start(name).await;
+        }
+        fleet
+    }
+
+    pub(super) fn folder(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(super) async fn start(&mut self, name: &'static str) {
+        let moved = DiskMoved::default();
+        let (log, recovered) = self.open(name, &moved).await;
+        self.runs += 1;
+        let members = self.first.iter().map(|member| {
+            let address = format!("{member}:1").parse().expect("an address");
+            (member.clone(), address)
+        });
+        let settings = Settings {
+            group: GroupNo(0),
+            name: name.parse().expect("a name"),
+            members: members.collect(),
+            run: self.runs,
+        };
+        let address: Box<str> = format!("{name}:1").into();
+        let wires = Wires {
+            own: address.clone(),
+            net: self.net.clone(),
+        };
+        let woken = Arc::new(Notify::new());
+        let wake = Arc::clone(&woken);
+        let wake = Box::new(move || wake.notify_one());
+        let started = Replica::start(settings, log, moved, recovered, wires, wake);
+        let (replica, handle) = started.expect("a member that starts");
+        let switch = &mut self.net.0.lock().expect("no panic");
+        switch.members.insert(address, replica.clone());
+        let handle = Arc::new(Mutex::new(handle));
+        let seen = Arc::default();
+        let pump = tokio::spawn(pump(
+            Arc::clone(&handle),
+            Arc::clone(&seen),
+            woken,
+            Arc::clone(&self.changed),
+        ));
+        let running = Running {
+            replica,
+            handle,
+            seen,
+            pump,
+        };
+        self.members.insert(name, running);
+    }
+
+    async fn open(&self, name: &str, moved: &DiskMoved) -> (LogHandle, Recovered) {
+        let opened = async {
+            loop {
+                let told = moved.clone();
+                let wake = Box::new(move || told.tell());
+                match Log::open(&self.folder(name), LogOptions::default(), wake) {
+                    // Calls that its last run had under way end soon.
+                    Err(LogError::Locked { .. }) => tokio::task::yield_now().await,
+                    opened => return opened.expect("a log"),
+                }
+            }
+        };
+        let (log, mut records) = tokio::time::timeout(PATIENCE, opened).await.expect("free");
+        let mut recovered = Recovered::at(Position::default());
+        records.start_at(GROUP_STREAM, 1);
+        for record in records {
+            recovered
+                .record(&record.expect("a whole log"))
+                .expect("records of ours");
+        }
+        (log, recovered)
+    }
+
+    pub(super) async fn stop(&mut self, name: &'static str) {
+        let running = self.members.remove(name).expect("it runs");
+        let address: Box<str> = format!("{name}:1").into();
+        self.net
+            .0
+            .lock()
+            .expect("no panic")
+            .members
+            .remove(&address);
+        running.replica.stop().await;
+        running.pump.abort();
+    }
+
+    /// `from` does not reach `to` any more, or does again.
+    pub(super) fn cut(&self, from: &str, to: &str, cut: bool) {
+        let switch = &mut self.net.0.lock().expect("no panic").cut;
+        let pair = (format!("{from}:1").into(), format!("{to}:1").into());
+        if cut {
+            switch.insert(pair);
+        } else {
+            switch.remove(&pair);
+        }
+    }
+
+    /// Nobody reaches this one, nor it anybody, or they do again.
+    pub(super) fn isolate(&self, name: &str, cut: bool) {
+        for other in &self.first {
+            self.cut(name, other.as_str(), cut);
+            self.cut(other.as_str(), name, cut);
+        }
+    }
+
+    /// Waits until this holds.
+    pub(super) async fn until<T>(&self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
+        let waited = tokio::time::timeout(PATIENCE, async {
+            loop {
+                let changed = self.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                if let Some(found) = look(self) {
+                    return found;
+                }
+                changed.await;
+            }
+        });
+        let Ok(found) = waited.await else {
+            panic!("{what}: not after {PATIENCE:?}; {:#?}", self.statuses());
+        };
+        found
+    }
+
+    fn statuses(&self) -> Vec<MemberStatus> {
+        self.members
+            .values()
+            .map(|member| member.replica.status())
+            .collect()
+    }
+
+    pub(super) fn seen<T>(&self, name: &str, look: impl FnOnce(&Seen) -> T) -> T {
+        look(&self.members[name].seen.lock().expect("no panic"))
+    }
+
+    /// The member that leads and may act on it.
+    pub(super) fn leader(&self) -> Option<&'static str> {
+        let leads = |member: &Running| {
+            let handle = member.handle.lock().expect("no panic");
+            let now = tokio::time::Instant::now().into_std();
+            handle.leads_until().is_some_and(|until| until > now)
+        };
+        let mut leaders = self.members.iter().filter(|(_, member)| leads(member));
+        let found = leaders.next().map(|(name, _)| *name);
+        assert_eq!(leaders.count(), 0, "two may act at once");
+        found
+    }
+
+    pub(super) async fn elected(&self) -> &'static str {
+        self.until("a leader", Self::leader).await
+    }
+
+    pub(super) fn propose(&self, name: &str, text: &str) {
+        let mut handle = self.members[name].handle.lock().expect("no panic");
+        handle.propose(text.as_bytes().to_vec());
+    }
+
+    /// Waits until this member's group has seen this text.
+    pub(super) async fn saw(&self, name: &str, text: &str) {
+        let what = format!("{name} sees {text}");
+        let saw = |fleet: &Self| {
+            fleet
+                .seen(name, |seen| seen.texts.iter().any(|seen| seen == text))
+                .then_some(())
+        };
+        self.until(&what, saw).await;
+    }
+
+    pub(super) fn texts(&self, name: &str) -> Vec<String> {
+        self.seen(name, |seen| seen.texts.clone())
+    }
+}
+
+/// The stand-in for a member's group: takes what comes, and checks that it comes in order.
+async fn pump(
+    handle: Arc<Mutex<Handle>>,
+    seen: Arc<Mutex<Seen>>,
+    woken: Arc<Notify>,
+    changed: Arc<Notify>,
+) {
+    // What depends on time has to be looked at without an event.
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        {
+            let mut handle = handle.lock().expect("no panic");
+            let mut seen = seen.lock().expect("no panic");
+            while let Some(event) = handle.next() {
+                seen.take(event);
+            }
+            seen.failure = handle.failure().map(|error| error.to_string());
+        }
+        changed.notify_waiters();
+        tokio::select! {
+            () = woken.notified() => {}
+            _ = tick.tick() => {}
+        }
+    }
+}
+
+impl Seen {
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Lead { term } => {
+                assert_eq!(self.term, term, "the first entry of the reign came before");
+                self.leads = Some(term);
+                self.follows = None;
+            }
+            Event::Follow { leader } => {
+                self.leads = None;
+                self.follows = leader;
+            }
+            Event::Entry(entry) => {
+                assert_eq!(entry.index, self.index + 1, "one after the other");
+                assert!(entry.term >= self.term, "terms only grow");
+                (self.index, self.term) = (entry.index, entry.term);
+                match entry.payload {
+                    Payload::Commands { body, .. } => {
+                        let text = String::from_utf8(body.to_vec()).expect("a text");
+                        self.texts.push(text);
+                    }
+                    Payload::Members(members) => self.members = members,
+                    Payload::Blank => {}
+                }
+            }
+            Event::Install { index } => self.index = index,
+        }
+    }
+}

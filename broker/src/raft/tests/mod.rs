@@ -1,0 +1,119 @@
+//! Members over a network that can be cut.
+
+mod fleet;
+
+use fleet::Fleet;
+
+const THREE: [&str; 3] = ["a", "b", "c"];
+
+#[tokio::test]
+async fn what_is_proposed_comes_to_all_in_order() {
+    let fleet = Fleet::started(&THREE).await;
+    let leader = fleet.elected().await;
+    let texts: Vec<_> = (0..500).map(|n| format!("text {n}")).collect();
+    for text in &texts {
+        fleet.propose(leader, text);
+    }
+    for name in THREE {
+        fleet.saw(name, "text 499").await;
+        assert_eq!(fleet.texts(name), texts, "{name}");
+    }
+    let pending = fleet.members[leader].handle.lock().expect("no panic");
+    assert_eq!(crate::consensus::Consensus::pending_bytes(&*pending), 0);
+}
+
+#[tokio::test]
+async fn an_only_member_agrees_with_itself_also_after_a_restart() {
+    let mut fleet = Fleet::started(&["a"]).await;
+    fleet.propose(fleet.elected().await, "one");
+    fleet.saw("a", "one").await;
+    fleet.stop("a").await;
+    fleet.start("a").await;
+    fleet.propose(fleet.elected().await, "two");
+    fleet.saw("a", "two").await;
+    assert_eq!(fleet.texts("a"), ["one", "two"]);
+}
+
+#[tokio::test]
+async fn another_leads_when_the_leader_is_gone_and_it_catches_up_when_it_is_back() {
+    let mut fleet = Fleet::started(&THREE).await;
+    let first = fleet.elected().await;
+    fleet.propose(first, "before");
+    fleet.saw(first, "before").await;
+    fleet.stop(first).await;
+    let second = fleet.elected().await;
+    fleet.saw(second, "before").await;
+    fleet.propose(second, "between");
+    fleet.saw(second, "between").await;
+    fleet.start(first).await;
+    fleet.saw(first, "between").await;
+    assert_eq!(fleet.texts(first), ["before", "between"]);
+}
+
+#[tokio::test]
+async fn a_leader_that_reaches_nobody_stops_and_what_it_proposed_alone_is_gone() {
+    let fleet = Fleet::started(&THREE).await;
+    let first = fleet.elected().await;
+    fleet.propose(first, "agreed");
+    fleet.saw(first, "agreed").await;
+    fleet.isolate(first, true);
+    fleet.propose(first, "alone");
+    let others = |fleet: &Fleet| fleet.leader().filter(|leader| *leader != first);
+    let second = fleet.until("another leader", others).await;
+    assert_eq!(fleet.leader(), Some(second), "not two at once");
+    fleet.propose(second, "by the other");
+    fleet.saw(second, "by the other").await;
+    fleet.isolate(first, false);
+    fleet.saw(first, "by the other").await;
+    assert_eq!(fleet.texts(first), ["agreed", "by the other"]);
+    assert_eq!(fleet.seen(first, |seen| seen.leads), None);
+}
+
+#[tokio::test]
+async fn a_group_goes_on_after_all_were_stopped() {
+    let mut fleet = Fleet::started(&THREE).await;
+    let leader = fleet.elected().await;
+    for n in 0..100 {
+        fleet.propose(leader, &format!("{n}"));
+    }
+    fleet.saw(leader, "99").await;
+    for name in THREE {
+        fleet.stop(name).await;
+    }
+    for name in THREE {
+        fleet.start(name).await;
+    }
+    let leader = fleet.elected().await;
+    fleet.propose(leader, "after");
+    let mut all: Vec<_> = (0..100).map(|n| n.to_string()).collect();
+    all.push("after".into());
+    for name in THREE {
+        fleet.saw(name, "after").await;
+        assert_eq!(fleet.texts(name), all, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_lost_its_folder_takes_no_part() {
+    let mut fleet = Fleet::started(&THREE).await;
+    let leader = fleet.elected().await;
+    fleet.propose(leader, "one");
+    for name in THREE {
+        fleet.saw(name, "one").await;
+    }
+    let lost = THREE
+        .into_iter()
+        .find(|name| *name != leader)
+        .expect("three");
+    fleet.stop(lost).await;
+    std::fs::remove_dir_all(fleet.folder(lost)).expect("removed");
+    fleet.start(lost).await;
+    let is_lost = |fleet: &Fleet| {
+        let stage = fleet.members[lost].replica.status().stage;
+        matches!(stage, super::Stage::Lost { .. }).then_some(())
+    };
+    fleet.until("it says so", is_lost).await;
+    fleet.propose(leader, "two");
+    fleet.saw(leader, "two").await;
+    assert!(fleet.texts(lost).is_empty());
+}

@@ -1,0 +1,356 @@
+//! The bytes of calls between members.
+//!
+//! ```text
+//! call:   to 8 | kind 1 | ...        to: the id of the member that is meant; 0: whoever has the address
+//! answer: kind 1 | ...
+//! ```
+
+use super::codec::{
+    Malformed, Reader, log_id, put_log_id, put_membership, put_vote, read_log_id, read_vote,
+};
+use super::config::{Body, Entry, LogId, Payload, Proposal, Types};
+use super::record::{self, Kind};
+use bytes::Bytes;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
+
+/// A call of another member.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    /// Who is meant; 0: whoever it reaches.
+    pub(super) to: u64,
+    pub(super) request: Request,
+}
+
+/// What it is about.
+#[derive(Clone, Debug)]
+pub(super) enum Request {
+    /// Entries, or a sign of life of the leader.
+    Append(AppendEntriesRequest<Types>),
+    /// Somebody wants to lead.
+    Vote(VoteRequest<u64>),
+    /// Who are you? The caller says its id and the run in which its folder is empty.
+    Who { id: u64, run: u64 },
+}
+
+/// The answer to a call.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// To [`Request::Append`].
+    Append(AppendEntriesResponse<u64>),
+    /// To [`Request::Vote`].
+    Vote(VoteResponse<u64>),
+    /// To [`Request::Who`].
+    Who(Who),
+    /// The member that is meant is not here, or does not take part.
+    Absent,
+}
+
+/// Who a member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Who {
+    /// A random number of this run of the process.
+    pub(super) run: u64,
+    /// It has taken part in the group.
+    pub(super) born: bool,
+    /// It began the group, and the caller was there with an empty folder in the run that it is in.
+    pub(super) met: bool,
+}
+
+impl Call {
+    pub(super) fn bytes(&self) -> Bytes {
+        let mut out = Vec::new();
+        out.extend_from_slice(&self.to.to_le_bytes());
+        match &self.request {
+            Request::Append(append) => {
+                out.push(1);
+                put_append(append, &mut out);
+            }
+            Request::Vote(request) => {
+                out.push(2);
+                put_vote(&request.vote, &mut out);
+                put_log_id(request.last_log_id, &mut out);
+            }
+            Request::Who { id, run } => {
+                out.push(3);
+                out.extend_from_slice(&id.to_le_bytes());
+                out.extend_from_slice(&run.to_le_bytes());
+            }
+        }
+        out.into()
+    }
+
+    pub(super) fn read(bytes: &Bytes) -> Result<Self, Malformed> {
+        let mut reader = Reader(bytes);
+        let to = reader.u64()?;
+        let request = match reader.u8()? {
+            1 => Request::Append(read_append(&mut reader, bytes)?),
+            2 => Request::Vote(VoteRequest {
+                vote: read_vote(&mut reader)?,
+                last_log_id: read_log_id(&mut reader)?,
+            }),
+            3 => Request::Who {
+                id: reader.u64()?,
+                run: reader.u64()?,
+            },
+            _ => return Err(Malformed("a kind of call")),
+        };
+        reader.end()?;
+        Ok(Self { to, request })
+    }
+}
+
+fn put_append(append: &AppendEntriesRequest<Types>, out: &mut Vec<u8>) {
+    put_vote(&append.vote, out);
+    put_log_id(append.prev_log_id, out);
+    put_log_id(append.leader_commit, out);
+    out.extend_from_slice(&(append.entries.len() as u32).to_le_bytes());
+    for entry in &append.entries {
+        put_entry(entry, out);
+    }
+}
+
+/// Entries follow one another, so that their indexes need not be said.
+fn put_entry(entry: &Entry, out: &mut Vec<u8>) {
+    let term = entry.log_id.leader_id.term;
+    let start = out.len();
+    let put_head = |kind, out: &mut Vec<u8>| {
+        out.extend_from_slice(&record::entry_head(term, kind));
+        out.extend_from_slice(&[0; 4]);
+    };
+    match &entry.payload {
+        Payload::Blank => put_head(Kind::Blank, out),
+        Payload::Membership(membership) => {
+            put_head(Kind::Members, out);
+            put_membership(membership, out);
+        }
+        Payload::Normal(proposal) => {
+            put_head(Kind::Commands, out);
+            match &proposal.body {
+                Body::Here(bytes) => out.extend_from_slice(bytes),
+                Body::Stored { .. } => unreachable!("entries for calls are read with their bodies"),
+            }
+        }
+    }
+    let payload = start + record::ENTRY_HEAD + 4;
+    let len = (out.len() - payload) as u32;
+    out[payload - 4..payload].copy_from_slice(&len.to_le_bytes());
+}
+
+fn read_append(
+    reader: &mut Reader<'_>,
+    whole: &Bytes,
+) -> Result<AppendEntriesRequest<Types>, Malformed> {
+    let vote = read_vote(reader)?;
+    let prev_log_id = read_log_id(reader)?;
+    let leader_commit = read_log_id(reader)?;
+    let mut last = prev_log_id;
+    let mut entries = Vec::new();
+    for _ in 0..reader.u32()? {
+        let entry = read_entry(reader, whole, last)?;
+        last = Some(entry.log_id);
+        entries.push(entry);
+    }
+    if !vote.committed {
+        return Err(Malformed("a call of a leader"));
+    }
+    Ok(AppendEntriesRequest {
+        vote,
+        prev_log_id,
+        entries,
+        leader_commit,
+    })
+}
+
+fn read_entry(
+    reader: &mut Reader<'_>,
+    whole: &Bytes,
+    before: Option<LogId>,
+) -> Result<Entry, Malformed> {
+    let (term, kind, _) = record::read_entry(reader.take(record::ENTRY_HEAD)?)?;
+    let len = reader.u32()? as usize;
+    let payload = reader.take(len)?;
+    if before.is_some_and(|before| before.leader_id.term > term) {
+        return Err(Malformed("an entry of a later term than the one before it"));
+    }
+    let payload = match kind {
+        Kind::Blank if payload.is_empty() => Payload::Blank,
+        Kind::Blank => return Err(Malformed("an entry of nothing")),
+        Kind::Members => Payload::Membership(record::read_members(payload)?),
+        Kind::Commands => Payload::Normal(Proposal {
+            term,
+            body: Body::Here(whole.slice_ref(payload)),
+        }),
+    };
+    Ok(Entry {
+        log_id: log_id(term, before.map_or(0, |before| before.index + 1)),
+        payload,
+    })
+}
+
+impl Answer {
+    pub(super) fn bytes(&self) -> Bytes {
+        let mut out = Vec::new();
+        match self {
+            Self::Append(AppendEntriesResponse::Success) => out.push(1),
+            Self::Append(AppendEntriesResponse::PartialSuccess(id)) => {
+                out.push(2);
+                put_log_id(*id, &mut out);
+            }
+            Self::Append(AppendEntriesResponse::Conflict) => out.push(3),
+            Self::Append(AppendEntriesResponse::HigherVote(vote)) => {
+                out.push(4);
+                put_vote(vote, &mut out);
+            }
+            Self::Vote(response) => {
+                out.push(5);
+                put_vote(&response.vote, &mut out);
+                out.push(u8::from(response.vote_granted));
+                put_log_id(response.last_log_id, &mut out);
+            }
+            Self::Who(who) => {
+                out.push(6);
+                out.extend_from_slice(&who.run.to_le_bytes());
+                out.push(u8::from(who.born));
+                out.push(u8::from(who.met));
+            }
+            Self::Absent => out.push(7),
+        }
+        out.into()
+    }
+
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader(bytes);
+        let answer = match reader.u8()? {
+            1 => Self::Append(AppendEntriesResponse::Success),
+            2 => Self::Append(AppendEntriesResponse::PartialSuccess(read_log_id(
+                &mut reader,
+            )?)),
+            3 => Self::Append(AppendEntriesResponse::Conflict),
+            4 => Self::Append(AppendEntriesResponse::HigherVote(read_vote(&mut reader)?)),
+            5 => Self::Vote(VoteResponse {
+                vote: read_vote(&mut reader)?,
+                vote_granted: reader.flag()?,
+                last_log_id: read_log_id(&mut reader)?,
+            }),
+            6 => Self::Who(Who {
+                run: reader.u64()?,
+                born: reader.flag()?,
+                met: reader.flag()?,
+            }),
+            7 => Self::Absent,
+            _ => return Err(Malformed("a kind of answer")),
+        };
+        reader.end()?;
+        Ok(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::codec::tests::{membership, vote};
+    use super::*;
+    use openraft::Vote;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn id() -> impl Strategy<Value = Option<LogId>> {
+        any::<Option<(u64, u32)>>()
+            .prop_map(|id| id.map(|(term, index)| log_id(term, u64::from(index))))
+    }
+
+    fn payload() -> impl Strategy<Value = Option<Payload>> {
+        prop_oneof![
+            Just(None),
+            membership().prop_map(|members| Some(Payload::Membership(members))),
+            vec(any::<u8>(), 0..40).prop_map(|bytes| {
+                let body = Body::Here(bytes.into());
+                Some(Payload::Normal(Proposal { term: 0, body }))
+            }),
+        ]
+    }
+
+    /// A call of a leader with entries in order.
+    fn append() -> impl Strategy<Value = AppendEntriesRequest<Types>> {
+        let entries = vec((0..3_u64, payload()), 0..5);
+        (1..9_u64, 1..9_u64, id(), id(), entries).prop_map(
+            |(term, node, prev, commit, payloads)| {
+                let (mut index, mut last) =
+                    prev.map_or((0, 0), |prev| (prev.index + 1, prev.leader_id.term));
+                let mut entries = Vec::new();
+                for (later, payload) in payloads {
+                    last = last.saturating_add(later);
+                    let payload = match payload {
+                        Some(Payload::Normal(proposal)) => Payload::Normal(Proposal {
+                            term: last,
+                            ..proposal
+                        }),
+                        other => other.unwrap_or(Payload::Blank),
+                    };
+                    let log_id = log_id(last, index);
+                    entries.push(Entry { log_id, payload });
+                    index += 1;
+                }
+                AppendEntriesRequest {
+                    vote: Vote::new_committed(term, node),
+                    prev_log_id: prev,
+                    entries,
+                    leader_commit: commit,
+                }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_call_with_entries_reads_back(append in append(), to: u64) {
+            let call = Call { to, request: Request::Append(append.clone()) };
+            let bytes = call.bytes();
+            let read = Call::read(&bytes).expect("what was written");
+            prop_assert_eq!(read.to, to);
+            let Request::Append(read) = read.request else { panic!("another kind") };
+            prop_assert_eq!(read.vote, append.vote);
+            prop_assert_eq!(read.prev_log_id, append.prev_log_id);
+            prop_assert_eq!(read.leader_commit, append.leader_commit);
+            prop_assert_eq!(read.entries, append.entries);
+            for cut in 0..bytes.len() {
+                prop_assert!(Call::read(&bytes.slice(..cut)).is_err());
+            }
+        }
+
+        #[test]
+        fn answers_read_back(vote in vote(), id in id(), flag: bool, run: u64) {
+            let answers = [
+                Answer::Append(AppendEntriesResponse::Success),
+                Answer::Append(AppendEntriesResponse::PartialSuccess(id)),
+                Answer::Append(AppendEntriesResponse::Conflict),
+                Answer::Append(AppendEntriesResponse::HigherVote(vote)),
+                Answer::Vote(VoteResponse { vote, vote_granted: flag, last_log_id: id }),
+                Answer::Who(Who { run, born: flag, met: !flag }),
+                Answer::Absent,
+            ];
+            for answer in answers {
+                prop_assert_eq!(Answer::read(&answer.bytes()), Ok(answer));
+            }
+        }
+
+        #[test]
+        fn strange_bytes_are_refused_or_read(bytes in vec(any::<u8>(), 0..150)) {
+            if let Ok(answer) = Answer::read(&bytes) {
+                prop_assert_eq!(answer.bytes(), bytes.clone());
+            }
+            let bytes = Bytes::from(bytes);
+            if let Ok(call) = Call::read(&bytes) {
+                prop_assert_eq!(call.bytes(), bytes);
+            }
+        }
+
+        #[test]
+        fn a_spoilt_call_does_no_harm(append in append(), at: prop::sample::Index, to: u8) {
+            let call = Call { to: 1, request: Request::Append(append) };
+            let mut bytes = call.bytes().to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] = to;
+            let _read = Call::read(&bytes.into());
+        }
+    }
+}
