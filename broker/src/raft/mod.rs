@@ -2,6 +2,8 @@
 //!
 //! | file        | what it holds                                                                          |
 //! |-------------|----------------------------------------------------------------------------------------|
+//! | `member`    | a member on its thread, with calls over TCP                                              |
+//! | `peers`     | those calls                                                                              |
 //! | `replica`   | a member at work: its start, what it answers to others, the tasks beside openraft        |
 //! | `handle`    | the group's end: [`Consensus`](crate::consensus::Consensus)                             |
 //! | `inbox`     | the two queues between the group's thread and this one, and the member's reign           |
@@ -56,7 +58,9 @@ mod journal;
 mod lease;
 pub mod limits;
 mod machine;
+mod member;
 mod network;
+mod peers;
 mod record;
 mod recovered;
 mod replica;
@@ -74,6 +78,7 @@ pub use codec::Malformed;
 pub use config::{Node, node_id, seed};
 pub use handle::Handle;
 pub use journal::{Content, DiskMoved, Journal, NewRecord, Placed};
+pub use member::{Found, Member, Options};
 pub use network::{CallError, Peers};
 pub use recovered::Recovered;
 pub use replica::{Replica, Settings, StartError};

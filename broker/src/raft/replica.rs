@@ -47,6 +47,9 @@ pub enum StartError {
     /// The log does not work.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The system has no thread, socket or random number for it.
+    #[error("the member cannot start: {0}")]
+    System(String),
     /// Openraft does not want to.
     #[error("the member cannot take part: {0}")]
     Raft(String),

@@ -1,6 +1,7 @@
 //! Members over a network that can be cut.
 
 mod fleet;
+mod tcp;
 
 use fleet::Fleet;
 

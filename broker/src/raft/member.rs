@@ -1,0 +1,182 @@
+//! A member on a thread of its own, with calls over TCP.
+
+use super::config::seed;
+use super::handle::Handle;
+use super::journal::DiskMoved;
+use super::peers::{self, Answerer, Credentials, TcpPeers};
+use super::recovered::Recovered;
+use super::replica::{Replica, Settings, StartError};
+use super::status::MemberStatus;
+use crate::log::LogHandle;
+use bytes::Bytes;
+use cluster::slots::GroupNo;
+use cluster::topology::{HostPort, NodeName};
+use cluster::transport::LinkTls;
+use std::net::TcpListener;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use tokio::sync::oneshot;
+
+/// How a member is started.
+#[derive(Debug)]
+pub struct Options {
+    /// Its name.
+    pub name: NodeName,
+    /// Its group.
+    pub group: GroupNo,
+    /// The members that the group begins with, this one among them, and where each takes calls of the others.
+    pub members: Vec<(NodeName, HostPort)>,
+    /// Takes the calls of the others.
+    pub listener: TcpListener,
+    /// The secret of the fleet.
+    pub secret: Arc<[u8]>,
+    /// Certificates, if members are to show each other theirs.
+    pub tls: Option<Arc<LinkTls>>,
+}
+
+/// What a member is started with besides.
+#[derive(Debug)]
+pub struct Found {
+    /// Its log, of which nothing was appended yet.
+    pub log: LogHandle,
+    /// What the log's wake function tells.
+    pub moved: DiskMoved,
+    /// What was in the log.
+    pub recovered: Recovered,
+}
+
+/// A member that runs. Any thread may ask it; clones are the same member.
+#[derive(Clone, Debug)]
+pub struct Member {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    replica: Replica<LogHandle, TcpPeers>,
+    thread: Mutex<Option<Thread>>,
+}
+
+#[derive(Debug)]
+struct Thread {
+    stop: oneshot::Sender<()>,
+    handle: JoinHandle<()>,
+}
+
+type Started = Result<(Replica<LogHandle, TcpPeers>, Handle), StartError>;
+
+impl Member {
+    /// Starts the member's thread. `wake` is called, from any thread, when there is something for the group to take
+    /// from the [`Handle`].
+    pub fn start(
+        options: Options,
+        found: Found,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Result<(Self, Handle), StartError> {
+        let (stop, stopped) = oneshot::channel();
+        let (tell, told) = sync_channel(1);
+        let run = move || run(options, found, Box::new(wake), &tell, stopped);
+        let thread = std::thread::Builder::new().name("raft".into()).spawn(run);
+        let thread = thread.map_err(|error| StartError::System(error.to_string()))?;
+        let started = receive(&told)?;
+        let (replica, handle) = started;
+        let thread = Mutex::new(Some(Thread {
+            stop,
+            handle: thread,
+        }));
+        let shared = Arc::new(Shared { replica, thread });
+        Ok((Self { shared }, handle))
+    }
+
+    /// What is known of the member and its group.
+    pub fn status(&self) -> MemberStatus {
+        self.shared.replica.status()
+    }
+
+    /// Ends the member's work and waits for its thread. The log may be closed after that.
+    pub fn stop(&self) {
+        let mut thread = self
+            .shared
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let Some(Thread { stop, handle }) = thread.take() else {
+            return;
+        };
+        // It may have ended by itself.
+        let _ended = stop.send(());
+        if handle.join().is_err() {
+            tracing::error!("the member's thread has panicked");
+        }
+    }
+}
+
+fn receive(told: &Receiver<Started>) -> Started {
+    told.recv().unwrap_or_else(|_| {
+        let why = "the member's thread has ended".into();
+        Err(StartError::System(why))
+    })
+}
+
+fn run(
+    options: Options,
+    found: Found,
+    wake: Box<dyn Fn() + Send + Sync>,
+    tell: &SyncSender<Started>,
+    stopped: oneshot::Receiver<()>,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(work(options, found, wake, tell, stopped)),
+        Err(error) => Err(StartError::System(error.to_string())),
+    };
+    if let Err(error) = result {
+        // Whoever starts it waits for the first word.
+        let _told = tell.send(Err(error));
+    }
+}
+
+async fn work(
+    options: Options,
+    found: Found,
+    wake: Box<dyn Fn() + Send + Sync>,
+    tell: &SyncSender<Started>,
+    stopped: oneshot::Receiver<()>,
+) -> Result<(), StartError> {
+    let system = |error: String| StartError::System(error);
+    let random = || getrandom::u64().map_err(|error| system(error.to_string()));
+    seed(random()?);
+    let settings = Settings {
+        group: options.group,
+        name: options.name,
+        members: options.members,
+        run: random()?,
+    };
+    let credentials = Arc::new(Credentials {
+        group: options.group,
+        secret: options.secret,
+        tls: options.tls,
+    });
+    let listener = options.listener.set_nonblocking(true);
+    let listener = listener.and_then(|()| tokio::net::TcpListener::from_std(options.listener));
+    let listener = listener.map_err(|error| system(error.to_string()))?;
+    let peers = TcpPeers::new(Arc::clone(&credentials));
+    let (log, moved) = (found.log, found.moved);
+    let (replica, handle) = Replica::start(settings, log, moved, found.recovered, peers, wake)?;
+    let answering = replica.clone();
+    let answer: Answerer = Arc::new(move |call: Bytes| {
+        let replica = answering.clone();
+        Box::pin(async move { replica.answer(call).await })
+    });
+    let listening = tokio::spawn(peers::listen(listener, credentials, answer));
+    if tell.send(Ok((replica.clone(), handle))).is_ok() {
+        // A sender that is dropped ends it as well.
+        let _stop = stopped.await;
+    }
+    listening.abort();
+    replica.stop().await;
+    Ok(())
+}

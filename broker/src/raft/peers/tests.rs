@@ -1,0 +1,85 @@
+//! Calls over real sockets.
+
+use super::*;
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+fn credentials(secret: &[u8], group: u8) -> Arc<Credentials> {
+    Arc::new(Credentials {
+        group: GroupNo(group),
+        secret: secret.into(),
+        tls: None,
+    })
+}
+
+/// Answers each call with its bytes turned around.
+async fn turning(secret: &[u8]) -> Node {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let answer: Answerer = Arc::new(|call: Bytes| {
+        Box::pin(async move { call.iter().rev().copied().collect::<Vec<_>>().into() })
+    });
+    tokio::spawn(listen(listener, credentials(secret, 1), answer));
+    Node {
+        name: "there".into(),
+        address: address.into(),
+    }
+}
+
+#[tokio::test]
+async fn calls_are_answered_whatever_their_size() {
+    let there = turning(b"a secret").await;
+    let peers = TcpPeers::new(credentials(b"a secret", 1));
+    for len in [0, 1, 1_000, 70_000, 3_000_000_u32] {
+        let call: Vec<u8> = (0..len).map(|n| (n % 251) as u8).collect();
+        let answer = peers
+            .call(&there, call.clone().into())
+            .await
+            .expect("an answer");
+        assert!(answer.iter().rev().eq(call.iter()), "{len}");
+    }
+    let calls = (0..20_u8).map(|n| tokio::spawn(peers.call(&there, vec![n, 7].into())));
+    for (n, call) in calls.collect::<Vec<_>>().into_iter().enumerate() {
+        let answer = call.await.expect("no panic").expect("an answer");
+        assert_eq!(*answer, [7, n as u8]);
+    }
+}
+
+#[tokio::test]
+async fn a_member_of_another_fleet_or_group_is_refused() {
+    let there = turning(b"a secret").await;
+    for (secret, group) in [(&b"another"[..], 1), (b"a secret", 2)] {
+        let peers = TcpPeers::new(credentials(secret, group));
+        let refused = peers.call(&there, Bytes::from_static(b"hello")).await;
+        let error = refused.expect_err("refused").to_string();
+        assert!(error.contains(&*there.address), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_there_is_an_error_at_once() {
+    let there = Node {
+        name: "there".into(),
+        // Nothing listens on the port of nothing.
+        address: "127.0.0.1:1".into(),
+    };
+    let peers = TcpPeers::new(credentials(b"a secret", 1));
+    let call = peers.call(&there, Bytes::from_static(b"hello"));
+    let refused = tokio::time::timeout(Duration::from_secs(30), call).await;
+    refused.expect("at once").expect_err("nobody");
+}
+
+#[tokio::test]
+async fn a_stranger_with_a_huge_frame_is_sent_away() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let there = turning(b"a secret").await;
+    let mut stranger = tokio::net::TcpStream::connect(&*there.address)
+        .await
+        .expect("there");
+    stranger.write_all(&[0xFF; 64]).await.expect("sent");
+    let mut rest = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(30), stranger.read_to_end(&mut rest));
+    // Closed or reset: nothing was said.
+    let _ended = closed.await.expect("at once");
+    assert!(rest.is_empty());
+}
