@@ -69,6 +69,10 @@ impl Consensus for Handle {
         self.inbox.snapshot_written(at);
     }
 
+    fn kept_from(&self) -> u64 {
+        self.inbox.kept_from()
+    }
+
     fn failure(&self) -> Option<LogError> {
         self.inbox.failure()
     }

@@ -37,6 +37,8 @@ struct State {
     /// The leader that the group was told of last.
     told: Option<NodeName>,
     lease: Lease,
+    /// Index of the first entry that is in the log for other members.
+    kept_from: u64,
     snapshot: Option<Position>,
     failure: Option<LogError>,
 }
@@ -108,6 +110,11 @@ impl Inbox {
 
     pub(super) fn change_lease<R>(&self, change: impl FnOnce(&mut Lease) -> R) -> R {
         change(&mut self.lock().lease)
+    }
+
+    /// The log is read from this index on.
+    pub(super) fn keeps_from(&self, index: u64) {
+        self.lock().kept_from = index;
     }
 
     /// Hands an event over as soon as there is room. The first entry of an own reign opens that.
@@ -203,6 +210,10 @@ impl Inbox {
     pub(super) fn snapshot_written(&self, at: Position) {
         self.lock().snapshot = Some(at);
         self.written.notify_one();
+    }
+
+    pub(super) fn kept_from(&self) -> u64 {
+        self.lock().kept_from
     }
 
     pub(super) fn failure(&self) -> Option<LogError> {

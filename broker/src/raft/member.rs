@@ -1,5 +1,6 @@
 //! A member on a thread of its own, with calls over TCP.
 
+use super::change::{Change, ChangeError};
 use super::config::seed;
 use super::handle::Handle;
 use super::journal::DiskMoved;
@@ -16,6 +17,7 @@ use std::net::TcpListener;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// How a member is started.
@@ -55,6 +57,7 @@ pub struct Member {
 #[derive(Debug)]
 struct Shared {
     replica: Replica<LogHandle, TcpPeers>,
+    runtime: tokio::runtime::Handle,
     thread: Mutex<Option<Thread>>,
 }
 
@@ -64,7 +67,14 @@ struct Thread {
     handle: JoinHandle<()>,
 }
 
-type Started = Result<(Replica<LogHandle, TcpPeers>, Handle), StartError>;
+type Started = Result<Parts, StartError>;
+
+/// What the member's thread makes.
+struct Parts {
+    replica: Replica<LogHandle, TcpPeers>,
+    runtime: tokio::runtime::Handle,
+    handle: Handle,
+}
 
 impl Member {
     /// Starts the member's thread. `wake` is called, from any thread, when there is something for the group to take
@@ -79,19 +89,33 @@ impl Member {
         let run = move || run(options, found, Box::new(wake), &tell, stopped);
         let thread = std::thread::Builder::new().name("raft".into()).spawn(run);
         let thread = thread.map_err(|error| StartError::System(error.to_string()))?;
-        let started = receive(&told)?;
-        let (replica, handle) = started;
+        let Parts {
+            replica,
+            runtime,
+            handle,
+        } = receive(&told)?;
         let thread = Mutex::new(Some(Thread {
             stop,
             handle: thread,
         }));
-        let shared = Arc::new(Shared { replica, thread });
+        let shared = Arc::new(Shared {
+            replica,
+            runtime,
+            thread,
+        });
         Ok((Self { shared }, handle))
     }
 
     /// What is known of the member and its group.
     pub fn status(&self) -> MemberStatus {
         self.shared.replica.status()
+    }
+
+    /// Changes the members of the group that this one leads, and waits for that; see [`Replica::change`]. Not for the
+    /// member's own thread.
+    pub fn change(&self, change: Change, patience: Duration) -> Result<(), ChangeError> {
+        let change = self.shared.replica.change(change, patience);
+        self.shared.runtime.block_on(change)
     }
 
     /// Ends the member's work and waits for its thread. The log may be closed after that.
@@ -172,7 +196,12 @@ async fn work(
         Box::pin(async move { replica.answer(call).await })
     });
     let listening = tokio::spawn(peers::listen(listener, credentials, answer));
-    if tell.send(Ok((replica.clone(), handle))).is_ok() {
+    let parts = Parts {
+        replica: replica.clone(),
+        runtime: tokio::runtime::Handle::current(),
+        handle,
+    };
+    if tell.send(Ok(parts)).is_ok() {
         // A sender that is dropped ends it as well.
         let _stop = stopped.await;
     }

@@ -11,6 +11,7 @@
 //! | `machine`   | openraft's state machine: hands entries over                                             |
 //! | `network`   | calls to other members, over any [`Peers`]                                               |
 //! | `birth`     | what a member with an empty folder does                                                  |
+//! | `change`    | members that join and leave                                                              |
 //! | `lease`     | how long a leader may be sure that no other leads                                        |
 //! | `entries`   | where each entry is                                                                      |
 //! | `recovered` | what a member finds in its own log                                                       |
@@ -49,6 +50,7 @@
 //! - A member takes part with an empty folder only if it can know that it never did before (`birth`).
 
 mod birth;
+mod change;
 mod codec;
 mod config;
 mod entries;
@@ -74,6 +76,7 @@ mod storage;
 mod tests;
 mod wire;
 
+pub use change::{Change, ChangeError};
 pub use codec::Malformed;
 pub use config::{Node, node_id, seed};
 pub use handle::Handle;

@@ -69,15 +69,22 @@ struct Shared<J, P> {
     newest: NewestSnapshot,
     /// Set when the member takes part.
     running: OnceLock<Running>,
+    /// Its folder was empty when it started.
+    is_empty: bool,
     stage: Mutex<Stage>,
-    /// It answers no vote before: another may lead on a promise that it gave before its start.
-    quiet_until: Option<Instant>,
+    started: Instant,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// Somebody decides whether it takes part.
+    deciding: tokio::sync::Mutex<()>,
 }
 
-struct Running {
+pub(super) struct Running {
     id: u64,
-    raft: Raft,
+    pub(super) raft: Raft,
+    /// It answers no vote before: another may lead on a promise that it gave before its start.
+    quiet_until: Option<Instant>,
+    /// It came into the group in this run, with the group there already.
+    invited: bool,
     /// The runs of others that were empty when this one began the group.
     met: Vec<(u64, u64)>,
 }
@@ -106,17 +113,17 @@ impl<J: Journal, P: Peers> Replica<J, P> {
         let empty = recovered.is_empty();
         let inbox = Arc::new(Inbox::new(wake));
         let handle = Handle::new(Arc::clone(&inbox));
-        // An only member has nobody to have promised anything to.
-        let promised = !empty && settings.members.len() > 1;
         let shared = Arc::new(Shared {
             settings,
             store: Store::new(log, moved, inbox, recovered),
             peers,
             newest,
             running: OnceLock::new(),
+            is_empty: empty,
             stage: Mutex::new(Stage::Starting),
-            quiet_until: promised.then(|| Instant::now() + ELECTION_MAX),
+            started: Instant::now(),
             tasks: Mutex::default(),
+            deciding: tokio::sync::Mutex::default(),
         });
         let replica = Self { shared };
         let run = replica.clone();
@@ -155,12 +162,17 @@ impl<J: Journal, P: Peers> Replica<J, P> {
             for (name, address) in &others {
                 answers.push((name.clone(), self.who(address).await));
             }
+            let deciding = self.shared.deciding.lock().await;
+            if self.running().is_some() {
+                return Ok(());
+            }
             match birth::decide(&settings.name, &answers) {
                 Birth::Begin => return self.begin(&answers).await,
                 Birth::Join => return self.join(Identity::default()).await,
                 Birth::Wait => self.shared.set_stage(Stage::Waiting),
                 Birth::Lost { by } => self.shared.set_stage(Stage::Lost { by }),
             }
+            drop(deciding);
             tokio::time::sleep(BIRTH_AGAIN).await;
         }
     }
@@ -219,6 +231,33 @@ impl<J: Journal, P: Peers> Replica<J, P> {
         self.take_part(identity).await
     }
 
+    /// The group's leader wants this member, which has never taken part with this folder.
+    async fn accept_invitation(&self, name: &NodeName) -> Result<u64, Answer> {
+        if *name != self.shared.settings.name {
+            return Err(Answer::Absent);
+        }
+        let _deciding = self.shared.deciding.lock().await;
+        if self.running().is_none() && self.shared.is_empty {
+            let identity = Identity {
+                life: self.shared.settings.run,
+                met: Vec::new(),
+            };
+            if let Err(error) = self.join(identity).await {
+                self.shared.fail(&error);
+            }
+        }
+        let running = self.running().filter(|running| running.invited);
+        running.map(|running| running.id).ok_or(Answer::Absent)
+    }
+
+    pub(super) fn running(&self) -> Option<&Running> {
+        self.shared.running.get()
+    }
+
+    pub(super) fn peers(&self) -> &P {
+        &self.shared.peers
+    }
+
     /// Has openraft run with what the log holds.
     async fn take_part(&self, identity: Identity) -> Result<(), StartError> {
         let shared = &self.shared;
@@ -242,10 +281,16 @@ impl<J: Journal, P: Peers> Replica<J, P> {
         let machine = Machine::new(shared.store.clone(), shared.newest.clone());
         let started = Raft::new(id, config.into(), network, shared.store.clone(), machine).await;
         let raft = started.map_err(|error| failed(error.to_string()))?;
+        // An only member has nobody to have promised anything to.
+        let is_one_of_many =
+            shared.settings.members.len() > 1 || membership.membership().nodes().count() > 1;
+        let promised = !shared.is_empty && is_one_of_many;
         let running = Running {
             id,
+            quiet_until: promised.then(|| shared.started + ELECTION_MAX),
             raft: raft.clone(),
             met: identity.met,
+            invited: shared.is_empty && identity.life != 0,
         };
         shared.running.set(running).expect("it starts once");
         shared.set_stage(Stage::TakesPart);
@@ -256,7 +301,8 @@ impl<J: Journal, P: Peers> Replica<J, P> {
     /// Starts what goes on beside openraft as long as that runs.
     fn serve(&self, raft: Raft) {
         let inbox = &self.shared.store.inbox;
-        self.spawn(elect_later(raft.clone(), self.shared.quiet_until));
+        let quiet_until = self.running().and_then(|running| running.quiet_until);
+        self.spawn(elect_later(raft.clone(), quiet_until));
         self.spawn(watch_reign(raft.clone(), Arc::clone(inbox)));
         self.spawn(watch_failure(raft.clone(), Arc::clone(inbox)));
         self.spawn(note_snapshots(
@@ -284,6 +330,10 @@ impl<J: Journal, P: Peers> Replica<J, P> {
     async fn answer_to(&self, call: Call) -> Answer {
         let shared = &self.shared;
         let running = shared.running.get();
+        if let Request::Invite { name } = &call.request {
+            let accepted = self.accept_invitation(name).await;
+            return accepted.map_or_else(|refusal| refusal, |id| Answer::Invited { id });
+        }
         if let Request::Who { id, run } = call.request {
             return Answer::Who(Who {
                 run: shared.settings.run,
@@ -300,7 +350,7 @@ impl<J: Journal, P: Peers> Replica<J, P> {
                 Err(_stopped) => None,
             },
             Request::Vote(vote) => {
-                if shared
+                if running
                     .quiet_until
                     .is_some_and(|until| Instant::now() < until)
                 {
@@ -308,7 +358,7 @@ impl<J: Journal, P: Peers> Replica<J, P> {
                 }
                 running.raft.vote(vote).await.ok().map(Answer::Vote)
             }
-            Request::Who { .. } => None,
+            Request::Who { .. } | Request::Invite { .. } => None,
         };
         answer.unwrap_or(Answer::Absent)
     }

@@ -44,6 +44,7 @@ struct State {
 impl<J: Journal> Store<J> {
     pub(super) fn new(log: J, moved: DiskMoved, inbox: Arc<Inbox>, recovered: Recovered) -> Self {
         let durability = Durability::up_to(recovered.entries.last().0);
+        inbox.keeps_from(recovered.entries.purged().0 + 1);
         let state = State {
             entries: recovered.entries,
             durability,
@@ -169,6 +170,10 @@ impl<J: Journal> Store<J> {
             Bound::Unbounded => u64::MAX,
         };
         let state = self.lock();
+        if start <= state.entries.purged().0 && start > 0 {
+            // Calls name only the index before the first entry: none must be missing.
+            return Vec::new();
+        }
         let slots = state.entries.range(start..end);
         slots.map(|(index, slot)| (index, *slot)).collect()
     }
@@ -355,7 +360,9 @@ impl<J: Journal> RaftLogStorage<Types> for Store<J> {
     }
 
     async fn purge(&mut self, id: LogId) -> Result<(), StorageError> {
-        self.lock().entries.purge(id.index + 1, id.leader_id.term);
+        let index = id.index + 1;
+        self.lock().entries.purge(index, id.leader_id.term);
+        self.inbox.keeps_from(index + 1);
         Ok(())
     }
 }

@@ -6,11 +6,13 @@
 //! ```
 
 use super::codec::{
-    Malformed, Reader, log_id, put_log_id, put_membership, put_vote, read_log_id, read_vote,
+    Malformed, Reader, log_id, put_log_id, put_membership, put_text, put_vote, read_log_id,
+    read_vote,
 };
 use super::config::{Body, Entry, LogId, Payload, Proposal, Types};
 use super::record::{self, Kind};
 use bytes::Bytes;
+use cluster::topology::{NAME_BYTES_MAX, NodeName};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
 
 /// A call of another member.
@@ -28,6 +30,8 @@ pub(super) enum Request {
     Append(AppendEntriesRequest<Types>),
     /// Somebody wants to lead.
     Vote(VoteRequest<u64>),
+    /// Come and take part in the group, as this member.
+    Invite { name: NodeName },
     /// Who are you? The caller says its id and the run in which its folder is empty.
     Who { id: u64, run: u64 },
 }
@@ -41,6 +45,8 @@ pub(super) enum Answer {
     Vote(VoteResponse<u64>),
     /// To [`Request::Who`].
     Who(Who),
+    /// To [`Request::Invite`]: it takes part with this id, and has not before.
+    Invited { id: u64 },
     /// The member that is meant is not here, or does not take part.
     Absent,
 }
@@ -70,6 +76,10 @@ impl Call {
                 put_vote(&request.vote, &mut out);
                 put_log_id(request.last_log_id, &mut out);
             }
+            Request::Invite { name } => {
+                out.push(4);
+                put_text(name.as_str(), &mut out);
+            }
             Request::Who { id, run } => {
                 out.push(3);
                 out.extend_from_slice(&id.to_le_bytes());
@@ -92,6 +102,11 @@ impl Call {
                 id: reader.u64()?,
                 run: reader.u64()?,
             },
+            4 => {
+                let name = reader.text(NAME_BYTES_MAX)?;
+                let name = name.parse().map_err(Malformed)?;
+                Request::Invite { name }
+            }
             _ => return Err(Malformed("a kind of call")),
         };
         reader.end()?;
@@ -214,6 +229,10 @@ impl Answer {
                 out.push(u8::from(who.met));
             }
             Self::Absent => out.push(7),
+            Self::Invited { id } => {
+                out.push(8);
+                out.extend_from_slice(&id.to_le_bytes());
+            }
         }
         out.into()
     }
@@ -238,6 +257,7 @@ impl Answer {
                 met: reader.flag()?,
             }),
             7 => Self::Absent,
+            8 => Self::Invited { id: reader.u64()? },
             _ => return Err(Malformed("a kind of answer")),
         };
         reader.end()?;
@@ -327,6 +347,7 @@ mod tests {
                 Answer::Vote(VoteResponse { vote, vote_granted: flag, last_log_id: id }),
                 Answer::Who(Who { run, born: flag, met: !flag }),
                 Answer::Absent,
+                Answer::Invited { id: run },
             ];
             for answer in answers {
                 prop_assert_eq!(Answer::read(&answer.bytes()), Ok(answer));

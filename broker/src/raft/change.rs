@@ -1,0 +1,194 @@
+//! Changes of who is in the group, carried out by its leader.
+//!
+//! A member comes in as a learner: it is sent all there is, and gets its vote when it has nearly caught up. So a group
+//! never counts on one that could not answer for long. One that lost its folder comes back under another id in place of
+//! the old one (`node_id`).
+
+use super::config::{Membership, Node, Raft};
+use super::journal::Journal;
+use super::network::{self, Peers};
+use super::replica::{Replica, Running};
+use super::wire::{Answer, Call, Request};
+use cluster::topology::{HostPort, NodeName};
+use openraft::ChangeMembers;
+use openraft::error::{ClientWriteError, RaftError};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// A change of the group's members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// This member, whose folder is empty, joins the group. If the group has one of its name, it takes its place.
+    Add {
+        /// Its name.
+        name: NodeName,
+        /// Where it takes calls.
+        address: HostPort,
+    },
+    /// This member leaves the group.
+    Remove {
+        /// Its name.
+        name: NodeName,
+    },
+}
+
+/// Why a change was not made, or is not known to be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// Only the leader changes who is in the group.
+    #[error("this member does not lead the group{}", leader.as_ref().map_or_else(
+        String::new, |leader| format!("; {leader} does"),
+    ))]
+    NotLeader {
+        /// The one that does, as far as known.
+        leader: Option<Box<str>>,
+    },
+    /// The new member does not answer.
+    #[error("the new member does not answer: {0}")]
+    Unreachable(String),
+    /// The new member's folder is not empty.
+    #[error(
+        "the data folder of {0} is not empty: it is a member, or has been one; set the folder aside first"
+    )]
+    InUse(NodeName),
+    /// There is no such member.
+    #[error("the group has no member {0}")]
+    Unknown(NodeName),
+    /// It is the last one.
+    #[error("{0} is the only member with a vote")]
+    Last(NodeName),
+    /// Another change is under way.
+    #[error("another change of the members is under way; try again when it is done")]
+    Busy,
+    /// The new member has not caught up, or a majority does not answer. What was begun goes on.
+    #[error("the change is not complete after {0:?}; it may become so")]
+    TooLong(Duration),
+    /// Openraft does not want to, or stops.
+    #[error("the change was not made: {0}")]
+    Refused(String),
+}
+
+impl<J: Journal, P: Peers> Replica<J, P> {
+    /// Changes the members of the group that this one leads. Comes back when a majority has stored the change, which
+    /// for a new member takes until it has caught up; gives up after `patience`.
+    pub async fn change(&self, change: Change, patience: Duration) -> Result<(), ChangeError> {
+        let Some(running) = self.running() else {
+            return Err(ChangeError::NotLeader { leader: None });
+        };
+        let made = tokio::time::timeout(patience, async {
+            match change {
+                Change::Add { name, address } => self.add(running, name, &address).await,
+                Change::Remove { name } => remove(&running.raft, name).await,
+            }
+        });
+        made.await.unwrap_or(Err(ChangeError::TooLong(patience)))
+    }
+
+    async fn add(
+        &self,
+        running: &Running,
+        name: NodeName,
+        address: &HostPort,
+    ) -> Result<(), ChangeError> {
+        let (raft, membership) = (&running.raft, leads(&running.raft)?);
+        let node = Node {
+            name: name.as_str().into(),
+            address: address.as_str().into(),
+        };
+        let id = self.invite(&node, &name).await?;
+        if membership.voter_ids().any(|voter| voter == id) {
+            return Ok(());
+        }
+        let added = raft.add_learner(id, node, true).await;
+        added.map_err(|error| refused(&error))?;
+        let old = named(&membership, &name).filter(|old| *old != id);
+        let old: BTreeSet<u64> = old.collect();
+        let voters: BTreeSet<u64> = membership
+            .voter_ids()
+            .filter(|id| !old.contains(id))
+            .collect();
+        let voters = voters.into_iter().chain([id]).collect();
+        set_voters(raft, voters).await?;
+        let learners: BTreeSet<u64> = old
+            .into_iter()
+            .filter(|id| membership.learner_ids().any(|learner| learner == *id))
+            .collect();
+        drop_learners(raft, learners).await
+    }
+
+    /// Has the new member take part with an id of its own choice.
+    async fn invite(&self, node: &Node, name: &NodeName) -> Result<u64, ChangeError> {
+        let request = Request::Invite { name: name.clone() };
+        let call = Call { to: 0, request };
+        match network::call(self.peers(), node, &call).await {
+            Ok(Answer::Invited { id }) => Ok(id),
+            Ok(_) => Err(ChangeError::InUse(name.clone())),
+            Err(error) => Err(ChangeError::Unreachable(error.to_string())),
+        }
+    }
+}
+
+async fn remove(raft: &Raft, name: NodeName) -> Result<(), ChangeError> {
+    let membership = leads(raft)?;
+    let gone: BTreeSet<u64> = named(&membership, &name).collect();
+    if gone.is_empty() {
+        return Err(ChangeError::Unknown(name));
+    }
+    let voters: BTreeSet<u64> = membership.voter_ids().collect();
+    let left: BTreeSet<u64> = voters.difference(&gone).copied().collect();
+    if left.is_empty() {
+        return Err(ChangeError::Last(name));
+    }
+    if left != voters {
+        set_voters(raft, left).await?;
+    }
+    drop_learners(raft, gone.difference(&voters).copied().collect()).await
+}
+
+/// The newest membership, if this member leads.
+fn leads(raft: &Raft) -> Result<Membership, ChangeError> {
+    let metrics = raft.metrics();
+    let now = metrics.borrow();
+    let membership = now.membership_config.membership();
+    if now.current_leader == Some(now.id) {
+        return Ok(membership.clone());
+    }
+    let leader = now.current_leader.and_then(|id| membership.get_node(&id));
+    Err(ChangeError::NotLeader {
+        leader: leader.map(|node| node.name.clone()),
+    })
+}
+
+fn named<'a>(membership: &'a Membership, name: &'a NodeName) -> impl Iterator<Item = u64> + 'a {
+    let nodes = membership.nodes();
+    let named = nodes.filter(|(_, node)| *node.name == *name.as_str());
+    named.map(|(id, _)| *id)
+}
+
+async fn set_voters(raft: &Raft, voters: BTreeSet<u64>) -> Result<(), ChangeError> {
+    let change = ChangeMembers::ReplaceAllVoters(voters);
+    let changed = raft.change_membership(change, false).await;
+    changed.map(|_| ()).map_err(|error| refused(&error))
+}
+
+async fn drop_learners(raft: &Raft, learners: BTreeSet<u64>) -> Result<(), ChangeError> {
+    if learners.is_empty() {
+        return Ok(());
+    }
+    let change = ChangeMembers::RemoveNodes(learners);
+    let changed = raft.change_membership(change, false).await;
+    changed.map(|_| ()).map_err(|error| refused(&error))
+}
+
+fn refused(error: &RaftError<u64, ClientWriteError<u64, Node>>) -> ChangeError {
+    use openraft::error::ChangeMembershipError;
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => ChangeError::NotLeader {
+            leader: forward.leader_node.as_ref().map(|node| node.name.clone()),
+        },
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(
+            ChangeMembershipError::InProgress(_),
+        )) => ChangeError::Busy,
+        other => ChangeError::Refused(other.to_string()),
+    }
+}

@@ -1,0 +1,150 @@
+//! Members that join and leave.
+
+use super::fleet::Fleet;
+use crate::raft::{Change, ChangeError, Stage};
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn add(name: &str) -> Change {
+    Change::Add {
+        name: name.parse().expect("a name"),
+        address: format!("{name}:1").parse().expect("an address"),
+    }
+}
+
+fn remove(name: &str) -> Change {
+    Change::Remove {
+        name: name.parse().expect("a name"),
+    }
+}
+
+async fn change(fleet: &Fleet, change: Change) -> Result<(), ChangeError> {
+    let leader = fleet.elected().await;
+    fleet.members[leader].replica.change(change, PATIENCE).await
+}
+
+/// The names of those with a vote, as this member knows them.
+fn voters(fleet: &Fleet, name: &str) -> Vec<String> {
+    let members = fleet.members[name].replica.status().members;
+    let mut names: Vec<_> = members
+        .into_iter()
+        .filter(|peer| peer.votes)
+        .map(|peer| peer.name.into())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+#[tokio::test]
+async fn a_group_grows_member_by_member_and_shrinks_again() {
+    let mut fleet = Fleet::started(&["a"]).await;
+    fleet.propose(fleet.elected().await, "one");
+    fleet.saw("a", "one").await;
+    for name in ["b", "c"] {
+        fleet.start(name).await;
+        change(&fleet, add(name)).await.expect("added");
+        fleet.saw(name, "one").await;
+    }
+    assert_eq!(voters(&fleet, "a"), ["a", "b", "c"]);
+    fleet.propose(fleet.elected().await, "two");
+    for name in ["a", "b", "c"] {
+        fleet.saw(name, "two").await;
+    }
+    fleet.stop("a").await;
+    let leader = fleet.elected().await;
+    fleet.propose(leader, "three");
+    fleet.saw(leader, "three").await;
+    change(&fleet, remove("a")).await.expect("removed");
+    assert_eq!(voters(&fleet, leader), ["b", "c"]);
+    fleet.propose(fleet.elected().await, "four");
+    for name in ["b", "c"] {
+        fleet.saw(name, "four").await;
+        assert_eq!(fleet.texts(name), ["one", "two", "three", "four"]);
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_lost_its_folder_comes_back_in_its_own_place() {
+    let mut fleet = Fleet::started(&["a", "b", "c"]).await;
+    let leader = fleet.elected().await;
+    fleet.propose(leader, "one");
+    fleet.saw(leader, "one").await;
+    let lost = ["a", "b", "c"]
+        .into_iter()
+        .find(|name| *name != leader)
+        .expect("three");
+    fleet.stop(lost).await;
+    std::fs::remove_dir_all(fleet.folder(lost)).expect("removed");
+    fleet.start(lost).await;
+    let is_lost = |fleet: &Fleet| {
+        let stage = fleet.members[lost].replica.status().stage;
+        matches!(stage, Stage::Lost { .. }).then_some(())
+    };
+    fleet.until("it says so", is_lost).await;
+    change(&fleet, add(lost)).await.expect("replaced");
+    assert_eq!(voters(&fleet, leader), ["a", "b", "c"]);
+    assert_eq!(
+        fleet.members[leader].replica.status().members.len(),
+        3,
+        "the old id is gone"
+    );
+    fleet.saw(lost, "one").await;
+    change(&fleet, add(lost)).await.expect("nothing to do");
+    // It is a full member: with it alone beside the leader the group goes on, also after its restart.
+    let other = ["a", "b", "c"]
+        .into_iter()
+        .find(|name| *name != leader && *name != lost);
+    fleet.stop(other.expect("three")).await;
+    fleet.stop(lost).await;
+    fleet.start(lost).await;
+    let leader = fleet.elected().await;
+    fleet.propose(leader, "two");
+    fleet.saw(leader, "two").await;
+    fleet.saw(lost, "two").await;
+    let refused = change(&fleet, add(leader)).await;
+    assert_eq!(
+        refused,
+        Err(ChangeError::InUse(leader.parse().expect("a name")))
+    );
+}
+
+#[tokio::test]
+async fn changes_that_cannot_be_made_say_why() {
+    let mut fleet = Fleet::started(&["a"]).await;
+    let leader = fleet.elected().await;
+    let name = |text: &str| text.parse().expect("a name");
+    assert_eq!(
+        change(&fleet, remove("z")).await,
+        Err(ChangeError::Unknown(name("z")))
+    );
+    assert_eq!(
+        change(&fleet, remove("a")).await,
+        Err(ChangeError::Last(name("a")))
+    );
+    let error = change(&fleet, add("z")).await.expect_err("it is not there");
+    assert!(matches!(error, ChangeError::Unreachable(_)), "{error}");
+    fleet.start("b").await;
+    change(&fleet, add("b")).await.expect("added");
+    let refused = fleet.members["b"]
+        .replica
+        .change(remove("a"), PATIENCE)
+        .await;
+    let by = Some(leader.into());
+    assert_eq!(refused, Err(ChangeError::NotLeader { leader: by }));
+}
+
+#[tokio::test]
+async fn a_leader_can_be_removed() {
+    let fleet = Fleet::started(&["a", "b", "c"]).await;
+    let leader = fleet.elected().await;
+    fleet.propose(leader, "one");
+    fleet.saw(leader, "one").await;
+    change(&fleet, remove(leader)).await.expect("removed");
+    let another = |fleet: &Fleet| fleet.leader().filter(|now| *now != leader);
+    let next = fleet.until("another leader", another).await;
+    fleet.propose(next, "two");
+    fleet.saw(next, "two").await;
+    assert_eq!(fleet.texts(leader), ["one"]);
+    assert_eq!(voters(&fleet, next).len(), 2);
+}
