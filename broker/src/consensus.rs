@@ -135,7 +135,8 @@ pub trait Consensus: Send {
     /// A snapshot of this position is on disk: the log up to there is needed no more for a restart.
     fn snapshot_written(&mut self, at: Position);
 
-    /// Index of the first entry of this member's log that another member may have to be sent.
+    /// Index of the first entry of this member's log that another member may have to be sent; 0: no segment of the log
+    /// may go, as another member's messages are coming in.
     fn kept_from(&self) -> u64 {
         u64::MAX
     }

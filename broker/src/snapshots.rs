@@ -226,7 +226,8 @@ impl Snapshots {
     }
 
     /// Takes note of a snapshot that is written, and releases what is not needed.
-    /// `kept_from`: no entry from this index on goes, whatever covers it. Where a snapshot that is written now stands, if
+    /// `kept_from`: no entry from this index on goes, whatever covers it; 0: nothing goes at all, messages come in that
+    /// nothing refers to yet. Where a snapshot that is written now stands, if
     /// it says so.
     pub(crate) fn turn(
         &mut self,
@@ -257,7 +258,7 @@ impl Snapshots {
             self.covered = covered;
             self.review = true;
         }
-        if std::mem::take(&mut self.review) {
+        if kept_from > 0 && std::mem::take(&mut self.review) {
             self.release(replica.state(), log);
         }
         Ok(written)

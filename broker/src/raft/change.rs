@@ -4,6 +4,7 @@
 //! never counts on one that could not answer for long. One that lost its folder comes back under another id in place of
 //! the old one (`node_id`).
 
+use super::carry::Snapshots;
 use super::config::{Membership, Node, Raft};
 use super::journal::Journal;
 use super::network::{self, Peers};
@@ -68,7 +69,7 @@ pub enum ChangeError {
     Refused(String),
 }
 
-impl<J: Journal, P: Peers> Replica<J, P> {
+impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
     /// Changes the members of the group that this one leads. Comes back when a majority has stored the change, which
     /// for a new member takes until it has caught up; gives up after `patience`.
     pub async fn change(&self, change: Change, patience: Duration) -> Result<(), ChangeError> {

@@ -107,6 +107,11 @@ impl Durability {
         self.waiting.push_back((sequence, index));
     }
 
+    /// The entries up to this one are in a snapshot.
+    pub(super) fn covered(&mut self, index: u64) {
+        self.index = self.index.max(index);
+    }
+
     /// The entries from this one on are no more; others may come in their place.
     pub(super) fn truncated(&mut self, from: u64) {
         let last = from.saturating_sub(1);

@@ -39,6 +39,8 @@ struct State {
     lease: Lease,
     /// Index of the first entry that is in the log for other members.
     kept_from: u64,
+    /// A snapshot of another member comes in, and the group has not taken it yet.
+    comes_in: bool,
     snapshot: Option<Position>,
     failure: Option<LogError>,
 }
@@ -112,6 +114,18 @@ impl Inbox {
         change(&mut self.lock().lease)
     }
 
+    /// A snapshot of another member begins to come in.
+    pub(super) fn snapshot_begins(&self) {
+        self.lock().comes_in = true;
+    }
+
+    /// It has come, or will not; if it has, the group may not have been told yet.
+    pub(super) fn snapshot_ends(&self) {
+        let mut state = self.lock();
+        let mut events = state.events.iter();
+        state.comes_in = events.any(|event| matches!(event, Event::Install { .. }));
+    }
+
     /// The log is read from this index on.
     pub(super) fn keeps_from(&self, index: u64) {
         self.lock().kept_from = index;
@@ -182,6 +196,10 @@ impl Inbox {
         let event = state.events.pop_front()?;
         let full = !state.has_room();
         state.event_bytes -= bytes(&event);
+        if matches!(event, Event::Install { .. }) {
+            // The group looks at what may go when it has taken this.
+            state.comes_in = false;
+        }
         drop(state);
         if full {
             self.room.notify_waiters();
@@ -212,8 +230,10 @@ impl Inbox {
         self.written.notify_one();
     }
 
+    /// The first entry that must not go; 0: nothing goes, as messages may be stored that nothing refers to yet.
     pub(super) fn kept_from(&self) -> u64 {
-        self.lock().kept_from
+        let state = self.lock();
+        if state.comes_in { 0 } else { state.kept_from }
     }
 
     pub(super) fn failure(&self) -> Option<LogError> {

@@ -29,6 +29,12 @@ pub const CALL_AGAIN: Duration = Duration::from_millis(100);
 /// A snapshot takes as long as it takes; this ends a transfer that got stuck between its pieces.
 pub const SNAPSHOT_CALL: Duration = Duration::from_secs(3600);
 
+/// A piece of a snapshot that is not stored after this long is answered with "wait".
+pub const PIECE_WAIT: Duration = Duration::from_secs(1);
+
+/// And sent again after this.
+pub const PIECE_AGAIN: Duration = Duration::from_millis(100);
+
 /// A member with an empty folder asks the others again after this long.
 pub const BIRTH_AGAIN: Duration = Duration::from_millis(100);
 
@@ -76,5 +82,6 @@ const _: () = {
     assert!(HEARTBEAT.as_millis() * 3 < LEASE.as_millis());
     assert!(LEASE.as_millis() * 3 / 2 <= ELECTION_MAX.as_millis());
     assert!(CALL_ENTRY_BYTES < CALL_BYTES_MAX);
+    assert!(PIECE_WAIT.as_millis() < CALL.as_millis());
     assert!(CALL_ENTRY_BYTES <= INBOX_BYTES_MAX);
 };

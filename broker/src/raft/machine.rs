@@ -9,6 +9,7 @@ use super::journal::Journal;
 use super::record::ENTRY_HEAD;
 use super::storage::Store;
 use crate::consensus::{self, Event, Position};
+use crate::log::Location;
 use openraft::storage::RaftStateMachine;
 use openraft::{
     AnyError, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta, StorageIOError,
@@ -30,6 +31,17 @@ pub(super) struct Machine<J> {
 #[derive(Clone, Debug)]
 pub(super) struct NewestSnapshot(Arc<Mutex<Meta>>);
 
+/// A snapshot's position in openraft's terms.
+pub(super) fn snapshot_meta(position: &Position) -> Result<Meta, super::codec::Malformed> {
+    let last_membership = read_stored_membership(&position.members)?;
+    let id = position.index.checked_sub(1);
+    Ok(Meta {
+        last_log_id: id.map(|index| log_id(position.term, index)),
+        last_membership,
+        snapshot_id: position.index.to_string(),
+    })
+}
+
 impl NewestSnapshot {
     /// What is known of the snapshot at this position. An error names what cannot be read of it.
     pub(super) fn at(position: &Position) -> Result<Self, super::codec::Malformed> {
@@ -40,13 +52,7 @@ impl NewestSnapshot {
 
     /// There is a newer one.
     pub(super) fn set(&self, position: &Position) -> Result<(), super::codec::Malformed> {
-        let last_membership = read_stored_membership(&position.members)?;
-        let id = position.index.checked_sub(1);
-        let meta = Meta {
-            last_log_id: id.map(|index| log_id(position.term, index)),
-            last_membership,
-            snapshot_id: position.index.to_string(),
-        };
+        let meta = snapshot_meta(position)?;
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = meta;
         Ok(())
     }
@@ -68,6 +74,12 @@ impl NewestSnapshot {
     }
 }
 
+/// Where no record is: for entries without commands, which nobody reads again.
+const NOWHERE: Location = Location {
+    segment: 0,
+    offset: 0,
+};
+
 impl<J: Journal> Machine<J> {
     pub(super) fn new(store: Store<J>, newest: NewestSnapshot) -> Self {
         let meta = newest.meta();
@@ -87,10 +99,9 @@ impl<J: Journal> Machine<J> {
         };
         let durable = self.store.entry_durable(index).await;
         durable.map_err(|error| failed(&error))?;
-        let slot = self.store.slot(index).ok_or_else(|| {
-            let missing = AnyError::error("an entry that was agreed on is not in the log");
-            StorageIOError::apply(entry.log_id, missing)
-        })?;
+        // A snapshot that waits behind this entry may have had it forgotten already.
+        let slot = self.store.slot(index);
+        let mut at = slot.map_or(NOWHERE, |slot| slot.at);
         let payload = match entry.payload {
             Payload::Blank => consensus::Payload::Blank,
             Payload::Membership(membership) => {
@@ -102,7 +113,8 @@ impl<J: Journal> Machine<J> {
             Payload::Normal(proposal) => {
                 let body = match proposal.body {
                     Body::Here(bytes) => bytes,
-                    Body::Stored { at, len } => {
+                    Body::Stored { at: stored_at, len } => {
+                        at = stored_at;
                         let read = self.store.log.read(at, ENTRY_HEAD as u32, len);
                         read.map_err(|error| {
                             self.store.inbox.fail(error.clone());
@@ -119,7 +131,7 @@ impl<J: Journal> Machine<J> {
         Ok(consensus::Entry {
             term: entry.log_id.leader_id.term,
             index,
-            at: slot.at,
+            at,
             payload,
         })
     }

@@ -1,5 +1,6 @@
 //! A member on a thread of its own, with calls over TCP.
 
+use super::carry::NoSnapshots;
 use super::change::{Change, ChangeError};
 use super::config::seed;
 use super::handle::Handle;
@@ -56,7 +57,7 @@ pub struct Member {
 
 #[derive(Debug)]
 struct Shared {
-    replica: Replica<LogHandle, TcpPeers>,
+    replica: Replica<LogHandle, TcpPeers, NoSnapshots>,
     runtime: tokio::runtime::Handle,
     thread: Mutex<Option<Thread>>,
 }
@@ -71,7 +72,7 @@ type Started = Result<Parts, StartError>;
 
 /// What the member's thread makes.
 struct Parts {
-    replica: Replica<LogHandle, TcpPeers>,
+    replica: Replica<LogHandle, TcpPeers, NoSnapshots>,
     runtime: tokio::runtime::Handle,
     handle: Handle,
 }
@@ -189,7 +190,15 @@ async fn work(
     let listener = listener.map_err(|error| system(error.to_string()))?;
     let peers = TcpPeers::new(Arc::clone(&credentials));
     let (log, moved) = (found.log, found.moved);
-    let (replica, handle) = Replica::start(settings, log, moved, found.recovered, peers, wake)?;
+    let (replica, handle) = Replica::start(
+        settings,
+        log,
+        moved,
+        found.recovered,
+        peers,
+        NoSnapshots,
+        wake,
+    )?;
     let answering = replica.clone();
     let answer: Answerer = Arc::new(move |call: Bytes| {
         let replica = answering.clone();

@@ -10,6 +10,7 @@
 //! | `storage`   | openraft's log over ours; votes                                                          |
 //! | `machine`   | openraft's state machine: hands entries over                                             |
 //! | `network`   | calls to other members, over any [`Peers`]                                               |
+//! | `carry`     | snapshots on their way to other members                                                  |
 //! | `birth`     | what a member with an empty folder does                                                  |
 //! | `change`    | members that join and leave                                                              |
 //! | `lease`     | how long a leader may be sure that no other leads                                        |
@@ -50,6 +51,7 @@
 //! - A member takes part with an empty folder only if it can know that it never did before (`birth`).
 
 mod birth;
+mod carry;
 mod change;
 mod codec;
 mod config;
@@ -76,6 +78,7 @@ mod storage;
 mod tests;
 mod wire;
 
+pub use carry::{Incoming, NoSnapshots, Outgoing, Snapshots};
 pub use change::{Change, ChangeError};
 pub use codec::Malformed;
 pub use config::{Node, node_id, seed};

@@ -1,6 +1,7 @@
 //! Calls to the other members, over whatever carries bytes to them.
 
-use super::config::{Carried, Node, Types};
+use super::carry::{self, Snapshots};
+use super::config::{Node, Runtime, Types};
 use super::journal::Journal;
 use super::limits::{CALL, CALL_AGAIN};
 use super::storage::Store;
@@ -13,7 +14,8 @@ use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
 };
-use openraft::{OptionalSend, Snapshot, Vote};
+use openraft::{AsyncRuntime, OptionalSend, Snapshot, Vote};
+use rand_core::RngCore;
 use std::future::Future;
 
 /// Why a member could not be called.
@@ -41,15 +43,16 @@ type RpcError<E = RaftError<u64>> = RPCError<u64, Node, E>;
 
 /// Makes a [`Client`] for each member.
 #[derive(Clone, Debug)]
-pub(super) struct Network<J, P> {
+pub(super) struct Network<J, P, S> {
     pub(super) store: Store<J>,
     pub(super) peers: P,
+    pub(super) snapshots: S,
 }
 
 /// Calls one member.
 #[derive(Debug)]
-pub(super) struct Client<J, P> {
-    network: Network<J, P>,
+pub(super) struct Client<J, P, S> {
+    network: Network<J, P, S>,
     target: u64,
     node: Node,
 }
@@ -69,10 +72,10 @@ pub(super) async fn call(
     Answer::read(&answer).map_err(|error| failed(&format!("its answer is {error}")))
 }
 
-impl<J: Journal, P: Peers> RaftNetworkFactory<Types> for Network<J, P> {
-    type Network = Client<J, P>;
+impl<J: Journal, P: Peers, S: Snapshots> RaftNetworkFactory<Types> for Network<J, P, S> {
+    type Network = Client<J, P, S>;
 
-    async fn new_client(&mut self, target: u64, node: &Node) -> Client<J, P> {
+    async fn new_client(&mut self, target: u64, node: &Node) -> Client<J, P, S> {
         Client {
             network: self.clone(),
             target,
@@ -81,7 +84,7 @@ impl<J: Journal, P: Peers> RaftNetworkFactory<Types> for Network<J, P> {
     }
 }
 
-impl<J: Journal, P: Peers> Client<J, P> {
+impl<J: Journal, P: Peers, S: Snapshots> Client<J, P, S> {
     /// Openraft gives up soon, and asks again. The answer is waited for all the same, and noted.
     async fn ask<R: Send + 'static>(
         &self,
@@ -105,7 +108,7 @@ impl<J: Journal, P: Peers> Client<J, P> {
     }
 }
 
-impl<J: Journal, P: Peers> RaftNetwork<Types> for Client<J, P> {
+impl<J: Journal, P: Peers, S: Snapshots> RaftNetwork<Types> for Client<J, P, S> {
     async fn append_entries(
         &mut self,
         mut rpc: AppendEntriesRequest<Types>,
@@ -142,17 +145,25 @@ impl<J: Journal, P: Peers> RaftNetwork<Types> for Client<J, P> {
 
     async fn full_snapshot(
         &mut self,
-        _vote: Vote<u64>,
+        vote: Vote<u64>,
         snapshot: Snapshot<Types>,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<u64>, StreamingError<Types, openraft::error::Fatal<u64>>> {
-        let Carried = *snapshot.snapshot;
-        let why = CallError {
-            address: self.node.address.clone(),
-            why: "it does not take snapshots".into(),
-        };
-        Err(StreamingError::Unreachable(Unreachable::new(&why)))
+        let Network {
+            peers, snapshots, ..
+        } = &self.network;
+        // Also the second attempt at the same snapshot is a transfer of its own.
+        let transfer = Runtime::thread_rng().next_u64().max(1);
+        let to = (self.target, &self.node);
+        tracing::info!(to = %self.node.name, snapshot = %snapshot.meta.snapshot_id, "sends a snapshot");
+        tokio::select! {
+            sent = carry::send(peers, snapshots, to, vote, transfer) => match sent {
+                Ok(vote) => Ok(SnapshotResponse::new(vote)),
+                Err(error) => Err(StreamingError::Unreachable(Unreachable::new(&error))),
+            },
+            closed = cancel => Err(closed.into()),
+        }
     }
 
     fn backoff(&self) -> Backoff {

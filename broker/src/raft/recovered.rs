@@ -14,6 +14,8 @@ pub struct Recovered {
     pub(super) position: Position,
     pub(super) entries: Entries,
     pub(super) meta: Option<Meta>,
+    /// The first entry behind the snapshot is of an earlier term than the snapshot: the branch from here on is void.
+    pub(super) dropped: Option<u64>,
     pub(super) meta_next: u64,
 }
 
@@ -24,6 +26,7 @@ impl Recovered {
             entries: Entries::behind(position.index, position.term),
             position,
             meta: None,
+            dropped: None,
             meta_next: 1,
         }
     }
@@ -42,6 +45,7 @@ impl Recovered {
         if record.kind == RecordKind::Truncate {
             if record.index > purged {
                 self.entries.truncate(record.index);
+                self.dropped = self.dropped.filter(|dropped| *dropped < record.index);
             }
             return Ok(());
         }
@@ -52,6 +56,11 @@ impl Recovered {
             return Err(Malformed("an entry behind the one before it"));
         }
         let (term, kind, payload) = record::read_entry(&record.body)?;
+        if term < self.position.term {
+            // The snapshot came from another member, and the log had a branch that nobody agreed on. It was to be
+            // dropped next.
+            self.dropped.get_or_insert(record.index);
+        }
         debug_assert_eq!(payload.len() + ENTRY_HEAD, record.body.len());
         self.entries.push(Slot {
             term,

@@ -1,6 +1,7 @@
 //! A member at work, on whatever carries its calls and keeps its records.
 
 use super::birth::{self, Birth};
+use super::carry::{Receiver, Snapshots};
 use super::config::{Node, Proposal, Raft, Types, node_id, settings};
 use super::handle::Handle;
 use super::inbox::Inbox;
@@ -56,16 +57,16 @@ pub enum StartError {
 }
 
 /// One member of a group. Has to live on a runtime of tokio; what it starts there ends with [`Replica::stop`].
-#[derive(Clone, Debug)]
-pub struct Replica<J, P> {
-    shared: Arc<Shared<J, P>>,
+pub struct Replica<J, P, S: Snapshots> {
+    shared: Arc<Shared<J, P, S>>,
 }
 
-#[derive(Debug)]
-struct Shared<J, P> {
+struct Shared<J, P, S: Snapshots> {
     settings: Settings,
     store: Store<J>,
     peers: P,
+    snapshots: S,
+    receiver: Receiver<S>,
     newest: NewestSnapshot,
     /// Set when the member takes part.
     running: OnceLock<Running>,
@@ -89,6 +90,21 @@ pub(super) struct Running {
     met: Vec<(u64, u64)>,
 }
 
+impl<J, P, S: Snapshots> Clone for Replica<J, P, S> {
+    fn clone(&self) -> Self {
+        let shared = Arc::clone(&self.shared);
+        Self { shared }
+    }
+}
+
+impl<J, P, S: Snapshots> std::fmt::Debug for Replica<J, P, S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replica")
+            .field("member", &self.shared.settings.name)
+            .finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for Running {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Running")
@@ -97,7 +113,7 @@ impl std::fmt::Debug for Running {
     }
 }
 
-impl<J: Journal, P: Peers> Replica<J, P> {
+impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
     /// Starts a member with what it found in its folder. `wake` is called, from any thread, when there is something for
     /// the group to take.
     pub fn start(
@@ -106,17 +122,22 @@ impl<J: Journal, P: Peers> Replica<J, P> {
         moved: DiskMoved,
         recovered: Recovered,
         peers: P,
+        snapshots: S,
         wake: Box<dyn Fn() + Send + Sync>,
     ) -> Result<(Self, Handle), StartError> {
         let newest = NewestSnapshot::at(&recovered.position)?;
+        let dropped = recovered.dropped;
         let identity = recovered.meta.as_ref().map(|meta| meta.identity.clone());
         let empty = recovered.is_empty();
         let inbox = Arc::new(Inbox::new(wake));
+        let receiver = Receiver::new(snapshots.clone(), Arc::clone(&inbox));
         let handle = Handle::new(Arc::clone(&inbox));
         let shared = Arc::new(Shared {
             settings,
             store: Store::new(log, moved, inbox, recovered),
             peers,
+            receiver,
+            snapshots,
             newest,
             running: OnceLock::new(),
             is_empty: empty,
@@ -128,6 +149,11 @@ impl<J: Journal, P: Peers> Replica<J, P> {
         let replica = Self { shared };
         let run = replica.clone();
         replica.spawn(async move {
+            if let Some(from) = dropped
+                && let Err(error) = run.shared.store.drop_branch(from).await
+            {
+                return run.shared.fail(&error.into());
+            }
             let began = match (empty, identity) {
                 (false, identity) => run.take_part(identity.unwrap_or_default()).await,
                 (true, _) => run.be_born().await,
@@ -277,6 +303,7 @@ impl<J: Journal, P: Peers> Replica<J, P> {
         let network = Network {
             store: shared.store.clone(),
             peers: shared.peers.clone(),
+            snapshots: shared.snapshots.clone(),
         };
         let machine = Machine::new(shared.store.clone(), shared.newest.clone());
         let started = Raft::new(id, config.into(), network, shared.store.clone(), machine).await;
@@ -358,6 +385,7 @@ impl<J: Journal, P: Peers> Replica<J, P> {
                 }
                 running.raft.vote(vote).await.ok().map(Answer::Vote)
             }
+            Request::Piece(piece) => Some(shared.receiver.take(&running.raft, piece).await),
             Request::Who { .. } | Request::Invite { .. } => None,
         };
         answer.unwrap_or(Answer::Absent)
@@ -394,7 +422,7 @@ impl<J: Journal, P: Peers> Replica<J, P> {
     }
 }
 
-impl<J: Journal, P> Shared<J, P> {
+impl<J: Journal, P, S: Snapshots> Shared<J, P, S> {
     /// Success says that the entries are stored, so it waits until they are.
     async fn when_durable(&self, response: AppendEntriesResponse<u64>) -> Option<Answer> {
         if matches!(

@@ -108,6 +108,17 @@ impl<J: Journal> Store<J> {
         self.lock().entries.get(index).copied()
     }
 
+    /// Drops the entries from this one on, which a snapshot of another member has made void.
+    pub(super) async fn drop_branch(&self, from: u64) -> Result<(), LogError> {
+        let record = NewRecord {
+            stream: GROUP_STREAM,
+            index: from,
+            content: Content::Truncate,
+        };
+        let placed = self.append_with(|_| vec![record.clone()]).await?;
+        self.durable(placed.sequence).await
+    }
+
     /// Says who this folder belongs to, before it takes part in anything.
     pub(super) async fn write_identity(&self, identity: Identity) -> Result<(), LogError> {
         let vote = self.lock().meta.vote;
@@ -361,7 +372,11 @@ impl<J: Journal> RaftLogStorage<Types> for Store<J> {
 
     async fn purge(&mut self, id: LogId) -> Result<(), StorageError> {
         let index = id.index + 1;
-        self.lock().entries.purge(index, id.leader_id.term);
+        {
+            let mut state = self.lock();
+            state.entries.purge(index, id.leader_id.term);
+            state.durability.covered(index);
+        }
         self.inbox.keeps_from(index + 1);
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::codec::{
     Malformed, Reader, log_id, put_log_id, put_membership, put_text, put_vote, read_log_id,
     read_vote,
 };
-use super::config::{Body, Entry, LogId, Payload, Proposal, Types};
+use super::config::{Body, Entry, LogId, Payload, Proposal, Types, Vote};
 use super::record::{self, Kind};
 use bytes::Bytes;
 use cluster::topology::{NAME_BYTES_MAX, NodeName};
@@ -30,10 +30,26 @@ pub(super) enum Request {
     Append(AppendEntriesRequest<Types>),
     /// Somebody wants to lead.
     Vote(VoteRequest<u64>),
+    /// A piece of a snapshot.
+    Piece(Piece),
     /// Come and take part in the group, as this member.
     Invite { name: NodeName },
     /// Who are you? The caller says its id and the run in which its folder is empty.
     Who { id: u64, run: u64 },
+}
+
+/// A piece of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Piece {
+    /// The leader's.
+    pub(super) vote: Vote,
+    /// Which transfer it belongs to; never 0.
+    pub(super) transfer: u64,
+    /// Its place in that, from 0.
+    pub(super) number: u32,
+    /// No bytes follow, nor are any here.
+    pub(super) last: bool,
+    pub(super) bytes: Bytes,
 }
 
 /// The answer to a call.
@@ -45,6 +61,12 @@ pub(super) enum Answer {
     Vote(VoteResponse<u64>),
     /// To [`Request::Who`].
     Who(Who),
+    /// To [`Request::Piece`]: the next one, please.
+    Taken,
+    /// To [`Request::Piece`]: the same one again, later.
+    Wait,
+    /// To the last [`Request::Piece`]: the snapshot is there; the member's vote.
+    Installed(Vote),
     /// To [`Request::Invite`]: it takes part with this id, and has not before.
     Invited { id: u64 },
     /// The member that is meant is not here, or does not take part.
@@ -76,6 +98,14 @@ impl Call {
                 put_vote(&request.vote, &mut out);
                 put_log_id(request.last_log_id, &mut out);
             }
+            Request::Piece(piece) => {
+                out.push(5);
+                put_vote(&piece.vote, &mut out);
+                out.extend_from_slice(&piece.transfer.to_le_bytes());
+                out.extend_from_slice(&piece.number.to_le_bytes());
+                out.push(u8::from(piece.last));
+                out.extend_from_slice(&piece.bytes);
+            }
             Request::Invite { name } => {
                 out.push(4);
                 put_text(name.as_str(), &mut out);
@@ -106,6 +136,21 @@ impl Call {
                 let name = reader.text(NAME_BYTES_MAX)?;
                 let name = name.parse().map_err(Malformed)?;
                 Request::Invite { name }
+            }
+            5 => {
+                let piece = Piece {
+                    vote: read_vote(&mut reader)?,
+                    transfer: reader.u64()?,
+                    number: reader.u32()?,
+                    last: reader.flag()?,
+                    bytes: bytes.slice_ref(reader.0),
+                };
+                reader.0 = &[];
+                let is_sound = piece.vote.committed && piece.transfer != 0;
+                if !is_sound || (piece.last && !piece.bytes.is_empty()) {
+                    return Err(Malformed("a piece of a snapshot"));
+                }
+                Request::Piece(piece)
             }
             _ => return Err(Malformed("a kind of call")),
         };
@@ -229,6 +274,12 @@ impl Answer {
                 out.push(u8::from(who.met));
             }
             Self::Absent => out.push(7),
+            Self::Taken => out.push(9),
+            Self::Wait => out.push(10),
+            Self::Installed(vote) => {
+                out.push(11);
+                put_vote(vote, &mut out);
+            }
             Self::Invited { id } => {
                 out.push(8);
                 out.extend_from_slice(&id.to_le_bytes());
@@ -257,6 +308,9 @@ impl Answer {
                 met: reader.flag()?,
             }),
             7 => Self::Absent,
+            9 => Self::Taken,
+            10 => Self::Wait,
+            11 => Self::Installed(read_vote(&mut reader)?),
             8 => Self::Invited { id: reader.u64()? },
             _ => return Err(Malformed("a kind of answer")),
         };
@@ -269,7 +323,6 @@ impl Answer {
 mod tests {
     use super::super::codec::tests::{membership, vote};
     use super::*;
-    use openraft::Vote;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -338,6 +391,32 @@ mod tests {
         }
 
         #[test]
+        fn other_calls_read_back(
+            vote in vote(), to: u64, id in id(), number: u32, bytes in vec(any::<u8>(), 0..50),
+        ) {
+            let piece = Piece {
+                vote: Vote::new_committed(vote.leader_id.term, 7),
+                transfer: to | 1,
+                number,
+                last: bytes.is_empty(),
+                bytes: bytes.into(),
+            };
+            let name = "member-1".parse().expect("a name");
+            let requests = [
+                Request::Piece(piece),
+                Request::Invite { name },
+                Request::Who { id: to, run: 9 },
+                Request::Vote(VoteRequest { vote, last_log_id: id }),
+            ];
+            for request in requests {
+                let call = Call { to, request };
+                let bytes = call.bytes();
+                let read = Call::read(&bytes).expect("what was written");
+                prop_assert_eq!(format!("{read:?}"), format!("{call:?}"));
+            }
+        }
+
+        #[test]
         fn answers_read_back(vote in vote(), id in id(), flag: bool, run: u64) {
             let answers = [
                 Answer::Append(AppendEntriesResponse::Success),
@@ -347,6 +426,9 @@ mod tests {
                 Answer::Vote(VoteResponse { vote, vote_granted: flag, last_log_id: id }),
                 Answer::Who(Who { run, born: flag, met: !flag }),
                 Answer::Absent,
+                Answer::Taken,
+                Answer::Wait,
+                Answer::Installed(vote),
                 Answer::Invited { id: run },
             ];
             for answer in answers {

@@ -3,7 +3,7 @@
 use crate::consensus::{Consensus, Event, Payload, Position};
 use crate::group::GROUP_STREAM;
 use crate::log::{Log, LogError, LogHandle, LogOptions};
-use crate::raft::network::{CallError, Peers};
+use crate::raft::{CallError, Incoming, Outgoing, Peers, Snapshots};
 use crate::raft::{DiskMoved, Handle, MemberStatus, Node, Recovered, Replica, Settings};
 use bytes::Bytes;
 use cluster::slots::GroupNo;
@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-type Member = Replica<LogHandle, Wires>;
+type Member = Replica<LogHandle, Wires, Files>;
 
 /// The network: who is there, and who does not hear whom.
 #[derive(Clone, Debug, Default)]
@@ -78,6 +78,7 @@ pub(super) struct Seen {
     pub(super) term: u64,
     pub(super) members: Bytes,
     pub(super) failure: Option<String>,
+    pub(super) installed: usize,
 }
 
 pub(super) struct Running {
@@ -126,7 +127,8 @@ impl Fleet {
 
     pub(super) async fn start(&mut self, name: &'static str) {
         let moved = DiskMoved::default();
-        let (log, recovered) = self.open(name, &moved).await;
+        let files = Files(self.folder(name));
+        let (log, recovered, restored) = self.open(name, &moved, &files).await;
         self.runs += 1;
         let members = self.first.iter().map(|member| {
             let address = format!("{member}:1").parse().expect("an address");
@@ -146,17 +148,19 @@ impl Fleet {
         let woken = Arc::new(Notify::new());
         let wake = Arc::clone(&woken);
         let wake = Box::new(move || wake.notify_one());
-        let started = Replica::start(settings, log, moved, recovered, wires, wake);
+        let snapshots = files.clone();
+        let started = Replica::start(settings, log, moved, recovered, wires, snapshots, wake);
         let (replica, handle) = started.expect("a member that starts");
         let switch = &mut self.net.0.lock().expect("no panic");
         switch.members.insert(address, replica.clone());
         let handle = Arc::new(Mutex::new(handle));
-        let seen = Arc::default();
+        let seen = Arc::new(Mutex::new(restored));
         let pump = tokio::spawn(pump(
             Arc::clone(&handle),
             Arc::clone(&seen),
             woken,
             Arc::clone(&self.changed),
+            files,
         ));
         let running = Running {
             replica,
@@ -167,7 +171,12 @@ impl Fleet {
         self.members.insert(name, running);
     }
 
-    async fn open(&self, name: &str, moved: &DiskMoved) -> (LogHandle, Recovered) {
+    async fn open(
+        &self,
+        name: &str,
+        moved: &DiskMoved,
+        files: &Files,
+    ) -> (LogHandle, Recovered, Seen) {
         let opened = async {
             loop {
                 let told = moved.clone();
@@ -180,14 +189,26 @@ impl Fleet {
             }
         };
         let (log, mut records) = tokio::time::timeout(PATIENCE, opened).await.expect("free");
-        let mut recovered = Recovered::at(Position::default());
-        records.start_at(GROUP_STREAM, 1);
+        let mut restored = Seen::default();
+        restored.restore(files);
+        let position = restored.position();
+        records.start_at(GROUP_STREAM, position.index + 1);
+        let mut recovered = Recovered::at(position);
         for record in records {
             recovered
                 .record(&record.expect("a whole log"))
                 .expect("records of ours");
         }
-        (log, recovered)
+        (log, recovered, restored)
+    }
+
+    /// Has this member's group write a snapshot of what it has seen.
+    pub(super) fn snapshot(&self, name: &str) {
+        let member = &self.members[name];
+        let mut handle = member.handle.lock().expect("no panic");
+        let seen = member.seen.lock().expect("no panic");
+        Files(self.folder(name)).write(&seen.bytes());
+        handle.snapshot_written(seen.position());
     }
 
     pub(super) async fn stop(&mut self, name: &'static str) {
@@ -296,6 +317,7 @@ async fn pump(
     seen: Arc<Mutex<Seen>>,
     woken: Arc<Notify>,
     changed: Arc<Notify>,
+    files: Files,
 ) {
     // What depends on time has to be looked at without an event.
     let mut tick = tokio::time::interval(Duration::from_millis(20));
@@ -304,7 +326,7 @@ async fn pump(
             let mut handle = handle.lock().expect("no panic");
             let mut seen = seen.lock().expect("no panic");
             while let Some(event) = handle.next() {
-                seen.take(event);
+                seen.take(event, &files);
             }
             seen.failure = handle.failure().map(|error| error.to_string());
         }
@@ -317,7 +339,33 @@ async fn pump(
 }
 
 impl Seen {
-    fn take(&mut self, event: Event) {
+    fn position(&self) -> Position {
+        Position {
+            index: self.index,
+            term: self.term,
+            members: self.members.clone(),
+        }
+    }
+
+    /// Its snapshot.
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.position().write(&mut bytes).expect("to memory");
+        bytes.extend_from_slice(self.texts.join("\n").as_bytes());
+        bytes
+    }
+
+    fn restore(&mut self, files: &Files) {
+        let Some(bytes) = files.read() else {
+            return;
+        };
+        let mut rest = &bytes[..];
+        let position = Position::read(&mut rest).expect("a position");
+        (self.index, self.term, self.members) = (position.index, position.term, position.members);
+        let texts = String::from_utf8(rest.to_vec()).expect("texts");
+        self.texts = texts.lines().map(str::to_owned).collect();
+    }
+    fn take(&mut self, event: Event, files: &Files) {
         match event {
             Event::Lead { term } => {
                 assert_eq!(self.term, term, "the first entry of the reign came before");
@@ -341,7 +389,72 @@ impl Seen {
                     Payload::Blank => {}
                 }
             }
-            Event::Install { index } => self.index = index,
+            Event::Install { index } => {
+                assert!(index > self.index, "it leads on");
+                self.restore(files);
+                assert_eq!(self.index, index);
+                self.installed += 1;
+            }
         }
+    }
+}
+
+/// The snapshots of a member's folder: one file.
+#[derive(Clone, Debug)]
+pub(super) struct Files(PathBuf);
+
+/// One that is sent, in small pieces, or received.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    bytes: Vec<u8>,
+    files: Files,
+}
+
+impl Files {
+    fn read(&self) -> Option<Vec<u8>> {
+        std::fs::read(self.0.join("snapshot")).ok()
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        std::fs::write(self.0.join("snapshot"), bytes).expect("written");
+    }
+}
+
+impl Snapshots for Files {
+    type Outgoing = Transfer;
+    type Incoming = Transfer;
+
+    async fn open(&self) -> Result<Option<Transfer>, LogError> {
+        Ok(self.read().map(|bytes| Transfer {
+            bytes,
+            files: self.clone(),
+        }))
+    }
+
+    async fn receive(&self) -> Result<Transfer, LogError> {
+        Ok(Transfer {
+            bytes: Vec::new(),
+            files: self.clone(),
+        })
+    }
+}
+
+impl Outgoing for Transfer {
+    async fn next(&mut self) -> Result<Option<Bytes>, LogError> {
+        let rest = self.bytes.split_off(self.bytes.len().min(500));
+        let piece = std::mem::replace(&mut self.bytes, rest);
+        Ok((!piece.is_empty()).then(|| piece.into()))
+    }
+}
+
+impl Incoming for Transfer {
+    async fn take(&mut self, bytes: Bytes) -> Result<(), LogError> {
+        self.bytes.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    async fn finish(self) -> Result<Position, LogError> {
+        self.files.write(&self.bytes);
+        Ok(Position::read(&mut &self.bytes[..]).expect("a position"))
     }
 }

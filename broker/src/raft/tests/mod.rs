@@ -1,5 +1,6 @@
 //! Members over a network that can be cut.
 
+mod carried;
 mod changes;
 mod fleet;
 mod tcp;

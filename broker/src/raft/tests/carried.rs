@@ -1,0 +1,90 @@
+//! Snapshots that members get from each other.
+
+use super::fleet::Fleet;
+use crate::consensus::Consensus as _;
+use crate::raft::Change;
+use crate::raft::limits::KEPT_ENTRIES;
+use std::time::Duration;
+
+const MORE: u64 = KEPT_ENTRIES + 300;
+
+/// Has the group agree on more entries than are kept behind a snapshot, and the leader forget the first ones.
+async fn grow(fleet: &Fleet) -> &'static str {
+    let leader = fleet.elected().await;
+    for n in 0..MORE {
+        fleet.propose(leader, &format!("{n}"));
+    }
+    fleet.saw(leader, &format!("{}", MORE - 1)).await;
+    fleet.snapshot(leader);
+    let forgot = |fleet: &Fleet| {
+        let handle = fleet.members[leader].handle.lock().expect("no panic");
+        (handle.kept_from() > 100).then_some(())
+    };
+    fleet.until("the first entries are forgotten", forgot).await;
+    leader
+}
+
+fn all_and(last: &str) -> Vec<String> {
+    let all = (0..MORE).map(|n| n.to_string());
+    all.chain([last.to_owned()]).collect()
+}
+
+#[tokio::test]
+async fn a_member_that_was_away_too_long_gets_the_snapshot() {
+    let mut fleet = Fleet::started(&["a", "b", "c"]).await;
+    let leader = fleet.elected().await;
+    let away = ["a", "b", "c"]
+        .into_iter()
+        .find(|name| *name != leader)
+        .expect("three");
+    fleet.stop(away).await;
+    let leader = grow(&fleet).await;
+    fleet.start(away).await;
+    fleet.propose(leader, "last");
+    fleet.saw(away, "last").await;
+    assert_eq!(fleet.texts(away), all_and("last"));
+    assert_eq!(fleet.seen(away, |seen| seen.installed), 1);
+    let kept = fleet.members[away]
+        .handle
+        .lock()
+        .expect("no panic")
+        .kept_from();
+    assert!(kept > 0, "what is not needed may go again");
+    fleet.stop(away).await;
+    fleet.start(away).await;
+    fleet.saw(away, "last").await;
+    assert_eq!(fleet.texts(away), all_and("last"));
+    assert_eq!(
+        fleet.seen(away, |seen| seen.installed),
+        0,
+        "it has its own now"
+    );
+}
+
+#[tokio::test]
+async fn a_new_member_of_a_group_with_history_gets_the_snapshot() {
+    let mut fleet = Fleet::started(&["a"]).await;
+    let leader = grow(&fleet).await;
+    fleet.start("b").await;
+    let add = Change::Add {
+        name: "b".parse().expect("a name"),
+        address: "b:1".parse().expect("an address"),
+    };
+    let added = fleet.members[leader]
+        .replica
+        .change(add, Duration::from_secs(60))
+        .await;
+    added.expect("added");
+    fleet.propose(leader, "last");
+    fleet.saw("b", "last").await;
+    assert_eq!(fleet.texts("b"), all_and("last"));
+    // The membership came with the snapshot or behind it: it votes after a restart as well.
+    fleet.snapshot("b");
+    fleet.stop("b").await;
+    fleet.start("b").await;
+    fleet.stop("a").await;
+    fleet.start("a").await;
+    fleet.propose(fleet.elected().await, "after");
+    fleet.saw("a", "after").await;
+    fleet.saw("b", "after").await;
+}
