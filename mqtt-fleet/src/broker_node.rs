@@ -17,6 +17,7 @@ use crate::banner;
 use crate::config::Settings;
 use crate::engine::{on_failure, open_group, wait_until_serving};
 use crate::figures::{self, Figures};
+use crate::group_report::Reporter;
 use crate::keeper::Keeper;
 use crate::listen::Place;
 use crate::metrics::{self, Metrics};
@@ -47,6 +48,7 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
     figures::add_link_server(&mut metrics, link_figures.clone());
     let fleet = figures::Later::default();
     figures::add_fleet(&mut metrics, fleet.clone());
+    let reporter = figures::Later::default();
     let health = Arc::new(Health::starting());
     let _admin = Admin::start(
         admin.open()?.swap_remove(0),
@@ -54,6 +56,7 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
         Arc::clone(&health),
         metrics.publish(),
         Some(fleet.clone()),
+        Some(reporter.clone()),
     )?;
 
     // The table stays empty: proxies keep the records of sessions.
@@ -64,6 +67,7 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
     open.route(group_no, Arc::new(routing));
     let waker = open.waker();
     let group = open.start(Vec::new(), on_failure(&stopper))?;
+    reporter.set(Arc::new(Reporter::new(node, settings, &group, None)));
     wait_until_serving(&group).map_err(|error| first_fault(&reasons).unwrap_or(error))?;
     figures.read_from(&group);
     let topology = agreed(node, &group, known.clone())?;

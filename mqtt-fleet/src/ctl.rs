@@ -1,5 +1,6 @@
 //! `mqtt-fleet ctl`: questions about a fleet, and what a person changes in it.
 
+mod group;
 mod http;
 mod members;
 
@@ -14,6 +15,7 @@ use protocol::TopicFilter;
 
 use crate::exit::{Exit, complain};
 use crate::node;
+use group::GroupQuestion;
 use members::{MembersArgs, MoveArgs};
 
 /// What is asked.
@@ -42,6 +44,11 @@ enum Question {
     Members(MembersArgs),
     /// Say that a broker takes links elsewhere now; proxies follow it. Asks the broker of group 0, on its machine
     MoveMember(MoveArgs),
+    /// Say how the groups and their members are
+    Group {
+        #[command(subcommand)]
+        question: GroupQuestion,
+    },
 }
 
 /// Answers on standard output.
@@ -51,14 +58,17 @@ pub(crate) fn run(args: &CtlArgs) -> Exit {
             topic,
             cluster,
             topology,
-        } => where_is(topic, cluster, topology.as_deref()).map_err(|errors| (Exit::Usage, errors)),
-        Question::Members(args) => members::list(args).map_err(one),
-        Question::MoveMember(args) => members::move_member(args).map_err(one),
+        } => where_is(topic, cluster, topology.as_deref())
+            .map(|text| (Exit::Fine, text))
+            .map_err(|errors| (Exit::Usage, errors)),
+        Question::Members(args) => fine(members::list(args)),
+        Question::MoveMember(args) => fine(members::move_member(args)),
+        Question::Group { question } => group::run(question).map_err(one),
     };
     match answer {
-        Ok(answer) => {
+        Ok((exit, answer)) => {
             print!("{answer}");
-            Exit::Fine
+            exit
         }
         Err((exit, sentences)) => {
             for sentence in sentences {
@@ -67,6 +77,11 @@ pub(crate) fn run(args: &CtlArgs) -> Exit {
             exit
         }
     }
+}
+
+/// An answer that means that all is well.
+fn fine(answer: Result<String, members::Failed>) -> Result<(Exit, String), (Exit, Vec<String>)> {
+    answer.map(|text| (Exit::Fine, text)).map_err(one)
 }
 
 fn one((exit, sentence): members::Failed) -> (Exit, Vec<String>) {

@@ -36,6 +36,7 @@ mod dev_certs;
 mod engine;
 mod exit;
 mod figures;
+mod group_report;
 mod keeper;
 mod launcher;
 mod links;

@@ -62,6 +62,7 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
         Arc::clone(&health),
         metrics.publish(),
         Some(fleet),
+        None,
     )?;
 
     let records = |shard: &ShardWaker| {

@@ -113,6 +113,7 @@ pub(crate) fn run(settings: &Settings) -> Result<(), RunError> {
         Arc::clone(&health),
         metrics.publish(),
         None,
+        None,
     )?;
 
     let engine = Engine::open(settings, &stopper)?;

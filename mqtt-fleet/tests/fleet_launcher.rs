@@ -34,6 +34,16 @@ fn the_file_describes_the_fleet_and_follows_it() {
         ),
     ];
     assert_eq!(shapes, expected);
+    let text = std::fs::read_to_string(fleet.folder.join("cluster.json")).expect("it is there");
+    let manifest: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let group = &manifest["groups"][0];
+    let member = &group["members"][0];
+    assert_eq!(group["leader"], "broker-0");
+    assert_eq!(member["pid"], nodes[1].pid);
+    assert_eq!(member["link"], format!("127.0.0.1:{}", base + 101));
+    let log = member["log"].as_str().expect("a path");
+    let log = std::fs::read_to_string(log).expect("it has lines");
+    assert!(log.contains("links on"), "{log}");
     for node in &nodes {
         assert!(Watched::new(node.pid).is_some(), "{node:?} runs");
         let words = std::fs::read(format!("/proc/{}/cmdline", node.pid)).expect("it runs");

@@ -1,10 +1,12 @@
-//! The admin port: `/metrics`, `/health/live`, `/health/ready`, one page for people at `/`, and `/members` of a fleet.
+//! The admin port: `/metrics`, `/health/live`, `/health/ready`, one page for people at `/`, `/members` of a fleet, and
+//! `/group` of a broker.
 //!
 //! It has a thread of its own, so that a scrape never waits for MQTT traffic nor holds it up.
 //! Invariant: whoever can reach this port from another machine can only read; programs on this machine can also move
 //! a member of the fleet (`members`).
 
 mod connection;
+mod group;
 mod health;
 mod members;
 mod page;
@@ -21,6 +23,7 @@ use axum::routing::get;
 use tokio::sync::oneshot;
 
 use crate::figures::Later;
+use crate::group_report::Reporter;
 use crate::metrics::Exposition;
 use connection::Bounded;
 pub(crate) use health::{Health, Phase};
@@ -44,13 +47,15 @@ pub(crate) struct Admin {
 
 impl Admin {
     /// Serves `listener` (non-blocking) on a thread of its own. `serves` is what the page
-    /// says the process is there for, such as "MQTT on 127.0.0.1:1883"; `fleet` is there in a node of a fleet.
+    /// says the process is there for, such as "MQTT on 127.0.0.1:1883"; `fleet` is there in a node of a fleet, `reporter` in a
+    /// broker of one.
     pub(crate) fn start(
         listener: TcpListener,
         serves: String,
         health: Arc<Health>,
         exposition: Exposition,
         fleet: Option<Later<Fleet>>,
+        reporter: Option<Later<Arc<Reporter>>>,
     ) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -66,6 +71,9 @@ impl Admin {
         }));
         if let Some(fleet) = fleet {
             router = router.merge(members::router(fleet));
+        }
+        if let Some(reporter) = reporter {
+            router = router.merge(group::router(reporter));
         }
         let service = router.into_make_service_with_connect_info::<Peer>();
         let (stop, stopped) = oneshot::channel();

@@ -8,6 +8,8 @@ use std::time::Duration;
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
 /// A change waits for the disk.
 const ANSWER_WAIT: Duration = Duration::from_secs(30);
+/// What a node says of itself waits for nothing; one that hangs is to be seen soon.
+const SOON: Duration = Duration::from_secs(2);
 /// The longest answer is a list of members.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
@@ -22,18 +24,23 @@ pub(super) struct Answered {
 
 /// Asks for a page. `admin` is `host:port`.
 pub(super) fn get(admin: &str, path: &str) -> io::Result<Answered> {
-    ask(admin, "GET", path, "")
+    ask(admin, "GET", path, "", ANSWER_WAIT)
+}
+
+/// Asks for a page that a healthy node has at once.
+pub(super) fn get_soon(admin: &str, path: &str) -> io::Result<Answered> {
+    ask(admin, "GET", path, "", SOON)
 }
 
 /// Sends a text.
 pub(super) fn post(admin: &str, path: &str, body: &str) -> io::Result<Answered> {
-    ask(admin, "POST", path, body)
+    ask(admin, "POST", path, body, ANSWER_WAIT)
 }
 
-fn ask(admin: &str, method: &str, path: &str, body: &str) -> io::Result<Answered> {
-    let mut stream = connect(admin)?;
-    stream.set_read_timeout(Some(ANSWER_WAIT))?;
-    stream.set_write_timeout(Some(ANSWER_WAIT))?;
+fn ask(admin: &str, method: &str, path: &str, body: &str, wait: Duration) -> io::Result<Answered> {
+    let mut stream = connect(admin, wait.min(CONNECT_WAIT))?;
+    stream.set_read_timeout(Some(wait))?;
+    stream.set_write_timeout(Some(wait))?;
     let length = body.len();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: {admin}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nConnection: \
@@ -46,10 +53,10 @@ fn ask(admin: &str, method: &str, path: &str, body: &str) -> io::Result<Answered
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "what it says is no HTTP"))
 }
 
-fn connect(admin: &str) -> io::Result<TcpStream> {
+fn connect(admin: &str, wait: Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for address in admin.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, CONNECT_WAIT) {
+        match TcpStream::connect_timeout(&address, wait) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }

@@ -82,7 +82,7 @@ fn answer(admin: &str, asked: std::io::Result<Answered>) -> Result<String, Faile
     }
 }
 
-fn address(text: &str) -> Result<HostPort, String> {
+pub(super) fn address(text: &str) -> Result<HostPort, String> {
     text.parse()
         .map_err(|expected| format!("expected {expected}"))
 }

@@ -1,14 +1,14 @@
 //! What is written into the fleet's folder before the start: the cluster file, the secret, and a configuration file
 //! for each node. They are like those one writes by hand, so the nodes can also be started by hand.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use cluster::shard_key::HomeKey;
-use cluster::topology::Member;
+use cluster::topology::{HostPort, Member};
 
 use super::LaunchError;
 use super::haproxy::{self, Front, Server};
@@ -65,23 +65,32 @@ fn check_fixed(plan: &Plan, path: &Path) -> Result<(), LaunchError> {
         let sentences: Vec<_> = errors.iter().map(ToString::to_string).collect();
         LaunchError::ClusterFile(sentences.join("; "))
     })?;
-    let (groups, asked) = (file.groups.len(), plan.of(NodeRole::Broker).count());
+    let (groups, asked) = (file.groups.len(), usize::from(plan.groups));
     let had = match &file.fixed.home_key {
         HomeKey::ClientId => None,
         HomeKey::Topic(template) => Some(template.as_str().to_owned()),
     };
+    let mut sizes = file.groups.iter().map(|group| group.members.len());
+    let other_size = sizes.find(|members| *members != usize::from(plan.members));
     let file = path.to_owned();
     if had != plan.home_key {
         return Err(LaunchError::OtherHomeKey { file, had });
     }
-    if groups == asked {
-        return Ok(());
+    if groups != asked {
+        return Err(LaunchError::OtherFleet {
+            file,
+            groups,
+            asked,
+        });
     }
-    Err(LaunchError::OtherFleet {
-        file,
-        groups,
-        asked,
-    })
+    match other_size {
+        Some(members) => Err(LaunchError::OtherMembers {
+            file,
+            members,
+            asked: usize::from(plan.members),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Nor can the addresses of its brokers: once it has run, they are in the log of group 0.
@@ -92,15 +101,24 @@ fn check_addresses(plan: &Plan) -> Result<(), LaunchError> {
             continue;
         }
         let kept = node::read_kept(&path).map_err(|error| LaunchError::Kept(error.to_string()))?;
-        let planned = broker.addresses.link.map(|link| link.to_string());
+        let planned = broker.addresses;
         let name = broker.name.parse().ok();
         let member = name.and_then(|name| kept.member(&name).map(|(_, member)| member.clone()));
-        if let Some(Member { name, link, .. }) = member
-            && !kept.is_from_file()
-            && planned.as_deref() != Some(link.as_str())
-        {
+        let Some(Member { name, link, peer }) = member.filter(|_| !kept.is_from_file()) else {
+            continue;
+        };
+        let elsewhere = [(Some(link), planned.link), (peer, planned.peer)];
+        let differ = |(kept, planned): &(Option<HostPort>, Option<SocketAddr>)| {
+            let planned = planned.map(|address| address.to_string());
+            kept.as_ref().map(HostPort::as_str) != planned.as_deref()
+        };
+        if let Some((Some(address), _)) = elsewhere.into_iter().find(differ) {
             let folder = plan.folder.clone();
-            return Err(LaunchError::OtherAddress { folder, name, link });
+            return Err(LaunchError::OtherAddress {
+                folder,
+                name,
+                address,
+            });
         }
     }
     Ok(())
@@ -115,16 +133,24 @@ fn cluster_file(plan: &Plan) -> String {
         write!(text, "\n[routing]\nhome_key = {home_key}\n")
             .expect("writing to a String cannot fail");
     }
+    let mut before = None;
+    let mut put_line = |content: fmt::Arguments<'_>| {
+        writeln!(text, "{content}").expect("writing to a String cannot fail");
+    };
     for node in plan.of(NodeRole::Broker) {
         let (Some(group), Some(link)) = (node.group, node.addresses.link) else {
             unreachable!("brokers have a group and take links");
         };
+        if before.replace(group) != Some(group) {
+            put_line(format_args!("\n[[group]]\nnumber = {group}"));
+        }
         let name = &node.name;
-        write!(
-            text,
-            "\n[[group]]\nnumber = {group}\n[[group.member]]\nname = \"{name}\"\nlink = \"{link}\"\n"
-        )
-        .expect("writing to a String cannot fail");
+        put_line(format_args!(
+            "[[group.member]]\nname = \"{name}\"\nlink = \"{link}\""
+        ));
+        if let Some(peer) = node.addresses.peer {
+            put_line(format_args!("peer = \"{peer}\""));
+        }
     }
     text
 }
@@ -266,3 +292,6 @@ fn unwritable(path: &Path, source: std::io::Error) -> LaunchError {
         source,
     }
 }
+
+#[cfg(test)]
+mod tests;

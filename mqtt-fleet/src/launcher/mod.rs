@@ -7,6 +7,8 @@
 //! | `haproxy`   | the text of HAProxy's configuration                                  |
 //! | `guard`     | the first thing a child does: it sees to it that it ends with us     |
 //! | `child`     | a running process and its output                                     |
+//! | `leaders`   | which members lead                                                   |
+//! | `logs`      | the files that a node's lines go to                                  |
 //! | `probe`     | whether a node is ready                                              |
 //! | `supervise` | start, watch, bring back, stop                                       |
 //! | `manifest`  | `cluster.json`                                                       |
@@ -16,6 +18,8 @@ mod child;
 mod files;
 pub(crate) mod guard;
 mod haproxy;
+mod leaders;
+mod logs;
 mod manifest;
 mod plan;
 mod probe;
@@ -41,6 +45,9 @@ pub(crate) struct ClusterArgs {
     /// Broker groups: each has a part of the topics
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
     groups: u16,
+    /// Members of each group: with 3 or 5 nothing is lost and service goes on when one or two of a group are gone
+    #[arg(long, value_name = "1|3|5", default_value_t = 1, value_parser = members)]
+    members: u16,
     /// MQTT port of the first proxy; the others have the next ones, everything else ports from this + 100 on
     #[arg(long, value_name = "PORT", default_value_t = 18_830, value_parser = clap::value_parser!(u16).range(1024..=plan::BASE_PORT_MAX))]
     base_port: u16,
@@ -136,6 +143,19 @@ pub(crate) enum LaunchError {
         /// Groups that are asked for.
         asked: usize,
     },
+    /// The groups of the folder's fleet have another size.
+    #[error(
+        "{}: the groups of this folder's fleet have {members} member(s) each, not {asked}; say --members {members}, or \
+         take another folder with --data", file.display()
+    )]
+    OtherMembers {
+        /// The cluster file that says so.
+        file: PathBuf,
+        /// Members of a group that it has.
+        members: usize,
+        /// Members that are asked for.
+        asked: usize,
+    },
     /// Sessions of the folder's fleet are elsewhere.
     #[error(
         "{}: the fleet of this folder was made with {}, which cannot change: its sessions are where that says; take another \
@@ -149,7 +169,7 @@ pub(crate) enum LaunchError {
     },
     /// A broker of the folder's fleet is elsewhere.
     #[error(
-        "{}: {name} of the fleet in this folder is at {link}, which its brokers know; start it with the --base-port it \
+        "{}: {name} of the fleet in this folder is at {address}, which its brokers know; start it with the --base-port it \
          had, or take another folder with --data", folder.display()
     )]
     OtherAddress {
@@ -157,8 +177,8 @@ pub(crate) enum LaunchError {
         folder: PathBuf,
         /// The broker.
         name: NodeName,
-        /// Where it takes links.
-        link: HostPort,
+        /// Where it takes links, or the others of its group reach it.
+        address: HostPort,
     },
     /// What a broker of the folder's fleet keeps cannot be read.
     #[error("{0}")]
@@ -196,6 +216,7 @@ pub(crate) fn run(args: &ClusterArgs) -> Exit {
         Ok(()) => Exit::Fine,
         Err(
             error @ (LaunchError::OtherFleet { .. }
+            | LaunchError::OtherMembers { .. }
             | LaunchError::OtherHomeKey { .. }
             | LaunchError::OtherAddress { .. }
             | LaunchError::ClusterFile(_)
@@ -206,6 +227,15 @@ pub(crate) fn run(args: &ClusterArgs) -> Exit {
         }
         Err(error @ LaunchError::Port { .. }) => complain(Exit::Address, error),
         Err(error) => complain(Exit::Failed, error),
+    }
+}
+
+fn members(text: &str) -> Result<u16, &'static str> {
+    match text {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        "5" => Ok(5),
+        _ => Err("expected 1, 3 or 5, of which none, one or two may fail at the same time"),
     }
 }
 

@@ -4,13 +4,14 @@ use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
+use cluster::topology::MEMBERS_MAX;
 use serde::Serialize;
 
 use super::{ClusterArgs, LaunchError};
 use crate::cli::DurabilityArg;
 
 /// Ports beside the proxies' MQTT ports begin so far above the base port, with that of Redis. There are at most 64
-/// brokers and 100 proxies.
+/// groups and 100 proxies.
 const OTHER_PORTS: u16 = 100;
 const LINKS: u16 = OTHER_PORTS + 1;
 const BROKER_ADMINS: u16 = OTHER_PORTS + 101;
@@ -21,8 +22,15 @@ const HAPROXY: u16 = OTHER_PORTS + 301;
 const PROXY_TLS: u16 = OTHER_PORTS + 401;
 const BEHIND_HAPROXY: u16 = OTHER_PORTS + 501;
 const BEHIND_HAPROXY_TLS: u16 = OTHER_PORTS + 601;
+/// Peer ports of the first members of groups of several. Those of the second members are [`MEMBER_PORTS`] above, and so on.
+const PEERS: u16 = OTHER_PORTS + 701;
+/// Links and admin pages of the second members; again with those of further ones above.
+const MORE_LINKS: u16 = PEERS + MEMBER_PORTS + 100;
+const MORE_ADMINS: u16 = PEERS + MEMBER_PORTS + 200;
+/// A member of each group has three ports.
+const MEMBER_PORTS: u16 = 300;
 /// The largest base port that leaves room for all of them.
-pub(super) const BASE_PORT_MAX: i64 = (u16::MAX - BEHIND_HAPROXY_TLS - 100) as i64;
+pub(super) const BASE_PORT_MAX: i64 = (u16::MAX - PEERS - MEMBER_PORTS * MEMBERS_MAX as u16) as i64;
 
 /// A fleet to be started.
 #[derive(Debug)]
@@ -30,6 +38,10 @@ pub(super) struct Plan {
     /// The fleet's folder, absolute.
     pub(super) folder: PathBuf,
     pub(super) nodes: Vec<NodePlan>,
+    /// Broker groups.
+    pub(super) groups: u16,
+    /// Members of each group.
+    pub(super) members: u16,
     pub(super) respawn: bool,
     pub(super) durability: &'static str,
     pub(super) shards: u16,
@@ -86,6 +98,9 @@ pub(super) struct Addresses {
     pub(super) mqtts: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) link: Option<SocketAddr>,
+    /// Where the other members of a broker's group reach it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) peer: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) admin: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,7 +124,8 @@ impl Plan {
         let redis = redis.ok_or(LaunchError::NoRedis)?;
         let own = std::env::current_exe()?;
         let mut nodes = vec![redis_node(&redis, &folder, args)];
-        nodes.extend((0..args.groups).map(|n| broker_node(&own, &folder, args.base_port, n)));
+        let members = (0..args.groups).flat_map(|group| (0..args.members).map(move |n| (group, n)));
+        nodes.extend(members.map(|(group, n)| broker_node(&own, &folder, args, group, n)));
         nodes.extend((0..args.proxies).map(|n| proxy_node(&own, &folder, args, n)));
         if args.haproxy {
             let haproxy = program(args.haproxy_program.as_deref(), "haproxy")?;
@@ -119,6 +135,8 @@ impl Plan {
         Ok(Self {
             folder,
             nodes,
+            groups: args.groups,
+            members: args.members,
             respawn: args.respawn,
             durability: args.durability.word(),
             shards: args.shards,
@@ -157,6 +175,7 @@ impl Addresses {
             ("MQTT", self.mqtt),
             ("MQTT/TLS", self.mqtts),
             ("link", self.link),
+            ("peer", self.peer),
             ("admin", self.admin),
             ("Redis", self.redis),
             ("HAProxy-side MQTT", self.behind),
@@ -209,14 +228,28 @@ fn redis_node(program: &Path, folder: &Path, args: &ClusterArgs) -> NodePlan {
     }
 }
 
-fn broker_node(own: &Path, folder: &Path, base: u16, number: u16) -> NodePlan {
-    let name = format!("broker-{number}");
+fn broker_node(own: &Path, folder: &Path, args: &ClusterArgs, group: u16, member: u16) -> NodePlan {
+    let several = args.members > 1;
+    let name = if several {
+        format!("broker-{group}-{member}")
+    } else {
+        format!("broker-{group}")
+    };
+    let at = |first: u16| loopback(args.base_port + first + group);
+    let (link, admin) = match member.checked_sub(1) {
+        None => (LINKS, BROKER_ADMINS),
+        Some(n) => (
+            MORE_LINKS + n * MEMBER_PORTS,
+            MORE_ADMINS + n * MEMBER_PORTS,
+        ),
+    };
     NodePlan {
         role: NodeRole::Broker,
-        group: u8::try_from(number).ok(),
+        group: u8::try_from(group).ok(),
         addresses: Addresses {
-            link: Some(loopback(base + LINKS + number)),
-            admin: Some(loopback(base + BROKER_ADMINS + number)),
+            link: Some(at(link)),
+            peer: several.then(|| at(PEERS + member * MEMBER_PORTS)),
+            admin: Some(at(admin)),
             ..Addresses::default()
         },
         command: own_command(own, folder, "broker", &name),
@@ -276,6 +309,11 @@ pub(super) fn config_file(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}.toml"))
 }
 
+/// Where the lines of a node go.
+pub(super) fn log_file(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.log"))
+}
+
 /// `HAProxy`'s configuration.
 pub(super) fn haproxy_file(folder: &Path) -> PathBuf {
     folder.join("haproxy.cfg")
@@ -321,8 +359,8 @@ mod tests {
     #[test]
     fn the_largest_fleet_has_no_port_twice() {
         let largest = |base: &str| {
-            let words = ["--proxies", "100", "--groups", "64", "--base-port", base];
-            plan(&words).expect("planned")
+            let words = ["--proxies", "100", "--groups", "64", "--members", "5"];
+            plan(&[&words[..], &["--base-port", base]].concat()).expect("planned")
         };
         largest(&BASE_PORT_MAX.to_string());
         let plan = largest("2000");
@@ -347,6 +385,38 @@ mod tests {
             .map(|(_, a)| a.port())
             .min();
         assert_eq!(lowest, Some(2100));
+    }
+
+    #[test]
+    fn members_have_names_and_ports_of_their_own() {
+        let ports = |words: &[&str]| {
+            let plan = plan(words).expect("planned");
+            let brokers = plan.of(NodeRole::Broker).map(|node| {
+                let Addresses {
+                    link, peer, admin, ..
+                } = node.addresses;
+                let ports = [link, peer, admin].map(|it| it.map_or(0, |it| it.port()));
+                (node.name.clone(), node.group, ports)
+            });
+            brokers.collect::<Vec<_>>()
+        };
+        let expected = [
+            ("broker-0", 0, [2101, 0, 2201]),
+            ("broker-1", 1, [2102, 0, 2202]),
+        ];
+        let expected = expected.map(|(name, group, ports)| (name.to_owned(), Some(group), ports));
+        assert_eq!(ports(&["--groups", "2", "--base-port", "2000"]), expected);
+        let expected = [
+            ("broker-0-0", 0, [2101, 2801, 2201]),
+            ("broker-0-1", 0, [3201, 3101, 3301]),
+            ("broker-0-2", 0, [3501, 3401, 3601]),
+            ("broker-1-0", 1, [2102, 2802, 2202]),
+            ("broker-1-1", 1, [3202, 3102, 3302]),
+            ("broker-1-2", 1, [3502, 3402, 3602]),
+        ];
+        let expected = expected.map(|(name, group, ports)| (name.to_owned(), Some(group), ports));
+        let words = ["--groups", "2", "--members", "3", "--base-port", "2000"];
+        assert_eq!(ports(&words), expected);
     }
 
     #[test]

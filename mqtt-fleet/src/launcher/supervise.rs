@@ -13,7 +13,9 @@ use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::child::Running;
-use super::plan::{NodePlan, NodeRole, Plan};
+use super::leaders::Leaders;
+use super::logs::NodeLog;
+use super::plan::{NodePlan, NodeRole, Plan, log_file};
 use super::screen::{Row, Screen};
 use super::{LaunchError, files, manifest, probe};
 
@@ -47,6 +49,7 @@ pub(super) enum Event {
 /// A node and what became of it.
 struct Node {
     plan: NodePlan,
+    log: NodeLog,
     state: State,
     restarts: u32,
     /// The wait before the next restart.
@@ -88,6 +91,7 @@ struct Fleet {
     manifest: PathBuf,
     started: Instant,
     drawn: Instant,
+    leaders: Leaders,
     /// All nodes were ready once.
     complete: bool,
     /// Something became ready or ended, and the file does not say so yet.
@@ -97,7 +101,9 @@ struct Fleet {
 impl Fleet {
     fn new(plan: Plan, events: SyncSender<Event>, manifest: PathBuf) -> Self {
         let now = Instant::now();
-        let node = |plan| Node {
+        let folder = plan.folder;
+        let node = |plan: NodePlan| Node {
+            log: NodeLog::at(log_file(&folder, &plan.name)),
             plan,
             state: State::Waiting(now),
             restarts: 0,
@@ -113,6 +119,7 @@ impl Fleet {
             manifest,
             started: now,
             drawn: now,
+            leaders: Leaders::of_groups(plan.groups),
             complete: false,
             changed: true,
         }
@@ -127,7 +134,7 @@ impl Fleet {
             self.publish()?;
             self.draw(now);
             match events.recv_timeout(self.next_due(now)) {
-                Ok(Event::Line(node, line)) => self.screen.line(node, &line),
+                Ok(Event::Line(node, line)) => self.line(node, &line),
                 Ok(Event::Stop) => return Ok(()),
                 Ok(Event::Child) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("we hold a sender"),
@@ -138,7 +145,10 @@ impl Fleet {
     fn start_due(&mut self, now: Instant) -> io::Result<()> {
         // The first time nodes wait for those they need: it saves a new user from reading of links that fail.
         let unready = self.nodes.iter().filter(|node| !node.is_ready());
-        let first = unready.map(|node| node.plan.role.stage()).min();
+        let mut first = unready.map(|node| node.plan.role.stage()).min();
+        if !self.complete && first == Some(NodeRole::Proxy.stage()) && !self.all_led() {
+            first = Some(NodeRole::Broker.stage());
+        }
         let stage = first.filter(|_| !self.complete).unwrap_or(u8::MAX);
         for (number, node) in self.nodes.iter_mut().enumerate() {
             let too_early = node.plan.role.stage() > stage;
@@ -148,6 +158,19 @@ impl Fleet {
             }
         }
         Ok(())
+    }
+
+    /// Whether each group has a leader, which proxies wait for the first time.
+    fn all_led(&mut self) -> bool {
+        if !self.leaders.all_known() {
+            self.ask_leaders();
+        }
+        self.leaders.all_known()
+    }
+
+    fn ask_leaders(&mut self) {
+        let ready = self.nodes.iter().filter(|node| node.is_ready());
+        self.leaders.ask(ready.map(|node| &node.plan));
     }
 
     /// Looks at what has ended and what is ready.
@@ -189,8 +212,8 @@ impl Fleet {
         }
         self.changed = true;
         if !self.respawn {
-            self.screen.line(number, &format!("ended ({status})"));
             node.state = State::Ended(status.to_owned());
+            self.line(number, &format!("ended ({status})"));
             return Ok(());
         }
         if now.duration_since(since) >= STAYED {
@@ -200,7 +223,7 @@ impl Fleet {
         node.state = State::Waiting(now + node.wait);
         node.wait = (node.wait * 2).clamp(RESPAWN_WAIT_MIN, RESPAWN_WAIT_MAX);
         node.restarts += 1;
-        self.screen.line(number, &text);
+        self.line(number, &text);
         Ok(())
     }
 
@@ -210,13 +233,12 @@ impl Fleet {
         if !self.changed || self.nodes.iter().any(pending) {
             return Ok(());
         }
-        let running = self.nodes.iter().filter_map(|node| {
-            let State::Ready(running, _) = &node.state else {
-                return None;
-            };
-            Some((&node.plan, running.pid()))
+        self.ask_leaders();
+        let nodes = self.nodes.iter().map(|node| match &node.state {
+            State::Ready(running, _) => (&node.plan, Some(running.pid())),
+            _ => (&node.plan, None),
         });
-        manifest::write(&self.manifest, running)?;
+        manifest::write(&self.manifest, &nodes.collect::<Vec<_>>(), &self.leaders)?;
         self.changed = false;
         let first = !std::mem::replace(&mut self.complete, true);
         self.screen.table(&self.rows());
@@ -244,6 +266,15 @@ impl Fleet {
              mosquitto_pub -p {last} {publish}\n{tls}Ctrl-C stops all of it.",
             self.manifest.display()
         )
+    }
+
+    /// A line of a node, or about it: shown, and in its file.
+    fn line(&mut self, number: usize, line: &str) {
+        self.screen.line(number, line);
+        if let Err(error) = self.nodes[number].log.line(line) {
+            self.screen
+                .line(number, &format!("its lines are not kept any more: {error}"));
+        }
     }
 
     fn draw(&mut self, now: Instant) {
@@ -336,7 +367,7 @@ impl Fleet {
                 return Ok(!left);
             }
             match events.recv_timeout(wait) {
-                Ok(Event::Line(node, line)) => self.screen.line(node, &line),
+                Ok(Event::Line(node, line)) => self.line(node, &line),
                 Ok(Event::Stop) => return Ok(false),
                 Ok(Event::Child) | Err(_) => {}
             }

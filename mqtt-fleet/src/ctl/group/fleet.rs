@@ -1,0 +1,107 @@
+//! The brokers of a fleet and what they say of themselves.
+
+use std::path::Path;
+
+use cluster::topology::HostPort;
+use serde::Deserialize;
+
+use crate::ctl::http;
+use crate::ctl::members::Failed;
+use crate::exit::Exit;
+use crate::group_report::MemberReport;
+
+/// A broker that is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Broker {
+    /// Its admin port.
+    pub(super) admin: String,
+    /// Its name and group, where they are known before it is asked.
+    pub(super) known: Option<(String, u8)>,
+}
+
+/// A broker and its answer, or why there is none.
+pub(super) type Answer = (Broker, Result<MemberReport, String>);
+
+#[derive(Deserialize)]
+struct Manifest {
+    groups: Vec<Group>,
+}
+
+#[derive(Deserialize)]
+struct Group {
+    group: u8,
+    members: Vec<Member>,
+}
+
+#[derive(Deserialize)]
+struct Member {
+    name: String,
+    admin: String,
+}
+
+impl Broker {
+    /// One of which only the address is known.
+    pub(super) fn at(admin: &HostPort) -> Self {
+        Self {
+            admin: admin.as_str().to_owned(),
+            known: None,
+        }
+    }
+}
+
+/// The brokers of the fleet that a launcher runs in this folder, also those that are not there at the moment.
+pub(super) fn brokers(folder: &Path) -> Result<Vec<Broker>, Failed> {
+    let path = folder.join("cluster.json");
+    let fail = |problem: String| {
+        let sentence = format!(
+            "{}: {problem}; it is there while mqtt-fleet cluster runs a fleet: say its folder with --cluster, or ask \
+             brokers with --admin",
+            path.display()
+        );
+        (Exit::Usage, sentence)
+    };
+    let text = std::fs::read_to_string(&path).map_err(|error| fail(error.to_string()))?;
+    let manifest: Manifest =
+        serde_json::from_str(&text).map_err(|error| fail(error.to_string()))?;
+    let brokers = manifest
+        .groups
+        .into_iter()
+        .flat_map(|Group { group, members }| {
+            members
+                .into_iter()
+                .map(move |Member { name, admin }| Broker {
+                    admin,
+                    known: Some((name, group)),
+                })
+        });
+    Ok(brokers.collect())
+}
+
+/// Asks all at the same time: one that hangs costs no more than its own wait.
+pub(super) fn ask(brokers: Vec<Broker>) -> Vec<Answer> {
+    std::thread::scope(|scope| {
+        let asked = brokers.into_iter().map(|broker| {
+            scope.spawn(move || {
+                let answer = report(&broker.admin);
+                (broker, answer)
+            })
+        });
+        // All are asked before the first is waited for.
+        let asked: Vec<_> = asked.collect();
+        let answer = |thread: std::thread::ScopedJoinHandle<'_, Answer>| match thread.join() {
+            Ok(answer) => answer,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        asked.into_iter().map(answer).collect()
+    })
+}
+
+fn report(admin: &str) -> Result<MemberReport, String> {
+    match http::get_soon(admin, "/group") {
+        Ok(answer) if answer.status == 200 => serde_json::from_str(&answer.body)
+            .map_err(|error| format!("what it says is no report of a member: {error}")),
+        Ok(answer) if answer.status == 404 => Err("it is no admin port of a broker".to_owned()),
+        Ok(answer) => Err(answer.body.trim_end().to_owned()),
+        Err(error) => Err(format!("does not answer: {error}")),
+    }
+}

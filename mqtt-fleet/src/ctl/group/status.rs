@@ -1,0 +1,227 @@
+//! How the groups of a fleet are, put together from what their members say.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::fleet::Answer;
+use crate::group_report::{DiskReport, FINE, MemberReport, MemberRole, PeerReport};
+
+/// All groups. Its JSON form is for programs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct FleetStatus {
+    groups: Vec<GroupStatus>,
+    /// Admin ports of which nothing is known, with why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unknown: Vec<Unknown>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct GroupStatus {
+    group: u8,
+    /// Name of the member that leads.
+    leader: Option<String>,
+    /// The newest term; `None`: the only member votes with nobody.
+    term: Option<u64>,
+    members: Vec<MemberRow>,
+}
+
+/// A member; what is `None` nobody knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct MemberRow {
+    name: String,
+    admin: Option<String>,
+    role: MemberRole,
+    /// Whether it has a vote.
+    votes: Option<bool>,
+    term: Option<u64>,
+    last_index: Option<u64>,
+    applied_index: Option<u64>,
+    snapshot_index: Option<u64>,
+    /// Entries that it lacks, by the leader.
+    lag_entries: Option<u64>,
+    disk: Option<DiskReport>,
+    health: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Unknown {
+    admin: String,
+    problem: String,
+}
+
+impl FleetStatus {
+    pub(super) fn new(answers: Vec<Answer>) -> Self {
+        let mut groups: BTreeMap<u8, Vec<MemberRow>> = BTreeMap::new();
+        let (mut reports, mut unknown) = (Vec::new(), Vec::new());
+        for (broker, answer) in answers {
+            let admin = broker.admin;
+            match (answer, broker.known) {
+                (Ok(report), _) => {
+                    let row = MemberRow::of(&report, admin);
+                    groups.entry(report.group).or_default().push(row);
+                    reports.push(report);
+                }
+                (Err(problem), Some((name, group))) => {
+                    let row = MemberRow::silent(name, Some(admin), problem);
+                    groups.entry(group).or_default().push(row);
+                }
+                (Err(problem), None) => unknown.push(Unknown { admin, problem }),
+            }
+        }
+        let group = |(group, rows)| GroupStatus::new(group, rows, &reports);
+        Self {
+            groups: groups.into_iter().map(group).collect(),
+            unknown,
+        }
+    }
+
+    /// Whether there is a leader in each group, and each that was asked for is known.
+    pub(super) fn all_have_leaders(&self) -> bool {
+        self.unknown.is_empty() && self.groups.iter().all(|group| group.leader.is_some())
+    }
+}
+
+impl GroupStatus {
+    fn new(group: u8, mut members: Vec<MemberRow>, reports: &[MemberReport]) -> Self {
+        let own = || reports.iter().filter(|report| report.group == group);
+        // One that was deposed and has not heard of it yet has an earlier term.
+        let leaders = own().filter(|report| report.role == MemberRole::Leader);
+        let leader = leaders.max_by_key(|report| report.term);
+        // The leader knows best who is in the group; without one, who has heard of the newest entries does.
+        let best = leader.or_else(|| own().max_by_key(|report| (report.term, report.last_index)));
+        for peer in best.map_or(&[][..], |best| &best.members) {
+            if !members.iter().any(|row| row.name == peer.name) {
+                let problem = "was not asked".to_owned();
+                members.push(MemberRow::silent(peer.name.clone(), None, problem));
+            }
+        }
+        for row in &mut members {
+            let known =
+                best.and_then(|best| best.members.iter().find(|peer| peer.name == row.name));
+            row.complete(known, leader);
+        }
+        members.sort_by(|one, other| one.name.cmp(&other.name));
+        Self {
+            group,
+            leader: leader.map(|leader| leader.member.clone()),
+            term: own().filter_map(|report| report.term).max(),
+            members,
+        }
+    }
+}
+
+impl MemberRow {
+    fn of(report: &MemberReport, admin: String) -> Self {
+        Self {
+            name: report.member.clone(),
+            admin: Some(admin),
+            role: report.role,
+            votes: None,
+            term: report.term,
+            last_index: Some(report.last_index),
+            applied_index: Some(report.applied_index),
+            snapshot_index: Some(report.snapshot_index),
+            lag_entries: None,
+            disk: report.disk,
+            health: report.health.clone(),
+        }
+    }
+
+    fn silent(name: String, admin: Option<String>, problem: String) -> Self {
+        Self {
+            name,
+            admin,
+            role: MemberRole::Unreachable,
+            votes: None,
+            term: None,
+            last_index: None,
+            applied_index: None,
+            snapshot_index: None,
+            lag_entries: None,
+            disk: None,
+            health: problem,
+        }
+    }
+
+    /// Adds what others know of the member.
+    fn complete(&mut self, known: Option<&PeerReport>, leader: Option<&MemberReport>) {
+        self.votes = known.map(|peer| peer.votes);
+        self.lag_entries = known.and_then(|peer| peer.lag_entries);
+        if known.is_none() && self.role != MemberRole::Unreachable && self.health == FINE {
+            "not in the group".clone_into(&mut self.health);
+        }
+        let deposed = |leader: &MemberReport| leader.member != self.name;
+        if self.role == MemberRole::Leader && leader.is_some_and(deposed) {
+            self.role = MemberRole::Follower;
+            "was deposed and has not heard of it yet".clone_into(&mut self.health);
+        }
+    }
+}
+
+impl fmt::Display for FleetStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let header = [
+            "group", "member", "role", "term", "last", "applied", "snapshot", "lag", "disk",
+            "free", "health",
+        ]
+        .map(str::to_owned);
+        let groups = self.groups.iter();
+        let rows = groups.flat_map(|group| group.members.iter().map(|row| row.cells(group.group)));
+        let table: Vec<_> = std::iter::once(header).chain(rows).collect();
+        let width = |column: usize| table.iter().map(|row| row[column].len()).max().unwrap_or(0);
+        let widths: [usize; 11] = std::array::from_fn(width);
+        for row in &table {
+            let cells = row.iter().zip(widths);
+            let line = cells.map(|(cell, width)| format!("{cell:width$}"));
+            writeln!(f, "{}", line.collect::<Vec<_>>().join("  ").trim_end())?;
+        }
+        for group in self.groups.iter().filter(|group| group.leader.is_none()) {
+            writeln!(f, "group {} has no leader", group.group)?;
+        }
+        for Unknown { admin, problem } in &self.unknown {
+            writeln!(f, "{admin}: {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl MemberRow {
+    fn cells(&self, group: u8) -> [String; 11] {
+        let number =
+            |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
+        let bytes = |read: fn(&DiskReport) -> u64| {
+            let bytes = self.disk.as_ref().map(read);
+            bytes.map_or("-".to_owned(), |bytes| format!("{} MiB", bytes >> 20))
+        };
+        [
+            group.to_string(),
+            self.name.clone(),
+            role(self.role).to_owned(),
+            number(self.term),
+            number(self.last_index),
+            number(self.applied_index),
+            number(self.snapshot_index),
+            number(self.lag_entries),
+            bytes(|disk| disk.used_bytes),
+            bytes(|disk| disk.free_bytes),
+            self.health.clone(),
+        ]
+    }
+}
+
+fn role(role: MemberRole) -> &'static str {
+    match role {
+        MemberRole::Leader => "leader",
+        MemberRole::Candidate => "candidate",
+        MemberRole::Follower => "follower",
+        MemberRole::Learner => "learner",
+        MemberRole::Waiting => "waiting",
+        MemberRole::Damaged => "damaged",
+        MemberRole::Unreachable => "unreachable",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+use super::*;
+use crate::ctl::group::fleet::Broker;
+
+const NAMES: [&str; 3] = ["a-0", "a-1", "a-2"];
+
+fn asked(name: &str, group: u8) -> Broker {
+    Broker {
+        admin: format!("{name}:1"),
+        known: Some((name.to_owned(), group)),
+    }
+}
+
+fn report(name: &str, role: MemberRole, term: u64, last_index: u64) -> MemberReport {
+    let leads = role == MemberRole::Leader;
+    let peer = |peer: &str| PeerReport {
+        name: peer.to_owned(),
+        votes: true,
+        lag_entries: leads.then_some(if peer == "a-2" { 7 } else { 0 }),
+    };
+    MemberReport {
+        group: 0,
+        member: name.to_owned(),
+        role,
+        term: Some(term),
+        leader: None,
+        last_index,
+        applied_index: last_index,
+        snapshot_index: 0,
+        members: NAMES.map(peer).to_vec(),
+        disk: Some(DiskReport {
+            used_bytes: 3 << 20,
+            free_bytes: 9 << 30,
+            full: false,
+        }),
+        health: FINE.to_owned(),
+    }
+}
+
+fn answered(report: MemberReport) -> Answer {
+    (asked(&report.member, report.group), Ok(report))
+}
+
+fn silent(name: &str) -> Answer {
+    (asked(name, 0), Err("does not answer".to_owned()))
+}
+
+fn three(roles: [MemberRole; 3]) -> Vec<Answer> {
+    let members = NAMES.into_iter().zip(roles);
+    members
+        .map(|(name, role)| answered(report(name, role, 4, 100)))
+        .collect()
+}
+
+#[test]
+fn it_is_a_table() {
+    use MemberRole::{Follower, Leader};
+    let status = FleetStatus::new(three([Follower, Leader, Follower]));
+    assert!(status.all_have_leaders());
+    assert_eq!(
+        status.to_string(),
+        "group  member  role      term  last  applied  snapshot  lag  disk   free      health\n\
+         0      a-0     follower  4     100   100      0         0    3 MiB  9216 MiB  fine\n\
+         0      a-1     leader    4     100   100      0         0    3 MiB  9216 MiB  fine\n\
+         0      a-2     follower  4     100   100      0         7    3 MiB  9216 MiB  fine\n"
+    );
+}
+
+#[test]
+fn one_that_does_not_answer_is_a_row() {
+    use MemberRole::{Follower, Leader};
+    let mut answers = three([Follower, Leader, Follower]);
+    answers[2] = silent("a-2");
+    let status = FleetStatus::new(answers);
+    assert!(status.all_have_leaders());
+    let row = &status.groups[0].members[2];
+    assert_eq!((row.role, row.term), (MemberRole::Unreachable, None));
+    assert_eq!(
+        (row.lag_entries, row.votes),
+        (Some(7), Some(true)),
+        "the leader knows"
+    );
+    assert_eq!(row.health, "does not answer");
+}
+
+#[test]
+fn one_that_was_not_asked_is_a_row_too() {
+    let leader = report("a-1", MemberRole::Leader, 4, 100);
+    let status = FleetStatus::new(vec![answered(leader)]);
+    let rows = &status.groups[0].members;
+    let names: Vec<_> = rows.iter().map(|row| row.name.as_str()).collect();
+    assert_eq!(names, NAMES);
+    assert_eq!(rows[0].health, "was not asked");
+}
+
+#[test]
+fn a_group_without_a_leader_is_said() {
+    use MemberRole::{Candidate, Follower};
+    let mut answers = three([Follower, Candidate, Follower]);
+    answers[2] = silent("a-2");
+    let status = FleetStatus::new(answers);
+    assert!(!status.all_have_leaders());
+    assert!(
+        status.to_string().ends_with("group 0 has no leader\n"),
+        "{status}"
+    );
+    assert_eq!(
+        (&status.groups[0].leader, status.groups[0].term),
+        (&None, Some(4))
+    );
+}
+
+#[test]
+fn the_leader_of_the_newest_term_leads() {
+    let deposed = answered(report("a-0", MemberRole::Leader, 3, 90));
+    let leader = answered(report("a-1", MemberRole::Leader, 4, 95));
+    let status = FleetStatus::new(vec![deposed, leader, silent("a-2")]);
+    let group = &status.groups[0];
+    assert_eq!(group.leader.as_deref(), Some("a-1"));
+    assert_eq!(group.members[0].role, MemberRole::Follower);
+    assert_eq!(
+        group.members[0].health,
+        "was deposed and has not heard of it yet"
+    );
+}
+
+#[test]
+fn a_port_of_which_nothing_is_known_fails() {
+    let nobody = Broker {
+        admin: "host:1".to_owned(),
+        known: None,
+    };
+    let status = FleetStatus::new(vec![(nobody, Err("does not answer".to_owned()))]);
+    assert!(!status.all_have_leaders());
+    assert!(
+        status.to_string().ends_with("host:1: does not answer\n"),
+        "{status}"
+    );
+}
+
+/// A member that was removed, and runs on.
+#[test]
+fn one_that_the_others_do_not_know_is_said() {
+    let mut leader = report("a-1", MemberRole::Leader, 4, 100);
+    leader.members.remove(0);
+    let gone = report("a-0", MemberRole::Candidate, 4, 90);
+    let status = FleetStatus::new(vec![answered(leader), answered(gone)]);
+    assert_eq!(status.groups[0].members[0].health, "not in the group");
+}
+
+/// Golden: programs read it.
+#[test]
+fn the_json_form_stays() {
+    let mut leader = report("a-1", MemberRole::Leader, 4, 100);
+    leader.members = vec![leader.members.swap_remove(1)];
+    let status = FleetStatus::new(vec![answered(leader)]);
+    let text = serde_json::to_string(&status).expect("serializes");
+    assert_eq!(
+        text,
+        "{\"groups\":[{\"group\":0,\"leader\":\"a-1\",\"term\":4,\"members\":[{\"name\":\"a-1\",\"admin\":\"a-1:1\",\
+         \"role\":\"leader\",\"votes\":true,\"term\":4,\"last_index\":100,\"applied_index\":100,\"snapshot_index\":0,\
+         \"lag_entries\":0,\"disk\":{\"used_bytes\":3145728,\"free_bytes\":9663676416,\"full\":false},\
+         \"health\":\"fine\"}]}]}"
+    );
+}

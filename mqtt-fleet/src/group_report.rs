@@ -1,0 +1,351 @@
+//! What a member of a group says of itself: `GET /group` of its admin port, which `ctl group status`, the launcher and
+//! programs read.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use broker::group::{GroupStatus, RunningGroup};
+use broker::raft::{Member, MemberStatus, Role, Stage};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Settings;
+use crate::node::Node;
+
+/// What a member does in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum MemberRole {
+    /// It orders the group's entries and serves its clients.
+    Leader,
+    /// It wants to lead.
+    Candidate,
+    /// It has a vote and follows the leader.
+    Follower,
+    /// It follows the leader and has no vote.
+    Learner,
+    /// It starts, or waits for other members or to be added.
+    Waiting,
+    /// It takes no part: what it had is damaged or lost.
+    Damaged,
+    /// It does not answer. No member says that of itself.
+    Unreachable,
+}
+
+/// A member's report. Indexes are those of entries in the group's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MemberReport {
+    /// Number of its group.
+    pub(crate) group: u8,
+    /// Its name.
+    pub(crate) member: String,
+    /// What it does.
+    pub(crate) role: MemberRole,
+    /// The term it is in; `None`: it is alone in its group, and nobody votes.
+    pub(crate) term: Option<u64>,
+    /// Name of the leader, as far as it knows.
+    pub(crate) leader: Option<String>,
+    /// Index of its last entry.
+    pub(crate) last_index: u64,
+    /// Index of the last entry that it has handed to its group, all of which a majority has stored.
+    pub(crate) applied_index: u64,
+    /// Index of its newest snapshot; 0: it has none.
+    pub(crate) snapshot_index: u64,
+    /// Who is in the group, as far as it knows.
+    pub(crate) members: Vec<PeerReport>,
+    /// Its disk; `None`: the system does not say.
+    pub(crate) disk: Option<DiskReport>,
+    /// What is wrong with it, in words; `fine` if nothing is.
+    pub(crate) health: String,
+}
+
+/// A member as another one knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PeerReport {
+    /// Its name.
+    pub(crate) name: String,
+    /// Whether it has a vote.
+    pub(crate) votes: bool,
+    /// Entries that it lacks; only a leader knows.
+    pub(crate) lag_entries: Option<u64>,
+}
+
+/// The disk that a member's data folder is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DiskReport {
+    /// Bytes of the files in the data folder.
+    pub(crate) used_bytes: u64,
+    /// Bytes that are free for it.
+    pub(crate) free_bytes: u64,
+    /// The log waits for space.
+    pub(crate) full: bool,
+}
+
+/// The report that nothing is wrong with a member.
+pub(crate) const FINE: &str = "fine";
+
+/// Makes a broker's reports.
+pub(crate) struct Reporter {
+    /// Number of its group.
+    pub(crate) group: u8,
+    /// Its name.
+    pub(crate) member: String,
+    /// The data folder.
+    data: PathBuf,
+    /// The group in this process.
+    read: Box<dyn Fn() -> GroupStatus + Send + Sync>,
+    /// The member that agrees with others; `None`: it is alone in its group.
+    agrees: Option<Member>,
+}
+
+impl Reporter {
+    /// That of a broker whose group runs; `agrees` is there if it has other members.
+    pub(crate) fn new(
+        node: &Node,
+        settings: &Settings,
+        group: &RunningGroup,
+        agrees: Option<Member>,
+    ) -> Self {
+        let (number, _) = node.seat.as_ref().expect("a broker has a seat");
+        Self {
+            group: number.0,
+            member: node.name.to_string(),
+            data: settings.data.clone(),
+            read: Box::new(group.status_reader()),
+            agrees,
+        }
+    }
+
+    /// How the member is now. Looks at the disk, so it may take a moment.
+    pub(crate) fn report(&self) -> MemberReport {
+        let group = (self.read)();
+        let mut report = match &self.agrees {
+            Some(member) => self.of_several(&member.status(), group.applied),
+            None => self.alone(&group),
+        };
+        report.disk = disk(&self.data);
+        report
+    }
+
+    fn alone(&self, group: &GroupStatus) -> MemberReport {
+        let serving = group.serving;
+        MemberReport {
+            group: self.group,
+            member: self.member.clone(),
+            role: if serving {
+                MemberRole::Leader
+            } else {
+                MemberRole::Waiting
+            },
+            term: None,
+            leader: serving.then(|| self.member.clone()),
+            last_index: group.applied,
+            applied_index: group.applied,
+            snapshot_index: 0,
+            members: vec![PeerReport {
+                name: self.member.clone(),
+                votes: true,
+                lag_entries: serving.then_some(0),
+            }],
+            disk: None,
+            health: FINE.to_owned(),
+        }
+    }
+
+    fn of_several(&self, status: &MemberStatus, applied_index: u64) -> MemberReport {
+        let peers = status.members.iter().map(|peer| PeerReport {
+            name: peer.name.to_string(),
+            votes: peer.votes,
+            lag_entries: peer.lag,
+        });
+        MemberReport {
+            group: self.group,
+            member: self.member.clone(),
+            role: role(status),
+            term: Some(status.term),
+            leader: status.leader.as_deref().map(str::to_owned),
+            last_index: status.last,
+            applied_index,
+            snapshot_index: status.snapshot,
+            members: peers.collect(),
+            disk: None,
+            health: health(status),
+        }
+    }
+}
+
+fn role(status: &MemberStatus) -> MemberRole {
+    match (&status.stage, status.role) {
+        (Stage::Lost { .. } | Stage::Failed { .. }, _) => MemberRole::Damaged,
+        (Stage::TakesPart, Role::Leader) => MemberRole::Leader,
+        (Stage::TakesPart, Role::Candidate) => MemberRole::Candidate,
+        (Stage::TakesPart, Role::Follower) => MemberRole::Follower,
+        (Stage::TakesPart, Role::Learner) => MemberRole::Learner,
+        (Stage::TakesPart, Role::None) | (Stage::Starting | Stage::Waiting, _) => {
+            MemberRole::Waiting
+        }
+    }
+}
+
+fn health(status: &MemberStatus) -> String {
+    if let Some(failure) = &status.failure {
+        return failure.clone();
+    }
+    match &status.stage {
+        Stage::Starting => "reads its folder".to_owned(),
+        Stage::Waiting => "waits for the other members of its group".to_owned(),
+        Stage::Lost { by } => format!(
+            "its folder is empty but {by} knows of the group: what it had is lost; repair it with ctl group repair"
+        ),
+        Stage::Failed { why } => why.clone(),
+        Stage::TakesPart if status.leader.is_none() => "knows no leader".to_owned(),
+        Stage::TakesPart => FINE.to_owned(),
+    }
+}
+
+fn disk(data: &Path) -> Option<DiskReport> {
+    let free_bytes = fs4::available_space(data).ok()?;
+    Some(DiskReport {
+        used_bytes: bytes_in(data).ok()?,
+        free_bytes,
+        full: false,
+    })
+}
+
+/// Bytes of the files in a folder and those below it. Files that go away meanwhile do not count.
+fn bytes_in(folder: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let counted = match entry.metadata() {
+            Ok(about) if about.is_dir() => bytes_in(&entry.path()),
+            Ok(about) => Ok(about.len()),
+            Err(error) => Err(error),
+        };
+        match counted {
+            Ok(counted) => bytes += counted,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_of_all_files_in_a_folder_count() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let below = folder.path().join("log");
+        std::fs::create_dir(&below).expect("writable");
+        for (path, len) in [(folder.path(), 5), (&below, 7), (&below, 11)] {
+            let name = path.join(format!("{len}"));
+            std::fs::write(name, vec![0; len]).expect("writable");
+        }
+        assert_eq!(bytes_in(folder.path()).expect("readable"), 23);
+        let disk = disk(folder.path()).expect("the system says");
+        assert!(disk.used_bytes == 23 && disk.free_bytes > 0 && !disk.full);
+        assert!(bytes_in(&folder.path().join("none")).is_err());
+    }
+
+    fn status(stage: Stage, role: Role, leader: Option<&str>) -> MemberStatus {
+        MemberStatus {
+            name: "b-1".parse().expect("a name"),
+            stage,
+            role,
+            term: 3,
+            leader: leader.map(Into::into),
+            last: 9,
+            applied: 8,
+            snapshot: 0,
+            members: Vec::new(),
+            quorum_ms: None,
+            failure: None,
+        }
+    }
+
+    #[test]
+    fn what_a_member_is_and_what_is_wrong_with_it() {
+        let by = "b-0".parse().expect("a name");
+        for (stage, does, leader, is, says) in [
+            (
+                Stage::TakesPart,
+                Role::Leader,
+                Some("b-1"),
+                MemberRole::Leader,
+                FINE,
+            ),
+            (
+                Stage::TakesPart,
+                Role::Learner,
+                Some("b-0"),
+                MemberRole::Learner,
+                FINE,
+            ),
+            (
+                Stage::TakesPart,
+                Role::Candidate,
+                None,
+                MemberRole::Candidate,
+                "knows no leader",
+            ),
+            (
+                Stage::Waiting,
+                Role::None,
+                None,
+                MemberRole::Waiting,
+                "waits for the other members",
+            ),
+            (
+                Stage::Lost { by },
+                Role::Follower,
+                None,
+                MemberRole::Damaged,
+                "repair it with ctl group repair",
+            ),
+        ] {
+            let status = status(stage, does, leader);
+            assert_eq!(role(&status), is);
+            assert!(health(&status).contains(says), "{status:?}");
+        }
+        let failed = MemberStatus {
+            failure: Some("the disk is gone".to_owned()),
+            ..status(Stage::TakesPart, Role::Leader, Some("b-1"))
+        };
+        assert_eq!(health(&failed), "the disk is gone");
+    }
+
+    /// Golden: programs read it.
+    #[test]
+    fn the_shape_stays() {
+        let report = MemberReport {
+            group: 2,
+            member: "b-1".to_owned(),
+            role: MemberRole::Follower,
+            term: Some(3),
+            leader: None,
+            last_index: 9,
+            applied_index: 8,
+            snapshot_index: 0,
+            members: vec![PeerReport {
+                name: "b-1".to_owned(),
+                votes: true,
+                lag_entries: None,
+            }],
+            disk: None,
+            health: FINE.to_owned(),
+        };
+        let text = serde_json::to_string(&report).expect("serializes");
+        assert_eq!(
+            text,
+            "{\"group\":2,\"member\":\"b-1\",\"role\":\"follower\",\"term\":3,\"leader\":null,\"last_index\":9,\
+             \"applied_index\":8,\"snapshot_index\":0,\"members\":[{\"name\":\"b-1\",\"votes\":true,\"lag_entries\":null}],\
+             \"disk\":null,\"health\":\"fine\"}"
+        );
+        assert_eq!(
+            serde_json::from_str::<MemberReport>(&text).ok(),
+            Some(report)
+        );
+    }
+}
