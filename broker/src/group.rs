@@ -166,6 +166,8 @@ pub struct GroupStatus {
     pub claims_void: u64,
     /// Slices of snapshots that were written while the group took no frames: it changed faster than they were written.
     pub snapshot_waits: u64,
+    /// Snapshots that were given up as the disk was full; they are tried again.
+    pub snapshots_without_space: u64,
     /// A large step of the wall clock waits for proof.
     pub proving_clock_step: bool,
 }
@@ -538,6 +540,7 @@ impl Group {
             status.proving_clock_step = leader.is_proving_clock_step();
         }
         status.snapshot_waits = self.snapshots.waits();
+        status.snapshots_without_space = self.snapshots.without_space();
         status.applied = self.replica.applied();
         status.serving = self.serving;
         if status.serving {

@@ -2,6 +2,7 @@
 //! [`crate::machine::Counters`].
 
 use cluster::ids::Rank;
+use std::time::Duration;
 
 /// What happens when a queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -77,6 +78,9 @@ pub const SNAPSHOT_SLICES: usize = 4;
 /// The group takes no frames while more than this many bytes wait for their slice: what tables held that have changed
 /// since the snapshot began.
 pub const SNAPSHOT_BACKLOG_BYTES: usize = if cfg!(test) { 256 } else { 16 << 20 };
+
+/// A snapshot that found no space on the disk is tried again after this long: it may write much until it finds out.
+pub const SNAPSHOT_AGAIN: Duration = Duration::from_secs(5);
 
 /// Memories are forgotten by the minute, so that each does not cost a log entry of its own. Milliseconds.
 pub const ERRAND_MEMORY_STEP_MS: u64 = 60_000;

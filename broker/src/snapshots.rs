@@ -8,66 +8,27 @@
 //! end of the log.
 
 mod covered;
+mod journalled;
 mod slices;
 mod writer;
 
 use crate::command_codec;
 use crate::consensus::Position;
 use crate::group::{AbortOnPanic, GROUP_STREAM, GroupWaker, Replica, read_message};
-use crate::limits::{MachineLimits, SNAPSHOT_BACKLOG_BYTES, SNAPSHOT_SLICE_BYTES};
+use crate::limits::{MachineLimits, SNAPSHOT_AGAIN, SNAPSHOT_BACKLOG_BYTES, SNAPSHOT_SLICE_BYTES};
 use crate::log::{
-    LogError, LogHandle, Record, RecordKind, STORE_STREAM, SegmentInfo, SnapshotStore,
+    LogError, LogHandle, Record, RecordKind, STORE_STREAM, SegmentInfo, SnapshotStore, WhenFull,
 };
 use crate::machine::{Effects, State};
 use covered::{Covered, covered_segments};
+pub use journalled::Journalled;
 use slices::{Given, Slice, SlicesIn, slices};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Instant;
 use writer::Writer;
-
-/// A table that keeps its journal in the node's log beside the group: the embedded session store.
-///
-/// The live table is filled once, at start. Its snapshots are built from further instances ([`Journalled::fresh`]);
-/// the live one is not touched by them.
-pub trait Journalled: Send {
-    /// An empty table of the same kind.
-    fn fresh(&self) -> Box<dyn Journalled>;
-    /// Fills an empty table from a snapshot.
-    fn restore(&mut self, from: &mut dyn Read) -> io::Result<()>;
-    /// Applies one journal record.
-    fn replay(&mut self, body: &[u8]) -> io::Result<()>;
-    /// Writes the table.
-    fn snapshot(&self, to: &mut dyn Write) -> io::Result<()>;
-}
-
-/// No table: for a group beside which nobody keeps a journal. A folder in which somebody does is refused.
-impl Journalled for () {
-    fn fresh(&self) -> Box<dyn Journalled> {
-        Box::new(())
-    }
-
-    fn restore(&mut self, from: &mut dyn Read) -> io::Result<()> {
-        match io::copy(from, &mut io::sink())? {
-            0 => Ok(()),
-            _ => Err(somebodys_journal()),
-        }
-    }
-
-    fn replay(&mut self, _body: &[u8]) -> io::Result<()> {
-        Err(somebodys_journal())
-    }
-
-    fn snapshot(&self, _to: &mut dyn Write) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn somebodys_journal() -> io::Error {
-    let text = "the folder has session records, and this group is opened without a session store";
-    io::Error::new(io::ErrorKind::InvalidData, text)
-}
 
 /// A table and how far its stream has been replayed into it.
 pub(crate) struct Restored {
@@ -150,6 +111,10 @@ pub(crate) struct Snapshots {
     waker: GroupWaker,
     /// Slices that were handed over while the group took no frames.
     waits: u64,
+    /// Snapshots that found no space.
+    without_space: u64,
+    /// Not before then is one tried again.
+    again_at: Option<Instant>,
     /// Tells the running thread to give up.
     stop: Arc<AtomicBool>,
     review: bool,
@@ -183,6 +148,8 @@ impl Snapshots {
             running: None,
             waker,
             waits: 0,
+            without_space: 0,
+            again_at: None,
             stop: Arc::default(),
             review: true,
             relocation: None,
@@ -253,15 +220,36 @@ impl Snapshots {
             && let Ok(result) = running.result.try_recv()
         {
             let position = self.running.take().and_then(|running| running.position);
-            let covered = result?;
-            written = position.filter(|position| position.index == covered.group);
-            self.covered = covered;
-            self.review = true;
+            if let Some(covered) = self.had_space(result, replica, log)? {
+                written = position.filter(|position| position.index == covered.group);
+                self.covered = covered;
+                self.review = true;
+            }
         }
         if kept_from > 0 && std::mem::take(&mut self.review) {
             self.release(replica.state(), log);
         }
         Ok(written)
+    }
+
+    /// What came of a snapshot; `None` if the disk is full and that is waited out. Then it is tried again.
+    fn had_space(
+        &mut self,
+        result: Result<Covered, LogError>,
+        replica: &mut Replica,
+        log: &LogHandle,
+    ) -> Result<Option<Covered>, LogError> {
+        match result {
+            Err(error @ LogError::DiskFull { .. }) if log.when_full() == WhenFull::Wait => {
+                tracing::warn!(%error, "a snapshot is given up and tried again");
+                self.without_space += 1;
+                self.again_at = Some(Instant::now() + SNAPSHOT_AGAIN);
+                self.replayed = self.sizes.bytes_between;
+                replica.give_up_snapshot();
+                Ok(None)
+            }
+            result => result.map(Some),
+        }
     }
 
     /// Gives up a snapshot under way, and waits until its thread has let go of the log: nobody else can open it before.
@@ -276,8 +264,11 @@ impl Snapshots {
         };
         // Its thread would wait for the next one.
         drop(slices);
-        let result = result.recv();
-        result.expect("it comes, or the process ends").map(|_| ())
+        match result.recv().expect("it comes, or the process ends") {
+            // Nobody wants it any more.
+            Err(LogError::DiskFull { .. }) => Ok(()),
+            result => result.map(|_| ()),
+        }
     }
 
     /// Whether [`Snapshots::go_on`] has something to do.
@@ -325,10 +316,16 @@ impl Snapshots {
         self.waits
     }
 
+    /// Snapshots that were given up since the disk was full.
+    pub(crate) fn without_space(&self) -> u64 {
+        self.without_space
+    }
+
     fn is_due(&self, log: &LogHandle) -> bool {
         let bytes = log.stats().bytes.load(Ordering::Relaxed);
         let grown = bytes.saturating_sub(self.bytes) + self.replayed;
-        self.files.is_some() && grown >= self.sizes.bytes_between
+        let may_again = self.again_at.is_none_or(|at| Instant::now() >= at);
+        self.files.is_some() && grown >= self.sizes.bytes_between && may_again
     }
 
     fn start(
@@ -342,6 +339,7 @@ impl Snapshots {
         };
         self.bytes = log.stats().bytes.load(Ordering::Relaxed);
         self.replayed = 0;
+        self.again_at = None;
         let (slices_in, slices_out) = slices(self.waker.clone());
         let writer = Writer {
             files,
@@ -395,7 +393,7 @@ impl Snapshots {
     fn covered_segments(&self, log: &LogHandle) -> Vec<SegmentInfo> {
         let mut covered = self.covered;
         covered.group = covered.group.min(self.kept_from.saturating_sub(1));
-        covered_segments(log.segments(), covered)
+        covered_segments(log.closed_segments(), covered)
     }
 
     /// Goes on emptying a segment, or looks for one where the log is far larger than what lives in it. Whether

@@ -1,9 +1,11 @@
 //! Space is given back: segments go when nothing lives in them, and when little does.
 
 mod group_common;
+mod small_disk;
 
 use group_common::{Node, killed, message, number, options};
-use mqtt_fleet_broker::log::Durability;
+use mqtt_fleet_broker::log::{Durability, WhenFull};
+use small_disk::small_disk;
 
 const LEN: usize = 4 << 10;
 
@@ -121,4 +123,35 @@ fn a_disk_that_is_behind_makes_a_group_wait_and_not_fail() {
         .load(std::sync::atomic::Ordering::Relaxed);
     assert!(refused > 0, "the log was never full: nothing was tested");
     node.stop();
+}
+
+#[test]
+fn a_snapshot_without_space_is_tried_again() {
+    // The first segment is there from the start, and a snapshot of much finds no space beside it.
+    let Some(disk) = small_disk(2_000) else {
+        return;
+    };
+    let data = disk.path().join("data");
+    let mut small = options(&data, Durability::Fsync);
+    small.log.when_full = WhenFull::Wait;
+    small.snapshot_bytes = 600 << 10;
+    let mut node = Node::start(small);
+    let topic = |n: u32| format!("{n}/{}", "t".repeat(900));
+    let publisher = node.connect("publisher");
+    let ballast = data.join("ballast");
+    std::fs::write(&ballast, vec![1; 700 << 10]).expect("there is room");
+    for batch in 0..7 {
+        let messages = (batch * 100..batch * 100 + 100).map(|n| message(&topic(n), n, 8));
+        node.publish(publisher, true, messages.collect());
+    }
+    node.wait_until("a snapshot that is given up", |node| {
+        node.status().snapshots_without_space > 0
+    });
+    node.publish(publisher, true, vec![message("t", 1, 8)]);
+    let snapshots = || group_common::files(&data.join("snapshots")).len();
+    assert_eq!(snapshots(), 0);
+    std::fs::remove_file(&ballast).expect("it is there");
+    node.wait_until("a snapshot", |_| snapshots() > 0);
+    node.stop();
+    Node::start(options(&data, Durability::Fsync)).stop();
 }

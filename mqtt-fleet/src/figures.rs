@@ -75,6 +75,11 @@ impl Figures {
             status.snapshot_waits,
         ));
         figures.push((
+            "snapshots_without_space",
+            "Snapshots that were given up as the disk was full; they are tried again",
+            status.snapshots_without_space,
+        ));
+        figures.push((
             "proving_clock_step",
             "1 while a large step of the wall clock is not believed yet",
             u64::from(status.proving_clock_step),

@@ -105,6 +105,14 @@ impl Replica {
         }
     }
 
+    /// See [`State::give_up_snapshot`].
+    pub(crate) fn give_up_snapshot(&mut self) {
+        match self {
+            Self::Leading(leader) => leader.give_up_snapshot(),
+            Self::Following(follower) => follower.state.give_up_snapshot(),
+        }
+    }
+
     /// See [`State::put_snapshot`].
     pub(crate) fn put_snapshot(&mut self, out: &mut Vec<u8>, full: usize) -> bool {
         match self {

@@ -170,6 +170,11 @@ impl Leader {
         self.state.begin_snapshot();
     }
 
+    /// See [`State::give_up_snapshot`].
+    pub fn give_up_snapshot(&mut self) {
+        self.state.give_up_snapshot();
+    }
+
     /// See [`State::put_snapshot`].
     pub fn put_snapshot(&mut self, out: &mut Vec<u8>, full: usize) -> bool {
         self.state.put_snapshot(out, full)

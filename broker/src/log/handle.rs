@@ -11,7 +11,7 @@ use super::directory::{Directory, Lock};
 use super::reader::Reader;
 use super::shared::{Shared, locked};
 use super::stats::LogStats;
-use super::{Location, LogError, SegmentInfo};
+use super::{Location, LogError, SegmentInfo, WhenFull};
 
 /// A handle to the log; clones are cheap, may go to other threads, and read ahead on their own.
 ///
@@ -113,7 +113,19 @@ impl LogHandle {
         self.shared.failure.get().cloned()
     }
 
-    /// Waits until everything appended so far, by any thread, is durable.
+    /// Whether the disk is full and the log waits for space ([`WhenFull::Wait`]). What is appended waits with it, up to
+    /// [`LogOptions::pending_bytes_max`](super::LogOptions::pending_bytes_max).
+    pub fn is_full(&self) -> bool {
+        self.shared.full.load(Ordering::Acquire)
+    }
+
+    /// What becomes of it when the disk is full.
+    pub fn when_full(&self) -> WhenFull {
+        self.shared.options.when_full
+    }
+
+    /// Waits until everything appended so far, by any thread, is durable: with [`WhenFull::Wait`] for as long as
+    /// the disk is full.
     pub fn sync(&self) -> Result<(), LogError> {
         let mut tail = locked(&self.shared.tail);
         let target = tail.sequence();
@@ -181,6 +193,11 @@ impl LogHandle {
     /// Every segment, oldest first. The last one is the current one and cannot be released.
     pub fn segments(&self) -> Vec<SegmentInfo> {
         locked(&self.shared.tail).segments()
+    }
+
+    /// The segments that nothing is appended to any more and that are durable as a whole, oldest first.
+    pub fn closed_segments(&self) -> Vec<SegmentInfo> {
+        locked(&self.shared.tail).closed_segments()
     }
 
     /// Bytes of records in memory, waiting or cached.

@@ -57,6 +57,9 @@ pub const GATHER_ANSWERS_MAX: u64 = 64;
 /// Batches whose sizes say how many answers may be expected to wait together.
 pub const GATHER_BATCHES: usize = 16;
 
+/// Time between two tries to go on where the disk was full, in milliseconds. Each is one write.
+pub const FULL_RETRY_MS: u64 = 250;
+
 /// Time without an append, in milliseconds, after which the log notes on disk how far it is
 /// durable and shrinks its cache.
 pub const QUIET_MS: u64 = 1_000;

@@ -10,7 +10,8 @@
 //! Invariants:
 //! - A record never spans segments, and never moves.
 //! - Every segment but the last is durable as a whole, so only the last can have a torn tail.
-//! - Nothing behind a failed write is ever reported durable; the first failure is final.
+//! - Nothing behind a failed write is ever reported durable; the first failure is final. The exception is a disk
+//!   without space, where [`WhenFull::Wait`] is asked for: what could not be written is written again.
 //! - Bad bytes in what was reported durable are never skipped: the log refuses to open, or to read,
 //!   and names file and offset. The one thing that cannot be told from a torn tail is damage in the
 //!   last batch within [`limits::QUIET_MS`] of its write, when nothing was written behind it.
@@ -34,13 +35,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 
 mod appends;
 mod directory;
 mod error;
 mod format;
+mod full;
 mod handle;
 pub mod limits;
 mod reader;
@@ -94,6 +96,18 @@ pub enum Durability {
     Memory,
 }
 
+/// What becomes of a log whose disk is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenFull {
+    /// It fails for good, with [`LogError::DiskFull`]. For a log that nobody has a copy of: whoever waits for it is
+    /// told at once.
+    #[default]
+    Stop,
+    /// It keeps what it has, says so ([`LogHandle::is_full`]), and goes on when there is space. For the log of a
+    /// group's member: the others go on meanwhile.
+    Wait,
+}
+
 /// How a log is opened.
 #[derive(Debug, Clone)]
 pub struct LogOptions {
@@ -105,6 +119,8 @@ pub struct LogOptions {
     pub cache_bytes: usize,
     /// Bytes that may wait for the disk before appends are refused.
     pub pending_bytes_max: usize,
+    /// What becomes of it when the disk is full, once it is open.
+    pub when_full: WhenFull,
 }
 
 impl Default for LogOptions {
@@ -114,6 +130,7 @@ impl Default for LogOptions {
             segment_bytes: limits::SEGMENT_BYTES,
             cache_bytes: limits::CACHE_BYTES,
             pending_bytes_max: limits::PENDING_BYTES_MAX,
+            when_full: WhenFull::default(),
         }
     }
 }
@@ -200,8 +217,8 @@ pub struct Log;
 
 impl Log {
     /// Opens the log in the data folder `dir` (made if missing) and takes the folder for this
-    /// process. `wake` is called, from the log thread, whenever more is durable or the log has
-    /// failed; it must not block. The records already there are in the [`Replay`]. With
+    /// process. `wake` is called, from the log thread, whenever more is durable, the log has
+    /// failed, or it has become full or is so no more; it must not block. The records already there are in the [`Replay`]. With
     /// [`Durability::Memory`] no file is touched and there is no thread: appends are durable at
     /// once and `wake` is not called.
     pub fn open(
@@ -321,6 +338,7 @@ fn share(options: LogOptions, tail: Tail, wake: Wake) -> Arc<Shared> {
         durable: AtomicU64::new(0),
         pending_bytes: AtomicUsize::new(0),
         releases: AtomicU64::new(0),
+        full: AtomicBool::new(false),
         failure: OnceLock::new(),
         stats: Arc::new(LogStats::default()),
         wake,

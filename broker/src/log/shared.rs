@@ -1,6 +1,6 @@
 //! What the handles and the log thread have in common.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::stats::LogStats;
@@ -22,6 +22,8 @@ pub(super) struct Shared {
     pub(super) pending_bytes: AtomicUsize,
     /// Number of releases: readers then close files that may be gone.
     pub(super) releases: AtomicU64,
+    /// The log thread waits for space.
+    pub(super) full: AtomicBool,
     pub(super) failure: OnceLock<LogError>,
     pub(super) stats: Arc<LogStats>,
     pub(super) wake: Wake,

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -50,6 +50,8 @@ struct Work {
     released: VecDeque<u32>,
     /// Size of the file that is wanted next.
     wanted: Option<u32>,
+    /// The disk is full: nothing is kept for later.
+    scarce: bool,
     stop: bool,
 }
 
@@ -117,14 +119,21 @@ impl Spares {
     /// Asks for a file of `capacity` bytes, if there is none.
     pub(super) fn want(&self, capacity: u32) {
         let mut work = locked(&self.shared.work);
-        if !work
-            .spares
-            .iter()
-            .any(|spare| spare.bytes >= u64::from(capacity))
+        if !work.scarce
+            && !work
+                .spares
+                .iter()
+                .any(|spare| spare.bytes >= u64::from(capacity))
         {
             work.wanted = Some(capacity);
             self.shared.changed.notify_one();
         }
+    }
+
+    /// The disk is full, or is so no more: space is more useful than prepared files.
+    pub(super) fn set_scarce(&self, scarce: bool) {
+        locked(&self.shared.work).scarce = scarce;
+        self.shared.changed.notify_one();
     }
 
     /// Takes back the file of a segment.
@@ -149,6 +158,7 @@ impl Drop for Spares {
 /// One thing to do.
 enum Task {
     PutAway(u32),
+    Remove(Spare),
     Make(u32),
 }
 
@@ -157,6 +167,7 @@ impl Shared {
         while let Some(task) = self.next() {
             let done = match task {
                 Task::PutAway(segment) => self.put_away(segment),
+                Task::Remove(spare) => remove(&spare.path),
                 Task::Make(capacity) => self.make(capacity),
             };
             if let Err(error) = done {
@@ -175,6 +186,11 @@ impl Shared {
             if work.stop {
                 return None;
             }
+            if work.scarce
+                && let Some(spare) = work.spares.pop()
+            {
+                return Some(Task::Remove(spare));
+            }
             if let Some(capacity) = work.wanted.take() {
                 return Some(Task::Make(capacity));
             }
@@ -189,8 +205,12 @@ impl Shared {
     fn put_away(&self, segment: u32) -> Result<(), LogError> {
         let path = self.directory.segment(segment);
         let failed = |error| LogError::io("put away", &path, error);
-        if locked(&self.work).spares.len() >= SPARES_MAX {
-            return fs::remove_file(&path).map_err(failed);
+        let is_kept = {
+            let work = locked(&self.work);
+            work.spares.len() < SPARES_MAX && !work.scarce
+        };
+        if !is_kept {
+            return remove(&path);
         }
         let spare = self.next_path();
         fs::rename(&path, &spare).map_err(failed)?;
@@ -211,15 +231,13 @@ impl Shared {
             }
             // What is there is too small to be of use.
             for small in work.spares.drain(..) {
-                let failed = |error| LogError::io("remove", &small.path, error);
-                fs::remove_file(&small.path).map_err(failed)?;
+                remove(&small.path)?;
             }
         }
         let path = self.next_path();
         if let Err(error) = zero_file(&path, capacity) {
             // A half made file only takes space.
-            let failed = |error| LogError::io("remove", &path, error);
-            fs::remove_file(&path).map_err(failed)?;
+            remove(&path)?;
             return Err(error);
         }
         self.keep(path, true)
@@ -246,9 +264,13 @@ impl Shared {
     }
 }
 
+fn remove(path: &Path) -> Result<(), LogError> {
+    fs::remove_file(path).map_err(|error| LogError::io("remove", path, error))
+}
+
 /// Writes a file of zeros, in steps: each is on disk before the next, so that the fdatasync of the
 /// log never waits behind more than one.
-pub(super) fn zero_file(path: &std::path::Path, bytes: u32) -> Result<File, LogError> {
+pub(super) fn zero_file(path: &Path, bytes: u32) -> Result<File, LogError> {
     const STEP: u32 = 1 << 20;
     let file = directory::create_file(path)?;
     let zeros = vec![0; STEP.min(bytes) as usize];

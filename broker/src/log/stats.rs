@@ -28,6 +28,8 @@ pub struct LogStats {
     pub bytes: AtomicU64,
     /// Batches refused because too many bytes waited for the disk.
     pub backlog_refusals: AtomicU64,
+    /// Times the log has become full.
+    pub times_full: AtomicU64,
     /// Times the log thread made what had gathered durable.
     pub syncs: AtomicU64,
     /// Time spent in fdatasync, in microseconds.

@@ -475,6 +475,29 @@ impl Tail {
             .collect()
     }
 
+    /// The older segments that are in the files as a whole. In memory that is all of them.
+    pub(super) fn closed_segments(&self) -> Vec<SegmentInfo> {
+        let in_memory = self.durability == Durability::Memory;
+        let is_written = |info: &&SegmentInfo| in_memory || info.id < self.written.segment;
+        let closed = self.closed.values();
+        closed.filter(is_written).cloned().collect()
+    }
+
+    /// Takes out the releases of segments that are in the files as a whole: what waits for space must not wait for
+    /// itself.
+    pub(super) fn take_releases(&mut self) -> Vec<u32> {
+        let written = self.written.segment;
+        let is_ready =
+            |job: &mut Job| matches!(job, Job::Release { segment } if *segment < written);
+        let releases = self.jobs.extract_if(.., is_ready);
+        releases
+            .filter_map(|job| match job {
+                Job::Release { segment } => Some(segment),
+                _ => None,
+            })
+            .collect()
+    }
+
     /// Everything before this place is in the files.
     pub(super) fn written(&self) -> Location {
         self.written

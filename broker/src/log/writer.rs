@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::directory::{self, Directory};
 use super::format::{self, FIRST_RECORD, NOTE_AT, SegmentHeader};
+use super::full::{Steps, Stopped};
 use super::limits::{GATHER_US, QUIET_MS};
 use super::shared::{Shared, locked};
 use super::spares::{self, Spares};
@@ -36,7 +37,7 @@ impl Writer {
         let mut begun = Instant::now();
         while let Some(take) = self.next(begun) {
             begun = Instant::now();
-            match self.carry_out(take) {
+            match self.carry_out(&take) {
                 Ok(()) => (self.shared.wake)(),
                 Err(error) => {
                     self.shared.fail(error);
@@ -98,48 +99,86 @@ impl Writer {
         tail
     }
 
-    fn carry_out(&mut self, take: Take) -> Result<(), LogError> {
-        // Offset behind the last bytes written to the current file, if any were.
-        let mut last_end = None;
-        for job in take.jobs {
-            match job {
-                Job::Write { at, bytes } => {
-                    let (file, path) = (&self.current.file, &self.current.path);
-                    directory::write_at(file, path, &bytes, u64::from(at.offset))?;
-                    last_end = Some(at.offset + bytes.len() as u32);
-                }
-                Job::Close { info, end, salt } => self.close(&info, end, salt)?,
-                Job::Open {
-                    segment,
-                    salt,
-                    capacity,
-                } => self.open(segment, salt, capacity)?,
-                Job::Release { segment } => self.spares.give_back(segment),
-            }
+    fn carry_out(&mut self, take: &Take) -> Result<(), LogError> {
+        let mut steps = Steps::default();
+        while let Err(stopped) = self.attempt(&take.jobs, &mut steps) {
+            self.wait_for_space(stopped)?;
         }
-        let durable = self.shared.options.durability == Durability::Fsync;
-        if durable && last_end.is_some() {
-            self.sync()?;
-        }
-        self.prepare_next(last_end);
+        self.prepare_next(steps.written());
         self.shared.publish(take.sequence, take.bytes);
         // Who waits in `sync` looks at the durable mark with the tail locked: after this lock either
         // the mark was seen, or the waiter is there to be told.
+        let durable = self.shared.options.durability == Durability::Fsync;
         locked(&self.shared.tail).wrote(take.end, durable);
+        self.has_space();
         self.shared.progress.notify_all();
         Ok(())
     }
 
-    fn sync(&self) -> Result<(), LogError> {
-        let begun = Instant::now();
-        directory::sync_data(&self.current.file, &self.current.path)?;
-        self.shared.stats.synced(begun.elapsed());
+    /// Carries out what is not done yet. What is done twice then is the same again: bytes at their place.
+    fn attempt(&mut self, jobs: &[Job], steps: &mut Steps) -> Result<(), Stopped> {
+        while let Some(job) = jobs.get(steps.next()) {
+            match job {
+                Job::Write { at, bytes } => {
+                    let (file, path) = (&self.current.file, &self.current.path);
+                    directory::write_at(file, path, bytes, u64::from(at.offset))?;
+                    steps.wrote(at.offset + bytes.len() as u32);
+                }
+                Job::Close { info, end, salt } => {
+                    self.close(info, *end, *salt, steps)?;
+                    steps.done();
+                }
+                Job::Open {
+                    segment,
+                    salt,
+                    capacity,
+                } => {
+                    self.open(*segment, *salt, *capacity)?;
+                    steps.opened();
+                }
+                Job::Release { segment } => {
+                    if steps.is_first_time() {
+                        self.spares.give_back(*segment);
+                    }
+                    steps.done();
+                }
+            }
+        }
+        let durable = self.shared.options.durability == Durability::Fsync;
+        if durable && steps.written().is_some() {
+            self.sync(steps)?;
+        }
         Ok(())
+    }
+
+    fn sync(&self, steps: &mut Steps) -> Result<(), Stopped> {
+        let begun = Instant::now();
+        match directory::sync_data(&self.current.file, &self.current.path) {
+            Ok(()) => {
+                self.shared.stats.synced(begun.elapsed());
+                Ok(())
+            }
+            // What was not stored may be gone from memory too, and the next sync would know nothing of it. Without
+            // a sync per batch there are older bytes in the file that are not here to be written again.
+            Err(full @ LogError::DiskFull { .. })
+                if self.shared.options.durability == Durability::Fsync =>
+            {
+                steps.rewind();
+                Err(Stopped::Full(full))
+            }
+            Err(error) => Err(Stopped::Failed(error)),
+        }
     }
 
     /// Closes the current segment. It is made durable whatever the policy, so that only the last
     /// segment of a log can ever have a torn tail.
-    fn close(&mut self, info: &SegmentInfo, end: u32, salt: u64) -> Result<(), LogError> {
+    fn close(
+        &self,
+        info: &SegmentInfo,
+        end: u32,
+        salt: u64,
+        steps: &mut Steps,
+    ) -> Result<(), Stopped> {
         let note = format::encode_note(end, &info.streams, salt);
         directory::write_at(
             &self.current.file,
@@ -147,7 +186,7 @@ impl Writer {
             &note,
             NOTE_AT as u64,
         )?;
-        self.sync()
+        self.sync(steps)
     }
 
     fn open(&mut self, segment: u32, salt: u64, capacity: u32) -> Result<(), LogError> {
@@ -196,9 +235,18 @@ pub(super) fn begin_segment(
             .map_err(|error| LogError::io("grow", &made, error))?;
         (made, file)
     };
-    directory::write_at(&file, &made, &header.encode(), 0)?;
-    directory::sync_data(&file, &made)?;
-    std::fs::rename(&made, &path).map_err(|error| LogError::io("name", &path, error))?;
+    let named = directory::write_at(&file, &made, &header.encode(), 0)
+        .and_then(|()| directory::sync_data(&file, &made))
+        .and_then(|()| {
+            std::fs::rename(&made, &path).map_err(|error| LogError::io("name", &path, error))
+        });
+    if let Err(error) = named {
+        // It is made anew when there is space. The first error is the one to tell.
+        if let Err(error) = std::fs::remove_file(&made) {
+            tracing::warn!(%error, file = %made.display(), "cannot remove");
+        }
+        return Err(error);
+    }
     directory.sync()?;
     Ok(Current {
         file,

@@ -125,6 +125,11 @@ impl<T: Placed> Table<T> {
         };
     }
 
+    /// Nobody writes the rest of the cut.
+    pub(super) fn end_cut(&mut self) {
+        self.cut = Cut::default();
+    }
+
     /// Appends places of the cut until `out` has `full` bytes, and the free numbers behind the last one. Whether
     /// that was all.
     pub(super) fn put_cut(&mut self, out: &mut Vec<u8>, full: usize) -> bool {

@@ -31,6 +31,11 @@ impl Retained {
         });
     }
 
+    /// Nobody writes the rest of the cut.
+    pub(in crate::machine) fn end_cut(&mut self) {
+        self.cut = None;
+    }
+
     /// Appends topics of the cut until `out` has `full` bytes. Whether that was all.
     pub(in crate::machine) fn put_cut(&mut self, out: &mut Vec<u8>, full: usize) -> bool {
         let Some(cut) = &mut self.cut else {

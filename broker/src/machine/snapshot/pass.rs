@@ -87,6 +87,15 @@ impl State {
         }
     }
 
+    /// Gives up the snapshot under way, if there is one: nothing is remembered for it any more.
+    pub fn give_up_snapshot(&mut self) {
+        self.pass = None;
+        self.messages.table.end_cut();
+        self.shared.table.end_cut();
+        self.clients.table.end_cut();
+        self.retained.end_cut();
+    }
+
     /// Memory for what has changed since the snapshot under way began and is not written yet, in bytes.
     pub fn snapshot_backlog(&self) -> usize {
         self.messages.table.cut_bytes()
