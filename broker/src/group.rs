@@ -61,6 +61,8 @@ struct Seat {
     /// lock is given back, so whoever fails to get the lock leaves the news to its holder.
     news: AtomicBool,
     thread: OnceLock<Thread>,
+    /// The group's thread sleeps since too much waits for the disk.
+    behind: AtomicBool,
     /// News of links that come and go.
     controls: Controls,
 }
@@ -95,6 +97,13 @@ impl GroupWaker {
         self.0.news.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         self.0.unpark();
+    }
+
+    /// More is on the disk. Wakes the group's thread only if that is what it waits for.
+    pub(crate) fn nudge_if_behind(&self) {
+        if self.0.behind.swap(false, Ordering::SeqCst) {
+            self.nudge();
+        }
     }
 
     fn controls(&self) -> &Controls {
@@ -138,6 +147,12 @@ impl Seat {
                 return result;
             }
             let rest = group.rest();
+            let is_behind = group.is_behind();
+            self.behind.store(is_behind, Ordering::SeqCst);
+            // What the disk has taken between the two looks has told nobody.
+            if is_behind && !group.is_behind() {
+                continue;
+            }
             drop(held);
             fence(Ordering::SeqCst);
             if !self.news.load(Ordering::SeqCst) {
@@ -154,8 +169,10 @@ pub struct GroupStatus {
     pub counters: Counters,
     /// Index of the last applied entry.
     pub applied: u64,
-    /// Set once the first entry of this reign has been applied: the group serves.
+    /// Set while this member leads and the first entry of its reign has been applied: the group serves here.
     pub serving: bool,
+    /// The newest reign of the group, this member's or another's; 0 before the first.
+    pub reign: u32,
     /// QoS 0 deliveries dropped because a link held its limit of bytes.
     pub qos0_dropped_link_full: u64,
     /// QoS 0 deliveries dropped because a link had no session.
@@ -202,9 +219,20 @@ struct Shared {
 impl Shared {
     /// The group will not serve any more: nobody has to wait for it.
     fn fail(&self) {
-        let _status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let _status = self.lock();
         self.failed.store(true, Ordering::Release);
         self.serving.notify_all();
+    }
+
+    /// The group is to end: nobody has to wait for it.
+    fn stop(&self) {
+        let _status = self.lock();
+        self.stop.store(true, Ordering::Release);
+        self.serving.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, GroupStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -254,47 +282,70 @@ impl RunningGroup {
     /// Waits until the group serves: its log is replayed and an entry of its own reign is stored.
     /// `false` if it failed, or did not within `limit`.
     pub fn wait_until_serving(&self, limit: Duration) -> bool {
-        let status = self
-            .shared
-            .status
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let status = self.shared.lock();
         let waited = self.shared.serving.wait_timeout_while(status, limit, |s| {
             !s.serving && !self.shared.failed.load(Ordering::Acquire)
         });
         waited.unwrap_or_else(PoisonError::into_inner).0.serving
     }
 
+    /// The reigns of this member, from now on.
+    pub fn reigns(&self) -> Reigns {
+        Reigns {
+            shared: Arc::clone(&self.shared),
+            last: 0,
+        }
+    }
+
     /// A copy of the figures, at most a second old.
     pub fn status(&self) -> GroupStatus {
-        self.shared
-            .status
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.shared.lock().clone()
     }
 
     /// A handle that reads the figures.
     pub fn status_reader(&self) -> impl Fn() -> GroupStatus + Send + Sync + 'static {
         let shared = self.shared.clone();
-        move || {
-            shared
-                .status
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone()
-        }
+        move || shared.lock().clone()
     }
 
     /// Takes what the links still hold, waits until everything is stored, and ends the thread.
     pub fn stop(mut self) -> Result<(), LogError> {
-        self.shared.stop.store(true, Ordering::Release);
+        self.shared.stop();
         self.seat.unpark();
         match self.thread.take().map(std::thread::JoinHandle::join) {
             Some(Ok(result)) => result,
             Some(Err(panic)) => std::panic::resume_unwind(panic),
             None => Ok(()),
         }
+    }
+}
+
+/// The reigns of a member, each once it serves; ends with the group. Waits for the next one.
+#[derive(Debug)]
+pub struct Reigns {
+    shared: Arc<Shared>,
+    /// The last one that it has told of.
+    last: u32,
+}
+
+impl Iterator for Reigns {
+    /// The number of the reign.
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        let shared = &*self.shared;
+        let ended = || shared.failed.load(Ordering::Acquire) || shared.stop.load(Ordering::Acquire);
+        let is_old = |status: &GroupStatus| !status.serving || status.reign == self.last;
+        let mut status = shared.lock();
+        while is_old(&status) && !ended() {
+            let waited = shared.serving.wait(status);
+            status = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        if ended() {
+            return None;
+        }
+        self.last = status.reign;
+        Some(self.last)
     }
 }
 
@@ -526,11 +577,7 @@ impl Group {
     fn report(&mut self) {
         self.reported = Instant::now();
         self.serving = self.is_serving();
-        let mut status = self
-            .shared
-            .status
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut status = self.shared.lock();
         status.counters = self.replica.state().counters();
         status.qos0_dropped_link_full = self.dropped;
         status.qos0_dropped_link_lost = self.dropped_unlinked;
@@ -542,6 +589,7 @@ impl Group {
         status.snapshot_waits = self.snapshots.waits();
         status.snapshots_without_space = self.snapshots.without_space();
         status.applied = self.replica.applied();
+        status.reign = self.replica.state().reign();
         status.serving = self.serving;
         if status.serving {
             self.shared.serving.notify_all();

@@ -109,11 +109,11 @@ impl OpenGroup {
     /// Takes the data folder of a member of a replicated group and restores its newest snapshot. `join` has what is in
     /// the log behind it, and gives back what the group's entries come from. `stored` is called from the log's thread
     /// whenever more is stored.
-    pub fn open_member(
+    pub fn open_member<E: From<LogError>>(
         options: GroupOptions,
         stored: Box<dyn Fn() + Send + Sync>,
-        join: impl FnOnce(Joining) -> Result<Box<dyn Consensus>, LogError>,
-    ) -> Result<Self, LogError> {
+        join: impl FnOnce(Joining) -> Result<Box<dyn Consensus>, E>,
+    ) -> Result<Self, E> {
         let started = Instant::now();
         let waker = GroupWaker::default();
         let nudge = waker.clone();
@@ -123,7 +123,7 @@ impl OpenGroup {
         };
         let wake = move || {
             stored();
-            nudge.nudge();
+            nudge.nudge_if_behind();
         };
         let (log, records) = Log::open(&options.data, options.log, Box::new(wake))?;
         let stats = records.stats().clone();

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 
 use broker::group::RunningGroup;
-use broker::link_server::LinkServer;
+use broker::link_server::{LinkServer, LinkServerCounters};
 use cluster::link::GroupIdentity;
 use cluster::slots::GroupNo;
 use cluster::topology::{HostPort, Member, Routing, SharedTopology, Topology};
@@ -15,16 +15,16 @@ use cluster::topology::{HostPort, Member, Routing, SharedTopology, Topology};
 use crate::admin::{Admin, Fleet, Health, Phase};
 use crate::banner;
 use crate::config::Settings;
-use crate::engine::{on_failure, open_group, wait_until_serving};
+use crate::engine::{on_failure, wait_until_serving};
 use crate::figures::{self, Figures};
 use crate::group_report::Reporter;
 use crate::keeper::Keeper;
-use crate::listen::Place;
+use crate::listen::{Place, Reserved};
 use crate::metrics::{self, Metrics};
 use crate::node::{Node, NodeError};
 use crate::reload;
+use crate::seat::{self, Seat};
 use crate::standalone::{RunError, admin_place, begin, end, first_fault};
-use crate::store::Store;
 
 /// The group whose log has the topology of the fleet.
 pub(crate) const TOPOLOGY_GROUP: GroupNo = GroupNo(0);
@@ -36,47 +36,37 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
     let (group_no, member) = node.place(&known)?;
     let admin = admin_place(settings).reserve(1)?;
     let links = link_place(settings, member)?.reserve(1)?;
+    let calls = seat::reserve(settings, node, &known)?;
     let (address, admin_address) = (links.address(), admin.address());
+    let calls_on = calls
+        .as_ref()
+        .map(|calls| format!("  members on    {}\n", calls.address()));
     say_if_elsewhere(&member.link, address);
     reload::watch(settings)?;
 
-    let figures = Figures::default();
-    let link_figures = figures::Later::default();
-    let mut metrics = Metrics::default();
-    metrics::add_process(&mut metrics);
-    figures.add_group(&mut metrics);
-    figures::add_link_server(&mut metrics, link_figures.clone());
-    let fleet = figures::Later::default();
-    figures::add_fleet(&mut metrics, fleet.clone());
-    let reporter = figures::Later::default();
-    let health = Arc::new(Health::starting());
-    let _admin = Admin::start(
-        admin.open()?.swap_remove(0),
-        format!("links of proxies on {address}"),
-        Arc::clone(&health),
-        metrics.publish(),
-        Some(fleet.clone()),
-        Some(reporter.clone()),
-    )?;
-
-    // The table stays empty: proxies keep the records of sessions.
-    let (store, journal) = Store::new();
-    let mut open = open_group(settings, store.live())?;
-    journal.open(&open);
-    let routing = Routing::new(&node.file.fixed, &known.table);
-    open.route(group_no, Arc::new(routing));
-    let waker = open.waker();
-    let group = open.start(Vec::new(), on_failure(&stopper))?;
-    reporter.set(Arc::new(Reporter::new(node, settings, &group, None)));
-    wait_until_serving(&group).map_err(|error| first_fault(&reasons).unwrap_or(error))?;
-    figures.read_from(&group);
-    let topology = agreed(node, &group, known.clone())?;
+    let shown = show(admin, address)?;
+    let routing = Arc::new(Routing::new(&node.file.fixed, &known.table));
+    let mut seat = Seat::take(settings, node, &known, calls)?;
+    seat.open.route(group_no, routing);
+    let waker = seat.open.waker();
+    let group = seat.open.start(Vec::new(), on_failure(&stopper))?;
+    shown.figures.read_from(&group);
+    let reporter = Reporter::new(node, settings, &group, seat.member.clone());
+    shown.reporter.set(Arc::new(reporter));
+    let is_keeper = group_no == TOPOLOGY_GROUP;
+    let topology = if seat.member.is_some() {
+        node.say(&known);
+        known.clone()
+    } else {
+        wait_until_serving(&group).map_err(|error| first_fault(&reasons).unwrap_or(error))?;
+        agreed(node, &group, known.clone())?
+    };
     let shared = SharedTopology::new(topology);
-    let log = (group_no == TOPOLOGY_GROUP).then(|| group.topology());
-    let keeper = Keeper::start(&shared, node, log.clone())?;
-    fleet.set(Fleet {
+    let log = is_keeper.then(|| (group.topology(), group.reigns()));
+    let keeper = Keeper::start(&shared, node, log)?;
+    shown.fleet.set(Fleet {
         shared: Arc::clone(&shared),
-        log,
+        log: is_keeper.then(|| group.topology()),
     });
     let listener = links.open()?.swap_remove(0);
     let server = LinkServer::start(
@@ -87,21 +77,66 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
         group.links(),
         waker,
     )?;
-    link_figures.set(server.counters());
-    health.enter(Phase::Ready);
+    shown.links.set(server.counters());
+    shown.health.enter(Phase::Ready);
     banner::show_text(&format!(
-        "mqtt-fleet {} broker {} of fleet {}\n  group         {}\n  links on      {address}\n  admin         \
+        "mqtt-fleet {} broker {} of fleet {}\n  group         {}\n  links on      {address}\n{}  admin         \
          http://{admin_address}/\n",
         env!("CARGO_PKG_VERSION"),
         node.name,
         node.file.fixed.cluster_id,
         group_no.0,
+        calls_on.unwrap_or_default(),
     ));
 
-    end(&reasons, &health, || {
+    end(&reasons, &shown.health, || {
         server.stop()?;
+        let result = group.stop();
         keeper.stop();
-        Ok(group.stop()?)
+        if let Some(member) = seat.member {
+            member.stop();
+        }
+        Ok(result?)
+    })
+}
+
+/// What others may see of this process.
+struct Shown {
+    figures: Figures,
+    links: figures::Later<Arc<LinkServerCounters>>,
+    fleet: figures::Later<Fleet>,
+    reporter: figures::Later<Arc<Reporter>>,
+    health: Arc<Health>,
+    _admin: Admin,
+}
+
+/// Opens the admin port.
+fn show(admin: Reserved, links: SocketAddr) -> Result<Shown, RunError> {
+    let figures = Figures::default();
+    let link_figures = figures::Later::default();
+    let mut metrics = Metrics::default();
+    metrics::add_process(&mut metrics);
+    figures.add_group(&mut metrics);
+    figures::add_link_server(&mut metrics, link_figures.clone());
+    let fleet = figures::Later::default();
+    figures::add_fleet(&mut metrics, fleet.clone());
+    let reporter = figures::Later::default();
+    let health = Arc::new(Health::starting());
+    let admin = Admin::start(
+        admin.open()?.swap_remove(0),
+        format!("links of proxies on {links}"),
+        Arc::clone(&health),
+        metrics.publish(),
+        Some(fleet.clone()),
+        Some(reporter.clone()),
+    )?;
+    Ok(Shown {
+        figures,
+        links: link_figures,
+        fleet,
+        reporter,
+        health,
+        _admin: admin,
     })
 }
 
@@ -133,7 +168,7 @@ fn identity(node: &Node, group: GroupNo) -> GroupIdentity {
 fn link_place(settings: &Settings, member: &Member) -> Result<Place, NodeError> {
     let address = match settings.link {
         Some(address) => address,
-        None => resolve(&member.link)?,
+        None => resolve(&member.link, "takes links", "--link (listen.link)")?,
     };
     Ok(Place {
         address,
@@ -161,9 +196,15 @@ fn leads_to(expected: &HostPort, address: SocketAddr) -> bool {
     }
 }
 
-fn resolve(link: &HostPort) -> Result<SocketAddr, NodeError> {
+pub(crate) fn resolve(
+    link: &HostPort,
+    what: &'static str,
+    flag: &'static str,
+) -> Result<SocketAddr, NodeError> {
     let unknown = |source| NodeError::Unknown {
         address: link.clone(),
+        what,
+        flag,
         source,
     };
     let mut addresses = link.as_str().to_socket_addrs().map_err(unknown)?;

@@ -141,7 +141,8 @@ pub(crate) fn wait_until_serving(group: &RunningGroup) -> Result<(), RunError> {
     Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into())
 }
 
-fn group_options(settings: &Settings) -> GroupOptions {
+/// How the group is opened.
+pub(crate) fn group_options(settings: &Settings) -> GroupOptions {
     GroupOptions {
         data: settings.data.clone(),
         snapshot_bytes: u64::from(settings.log.segment_bytes) * SEGMENTS_PER_SNAPSHOT,

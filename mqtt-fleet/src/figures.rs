@@ -50,6 +50,11 @@ impl Figures {
             status.applied,
         ));
         figures.push((
+            "leads",
+            "1 while this member leads its group and serves",
+            u64::from(status.serving),
+        ));
+        figures.push((
             "qos0_dropped_link_full",
             "QoS 0 deliveries dropped: a shard does not keep up",
             status.qos0_dropped_link_full,
@@ -202,6 +207,7 @@ const GAUGES: &[&str] = &[
     "messages",
     "message_bytes",
     "entries",
+    "leads",
     "retained_messages",
     "retained_bytes",
     "guests",

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use broker::group::GroupTopology;
+use broker::group::{ChangeError, GroupTopology, Reigns};
 use cluster::topology::{Member, SharedTopology, Topology};
 
 use crate::node::Node;
@@ -14,16 +14,25 @@ use crate::node::Node;
 pub(crate) struct Keeper {
     shared: Arc<SharedTopology>,
     thread: JoinHandle<()>,
+    /// Asks the log at each beginning of a reign; ends with the group.
+    asking: Option<JoinHandle<()>>,
 }
 
 impl Keeper {
-    /// Starts it. `log`: this process has the group whose log has the topology, so what others know better goes there
-    /// first.
+    /// Starts it. `log`: this process has a member of the group whose log has the topology, so what others know better
+    /// goes there first, and whenever that member begins to lead, what the log has is asked for.
     pub(crate) fn start(
         shared: &Arc<SharedTopology>,
         node: &Node,
-        log: Option<GroupTopology>,
+        log: Option<(GroupTopology, Reigns)>,
     ) -> io::Result<Self> {
+        let (log, reigns) = log.unzip();
+        let asking = reigns.zip(log.clone()).map(|(reigns, log)| {
+            let shared = Arc::clone(shared);
+            let thread = std::thread::Builder::new().name("reigns".into());
+            thread.spawn(move || ask(reigns, &log, &shared))
+        });
+        let asking = asking.transpose()?;
         let taking = Taking {
             shared: Arc::clone(shared),
             node: node.clone(),
@@ -35,14 +44,27 @@ impl Keeper {
         Ok(Self {
             shared: Arc::clone(shared),
             thread,
+            asking,
         })
     }
 
-    /// Ends it, once it has taken what there is.
+    /// Ends it, once it has taken what there is. The group has ended before.
     pub(crate) fn stop(self) {
         self.shared.close();
-        if let Err(panic) = self.thread.join() {
-            std::panic::resume_unwind(panic);
+        for thread in self.asking.into_iter().chain([self.thread]) {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+}
+
+/// Hears at the beginning of each reign what the log has, which gets what this node knows if that is newer.
+fn ask(reigns: Reigns, log: &GroupTopology, shared: &SharedTopology) {
+    for _reign in reigns {
+        match log.learn(shared.newest().topology().clone()) {
+            Ok(in_log) => shared.hear(Topology::clone(&in_log)),
+            Err(error) => tracing::warn!(%error, "the log was not asked for the topology"),
         }
     }
 }
@@ -73,8 +95,10 @@ impl Taking {
             }
         }
         if let Some(log) = &self.log {
-            match log.learn(newest) {
+            match log.learn(newest.clone()) {
                 Ok(in_log) => newest = Topology::clone(&in_log),
+                // The member that leads hears of it from those that link to it.
+                Err(ChangeError::NotServing) => {}
                 Err(error) => {
                     tracing::error!(version = %heard.version(), %error, "the log does not take what another node knows");
                     return;

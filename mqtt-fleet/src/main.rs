@@ -48,6 +48,7 @@ mod node;
 mod proxy_node;
 mod reload;
 mod scenario_run;
+mod seat;
 mod shards;
 mod standalone;
 mod stop;

@@ -83,13 +83,23 @@ pub(crate) enum NodeError {
         /// Why.
         source: io::Error,
     },
+    /// A member would forget what it has promised the others.
+    #[error(
+        "a group with other members keeps its log on disk: data.durability = \"memory\" is for a group of one without a \
+         peer address"
+    )]
+    ForgetfulMember,
     /// The address of a broker means nothing here.
     #[error(
-        "{address}, where the others expect this broker, is not known here: {source}; say where it takes links with --link (listen.link)"
+        "{address}, where the others expect this broker, is not known here: {source}; say where it {what} with {flag}"
     )]
     Unknown {
         /// The address.
         address: HostPort,
+        /// What it does there.
+        what: &'static str,
+        /// Flag and configuration key that say where.
+        flag: &'static str,
         /// Why.
         source: io::Error,
     },
@@ -269,16 +279,6 @@ fn seat(
             "node.name = \"{name}\" is no member of a group in {path}; there are: {names}"
         ))
     })?;
-    let group_members = file.groups.iter().find(|g| g.weight.group == group);
-    let members = group_members.map_or(0, |group| group.members.len());
-    if members > 1 {
-        return Err(refuse(format!(
-            "group {} has {members} members in {}, and a broker of this version runs a group alone: give each group \
-             one member",
-            group.0,
-            path.display()
-        )));
-    }
     Ok((group, member.clone()))
 }
 

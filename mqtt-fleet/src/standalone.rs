@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use broker::log::LogError;
+use broker::raft::StartError;
 use proxy::counters::ProxyCounters;
 use session_store::RedisStartError;
 
@@ -36,6 +37,9 @@ pub(crate) enum RunError {
         #[from]
         error: LogError,
     },
+    /// A member cannot take part in its group.
+    #[error(transparent)]
+    Member(#[from] StartError),
     /// A file of the fleet.
     #[error(transparent)]
     Node(#[from] NodeError),
@@ -62,7 +66,7 @@ impl RunError {
             },
             Self::Node(NodeError::Unwritable { .. }) => Exit::Data,
             Self::Node(_) => Exit::Usage,
-            Self::Store(_) | Self::System(_) => Exit::Failed,
+            Self::Member(_) | Self::Store(_) | Self::System(_) => Exit::Failed,
         }
     }
 }

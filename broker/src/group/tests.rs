@@ -200,10 +200,14 @@ fn every_frame_is_answered_with_fsync() {
 /// Snapshots are taken all the time, in slices so small that the group changes faster than they are written.
 #[test]
 fn a_snapshot_and_the_log_behind_it_are_the_whole_log() {
-    let data = tempfile::tempdir().expect("a folder");
-    let options = options(data.path(), Durability::Os);
-    let waits = every_frame_is_answered(options.clone(), 3_000);
-    assert!(waits > 0, "no snapshot fell behind");
+    // Which thread gets on how fast is the machine's to say.
+    let behind = (0..8).find_map(|_| {
+        let data = tempfile::tempdir().expect("a folder");
+        let options = options(data.path(), Durability::Os);
+        let waits = every_frame_is_answered(options.clone(), 3_000);
+        (waits > 0).then_some((data, options))
+    });
+    let (data, options) = behind.expect("no snapshot fell behind");
     let open = || OpenGroup::open(options.clone(), Box::new(())).expect("it was closed");
     let mut with_snapshot = open();
     let (records, state) = (

@@ -60,6 +60,10 @@ pub(super) struct LinkFlags {
     /// Address where this broker takes links [default: the one the cluster file gives it]
     #[arg(long, value_name = "ADDR")]
     link: Option<SocketAddr>,
+    /// Address where this broker takes the calls of the other members of its group [default: the one the cluster file
+    /// gives it]
+    #[arg(long, value_name = "ADDR")]
+    peer: Option<SocketAddr>,
 }
 
 /// What an acknowledged message outlives.
@@ -150,6 +154,12 @@ impl Flags for LinkFlags {
             "listen.link",
             "--link",
             self.link.map(Value::Address),
+        );
+        set(
+            typed,
+            "listen.peer",
+            "--peer",
+            self.peer.map(Value::Address),
         );
     }
 }

@@ -95,6 +95,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("listen", "proxy_protocol", Kind::Switch, "false", "connections to the MQTT port come from a load balancer and begin with a PROXY protocol header (version 2); others are refused").of(DEVICE_SIDE),
     key("listen", "balancer", Kind::AddressOrNone, "", "address of a further MQTT port, for a load balancer: its connections begin with a PROXY protocol header (version 2), others are refused; \"\" = none").of(DEVICE_SIDE),
     key("listen", "link", Kind::AddressOrNone, "", "address where this broker takes links; \"\" = the one the cluster file gives it").of(&[Role::Broker]),
+    key("listen", "peer", Kind::AddressOrNone, "", "address where this broker takes the calls of the other members of its group; \"\" = the one the cluster file gives it").of(&[Role::Broker]),
 
     key("tls", "listen", Kind::AddressOrNone, "", "address of the MQTT port with TLS; \"\" = none").of(DEVICE_SIDE),
     key("tls", "certificate", Kind::PathOrNone, "", "PEM file: the server's certificate, then those between it and the CA").of(DEVICE_SIDE),

@@ -32,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) redis: Option<RedisConfig>,
     /// Where a broker takes links, if not where the cluster file says.
     pub(crate) link: Option<SocketAddr>,
+    /// Where a broker takes the calls of the other members of its group, if not where the cluster file says.
+    pub(crate) peer: Option<SocketAddr>,
     /// The admin port.
     pub(crate) admin: SocketAddr,
     /// Folder of the log and the snapshots.
@@ -89,6 +91,7 @@ impl Settings {
                 Role::Proxy => redis::from_typed(typed)?,
             },
             link: typed.address_or_none("listen", "link"),
+            peer: typed.address_or_none("listen", "peer"),
             admin: typed.address("listen", "admin"),
             data: typed.path("data", "dir"),
             log: log(typed),

@@ -259,6 +259,20 @@ pub(crate) fn metric(admin: SocketAddr, parts: &[&str]) -> f64 {
     rows.iter().sum()
 }
 
+/// As [`metric`] of a process that may not be there, or not have that figure.
+pub(crate) fn try_metric(admin: SocketAddr, parts: &[&str]) -> Option<f64> {
+    let mut stream = TcpStream::connect(admin).ok()?;
+    stream.set_read_timeout(Some(START_PATIENCE)).ok()?;
+    let request = "GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let is_row =
+        |line: &&str| !line.starts_with('#') && parts.iter().all(|part| line.contains(part));
+    let row = answer.lines().find(is_row)?;
+    row.rsplit(' ').next()?.parse().ok()
+}
+
 /// Another broker to run the tests against, if the environment names one.
 pub(crate) fn other_broker() -> Option<PathBuf> {
     std::env::var_os("MQTT_FLEET_TEST_BROKER").map(PathBuf::from)

@@ -11,6 +11,7 @@ pub(crate) mod client;
 pub(crate) mod dice;
 pub(crate) mod fleet;
 pub(crate) mod load;
+pub(crate) mod members;
 pub(crate) mod tools;
 pub(crate) mod wire;
 

@@ -1,0 +1,109 @@
+//! A broker's seat in its group: alone, or as one of several members.
+
+use std::sync::Arc;
+
+use broker::OpenGroup;
+use broker::consensus::Consensus;
+use broker::log::Durability;
+use broker::raft::{self, DiskMoved, Found, Member, Recovered, StartError};
+use cluster::slots::GroupNo;
+use cluster::topology::{HostPort, Topology};
+
+use crate::broker_node::resolve;
+use crate::config::Settings;
+use crate::engine::{group_options, open_group};
+use crate::listen::{Place, Reserved};
+use crate::node::{Node, NodeError};
+use crate::standalone::RunError;
+use crate::store::Store;
+
+/// A group that is opened and does not run yet.
+pub(crate) struct Seat {
+    /// The group.
+    pub(crate) open: OpenGroup,
+    /// What it agrees with others by; `None`: there are no others, and never will be.
+    pub(crate) member: Option<Member>,
+}
+
+/// Where the calls of the other members are taken; `None` for a broker whose group has none.
+pub(crate) fn reserve(
+    settings: &Settings,
+    node: &Node,
+    known: &Topology,
+) -> Result<Option<Reserved>, RunError> {
+    let (_, member) = node.place(known)?;
+    let Some(peer) = &member.peer else {
+        return Ok(None);
+    };
+    let address = match settings.peer {
+        Some(address) => address,
+        None => resolve(peer, "takes the calls of its group", "--peer (listen.peer)")?,
+    };
+    let place = Place {
+        address,
+        key: "listen.peer",
+        flag: "--peer",
+    };
+    Ok(Some(place.reserve(1)?))
+}
+
+impl Seat {
+    /// Opens the data folder. With a place for calls the broker is one of several members.
+    pub(crate) fn take(
+        settings: &Settings,
+        node: &Node,
+        known: &Topology,
+        calls: Option<Reserved>,
+    ) -> Result<Self, RunError> {
+        let Some(calls) = calls else {
+            // The table stays empty: proxies keep the records of sessions.
+            let (store, journal) = Store::new();
+            let open = open_group(settings, store.live())?;
+            journal.open(&open);
+            return Ok(Self { open, member: None });
+        };
+        if settings.log.durability == Durability::Memory {
+            return Err(NodeError::ForgetfulMember.into());
+        }
+        let (group, _) = node.place(known)?;
+        let options = raft::Options {
+            name: node.name.clone(),
+            group,
+            members: peers(known, group),
+            listener: calls.open()?.swap_remove(0),
+            secret: node.secret.bytes().into(),
+            tls: settings.link_tls.as_ref().map(|it| Arc::clone(&it.tls)),
+        };
+        let moved = DiskMoved::default();
+        let stored = moved.clone();
+        let mut member = None;
+        let open = OpenGroup::open_member(
+            group_options(settings),
+            Box::new(move || stored.tell()),
+            |joining| {
+                let mut recovered = Recovered::at(joining.position);
+                for record in joining.records {
+                    recovered.record(&record?).map_err(StartError::from)?;
+                }
+                let found = Found {
+                    log: joining.log,
+                    moved,
+                    recovered,
+                };
+                let waker = joining.waker;
+                let started = Member::start(options, found, move || waker.nudge());
+                let (started, handle) = started?;
+                member = Some(started);
+                Ok::<_, RunError>(Box::new(handle) as Box<dyn Consensus>)
+            },
+        )?;
+        Ok(Self { open, member })
+    }
+}
+
+/// Those with an address for calls.
+fn peers(known: &Topology, group: GroupNo) -> Vec<(cluster::topology::NodeName, HostPort)> {
+    let members = known.members(group).iter();
+    let peers = members.filter_map(|member| Some((member.name.clone(), member.peer.clone()?)));
+    peers.collect()
+}

@@ -1,0 +1,139 @@
+//! A fleet of one group with several members and one proxy, whose processes a test starts and kills itself.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::broker::{free_address, metric, try_metric};
+use super::fleet::Process;
+
+/// How long the group may take to have a leader before the test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A member, as long as its process runs.
+pub(crate) struct Member {
+    pub(crate) name: String,
+    pub(crate) admin: SocketAddr,
+    pub(crate) process: Option<Process>,
+}
+
+/// The fleet.
+pub(crate) struct Members {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) mqtt: SocketAddr,
+    pub(crate) proxy_admin: SocketAddr,
+    pub(crate) all: Vec<Member>,
+    proxy: Option<Process>,
+}
+
+impl Members {
+    /// Starts it, and waits until the proxy serves.
+    pub(crate) fn start(count: usize) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut file =
+            "[cluster]\nid = \"members\"\n[secret]\nfile = \"secret\"\n[[group]]\nnumber = 0\n"
+                .to_owned();
+        for n in 0..count {
+            let (link, peer) = (free_address(), free_address());
+            write!(
+                file,
+                "[[group.member]]\nname = \"broker-{n}\"\nlink = \"{link}\"\npeer = \"{peer}\"\n"
+            )
+            .expect("to a text");
+        }
+        let put = |name: &str, text: &str| {
+            std::fs::write(folder.path().join(name), text).expect("a writable folder");
+        };
+        put("cluster.toml", &file);
+        put("secret", "the secret of the fleet");
+        let members = (0..count).map(|n| Member {
+            name: format!("broker-{n}"),
+            admin: free_address(),
+            process: None,
+        });
+        let mut fleet = Self {
+            all: members.collect(),
+            folder,
+            mqtt: free_address(),
+            proxy_admin: free_address(),
+            proxy: None,
+        };
+        for n in 0..count {
+            fleet.start_member(n);
+        }
+        fleet.start_proxy();
+        fleet
+    }
+
+    pub(crate) fn start_member(&mut self, n: usize) {
+        let member = &mut self.all[n];
+        let (admin, data) = (member.admin.to_string(), format!("data-{n}"));
+        let args = [
+            "broker",
+            "--name",
+            &member.name,
+            "--cluster",
+            "cluster.toml",
+        ];
+        let rest = ["--data", &data, "--admin", &admin];
+        let words = [&args[..], &rest].concat();
+        let process = Process::start(&member.name, self.folder.path(), &words);
+        member.process = Some(process);
+    }
+
+    fn start_proxy(&mut self) {
+        let (mqtt, admin) = (self.mqtt.to_string(), self.proxy_admin.to_string());
+        let args = ["proxy", "--name", "proxy-0", "--cluster", "cluster.toml"];
+        let rest = ["--listen", &mqtt, "--admin", &admin, "--shards", "1"];
+        let words = [&args[..], &rest].concat();
+        let proxy = Process::start("the proxy", self.folder.path(), &words);
+        proxy.await_line("mqtt-fleet");
+        self.proxy = Some(proxy);
+    }
+
+    /// Waits until a member leads; which.
+    pub(crate) fn leader(&self) -> usize {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let leads = |member: &Member| {
+                member.process.is_some()
+                    && try_metric(member.admin, &["mqtt_fleet_group_leads"]) == Some(1.0)
+            };
+            if let Some(leader) = self.all.iter().position(leads) {
+                return leader;
+            }
+            assert!(Instant::now() < deadline, "no member leads");
+            std::thread::yield_now();
+        }
+    }
+
+    /// `SIGKILL` to a member.
+    pub(crate) fn kill(&mut self, n: usize) {
+        let mut process = self.all[n].process.take().expect("it runs");
+        process.kill9();
+    }
+
+    /// A figure of a member.
+    pub(crate) fn metric(&self, n: usize, parts: &[&str]) -> f64 {
+        metric(self.all[n].admin, parts)
+    }
+
+    /// Waits until all members that run have applied what the leader has.
+    pub(crate) fn await_even(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let running = self.all.iter().filter(|member| member.process.is_some());
+            let applied: Vec<_> = running
+                .map(|member| try_metric(member.admin, &["mqtt_fleet_group_applied_index"]))
+                .collect();
+            if applied.iter().all(|at| at.is_some() && *at == applied[0]) {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "members stay behind: {applied:?}"
+            );
+            std::thread::yield_now();
+        }
+    }
+}
