@@ -113,7 +113,7 @@ pub(crate) fn add_shards(metrics: &mut Metrics, shards: &[Arc<ProxyCounters>]) {
 pub(crate) fn add_links(metrics: &mut Metrics, links: Vec<Arc<LinkCounters>>) {
     metrics.block(
         "mqtt_fleet_link_",
-        &["up", "kept_bytes", "kept_frames"],
+        &["up", "group_full", "kept_bytes", "kept_frames"],
         &[("up", "Links to groups")],
         move || summed(links.iter().map(|counters| counters.each().collect())),
     );

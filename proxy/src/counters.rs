@@ -62,8 +62,12 @@ cluster::counters! {
         deliveries_repeated,
         /// Publishes refused: topic too long or too deep.
         publishes_refused_topic,
-        /// QoS 0 publishes dropped: the link to their group is full, or the group does not answer.
+        /// Publishes refused: their group can store nothing more.
+        publishes_refused_full,
+        /// QoS 0 publishes dropped: the link to their group is full, or the group does not answer or can store nothing more.
         publishes_dropped_away,
+        /// SUBSCRIBEs of which filters were refused, since a group can store nothing more.
+        subscribes_refused_full,
         /// SUBSCRIBEs of which filters failed because a group did not answer in time.
         subscribes_given_up,
         /// PUBACK, PUBREC and PUBCOMP for which nothing was outstanding.

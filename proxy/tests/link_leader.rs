@@ -223,3 +223,33 @@ fn a_group_without_a_leader_is_not_asked_without_end() {
     assert_eq!(traffic.stop(), 2);
     node.stop();
 }
+
+/// Only the leader knows of it, and nobody else is asked. What was on its way is kept.
+#[test]
+fn a_group_that_is_full_is_waited_for() {
+    let group = Group::start();
+    let node = Node::start(Path::new("unused"), Durability::Memory);
+    group.led_by(0, &node);
+    let mut traffic = Traffic::start(group.config());
+    let counters = traffic.counters();
+    for round in 1..=3 {
+        traffic.run_to(round * 200);
+        traffic.publish_to(round * 200 + 50);
+        let given = group.refusers[0].given();
+        group.refusers[0].says(Refused::new(Refusal::Full, "no space"));
+        group.wires[0].lead_to(group.refusers[0].address());
+        node.end_links(LinkRefused::Full);
+        await_true("it is asked again", || {
+            group.refusers[0].given() >= given + 3
+        });
+        assert_eq!(counters.group_full.get(), 1);
+        group.wires[0].lead_to(node.address());
+        traffic.run_to(round * 200 + 50);
+        assert_eq!(counters.group_full.get(), 0);
+    }
+    let others = group.refusers[1..].iter().map(Refuser::given);
+    assert_eq!(others.sum::<u64>(), 0);
+    assert_eq!(counters.leader_changes.get(), 0);
+    assert_eq!(traffic.stop(), 4);
+    node.stop();
+}

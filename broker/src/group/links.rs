@@ -29,7 +29,7 @@ pub struct LinkEnd {
 /// A link session that is up, until it is given back with [`GroupLinks::link_lost`]. The group may end it before: then
 /// it wakes the receiver of the session's `from_group`, takes nothing more and sends nothing more.
 #[must_use = "the session is over when the ticket is given back"]
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct LinkTicket {
     /// The reign of the group's leader.
     pub reign: u32,
@@ -38,6 +38,7 @@ pub struct LinkTicket {
     link: LinkNo,
     session: u64,
     ended: Ended,
+    full: Arc<AtomicBool>,
 }
 
 /// Why the group has ended a session, if it has.
@@ -47,6 +48,11 @@ impl LinkTicket {
     /// Why the group has ended the session; `None` while it has not.
     pub fn ended(&self) -> Option<&LinkRefused> {
         self.ended.get()
+    }
+
+    /// Whether the group can store nothing more. The receiver of the session's `from_group` is woken when that changes.
+    pub fn is_group_full(&self) -> bool {
+        self.full.load(Ordering::Acquire)
     }
 }
 
@@ -87,6 +93,13 @@ impl GroupLinks {
         self.0.wake();
     }
 
+    /// From now on the group can store nothing more, or can again: all that carry links are told. Sessions go on, so that
+    /// nobody's lease runs out.
+    pub fn set_full(&self, full: bool) {
+        self.0.controls().push(Control::Full(full));
+        self.0.wake();
+    }
+
     /// Ends all link sessions of other processes. Those that come afterwards are let in as before.
     pub fn end_all(&self, why: LinkRefused) {
         self.0.controls().push(Control::EndAll(why));
@@ -95,12 +108,14 @@ impl GroupLinks {
 }
 
 /// News for the next turn, of links and of the topology. Holds at most one `Up` or `Topology` for each thread that
-/// waits for its answer, one `Lost` for each session that was up, and an `EndAll` now and then, so it needs no limit of its
+/// waits for its answer, one `Lost` for each session that was up, and an `EndAll` or `Full` now and then, so it needs no limit of its
 /// own.
 #[derive(Default)]
 pub(super) struct Controls {
     queue: Mutex<Option<Vec<Control>>>,
     any: AtomicBool,
+    /// The group can store nothing more.
+    full: Arc<AtomicBool>,
 }
 
 pub(super) enum Control {
@@ -110,6 +125,7 @@ pub(super) enum Control {
     },
     Lost(LinkTicket),
     EndAll(LinkRefused),
+    Full(bool),
     Topology(Change),
 }
 
@@ -181,18 +197,23 @@ impl Group {
         for control in controls.take() {
             match control {
                 Control::Up { end, reply } => {
-                    let result = self.session_up(end);
+                    let result = self.session_up(end, &controls.full);
                     // Who asked waits; if its thread is gone all the same, the lease ends the link.
                     let _gone = reply.send(result);
                 }
                 Control::Lost(ticket) => self.session_lost(&ticket),
                 Control::EndAll(why) => self.end_all(&why),
+                Control::Full(full) => self.tell_full(controls, full),
                 Control::Topology(change) => self.change_topology(change),
             }
         }
     }
 
-    fn session_up(&mut self, end: LinkEnd) -> Result<LinkTicket, LinkRefused> {
+    fn session_up(
+        &mut self,
+        end: LinkEnd,
+        full: &Arc<AtomicBool>,
+    ) -> Result<LinkTicket, LinkRefused> {
         let leader = self.replica.leader_mut();
         self.agreement.check_leads(leader.is_some())?;
         let leader = leader.ok_or(LinkRefused::NotServing)?;
@@ -213,7 +234,19 @@ impl Group {
             link,
             session,
             ended,
+            full: Arc::clone(full),
         })
+    }
+
+    /// The group can store nothing more, or can again: whoever carries a link of another process is told.
+    pub(super) fn tell_full(&self, controls: &Controls, full: bool) {
+        if controls.full.swap(full, Ordering::AcqRel) == full {
+            return;
+        }
+        let links = self.links.iter().flatten();
+        for bags in links.filter(|bags| bags.session > 0) {
+            bags.from_group.ring();
+        }
     }
 
     /// Ends all link sessions of other processes: whoever carries one is told why. Frames in their bags are not taken

@@ -143,6 +143,9 @@ impl Connection {
             return Err(self.session.refuse(refused));
         }
         self.give_credit(now);
+        if let Some(link) = &self.link {
+            self.session.set_full(now, link.ticket.is_group_full());
+        }
         self.session.tick(now)?;
         self.write(now, scratch)
     }

@@ -10,9 +10,9 @@ use crate::limits::{
 };
 use crate::topology::{Announcement, Topology};
 use crate::wire::{
-    Batch, BatchKind, BatchStart, Batches, Challenge, FixedHash, Handshake, Hello, LINK_VERSION,
-    Nonce, Refusal, Refused, Terms, Transcript, WireError, is_tls, read_heartbeat, read_to_group,
-    write_from_group, write_heartbeat,
+    Batch, BatchKind, BatchStart, Batches, Challenge, FixedHash, Handshake, Heartbeat, Hello,
+    LINK_VERSION, Nonce, Refusal, Refused, Terms, Transcript, WireError, is_tls, read_to_group,
+    write_from_group,
 };
 use std::sync::Arc;
 use std::time::Instant;
@@ -69,6 +69,8 @@ pub struct GroupSession {
     received: u64,
     taken: u64,
     told: u64,
+    /// The group can store nothing more, as the proxy was told.
+    full: bool,
     heard: Instant,
     said: Instant,
     figures: GroupFigures,
@@ -109,6 +111,7 @@ impl GroupSession {
             received: 0,
             taken: 0,
             told: 0,
+            full: false,
             heard: now,
             said: now,
             figures: GroupFigures::default(),
@@ -229,6 +232,14 @@ impl GroupSession {
         }
     }
 
+    /// Whether the group can store nothing more, once there is a link session. The proxy is told when that changes.
+    pub fn set_full(&mut self, now: Instant, full: bool) {
+        if self.is_welcome() && self.full != full {
+            self.full = full;
+            self.speak(now);
+        }
+    }
+
     /// Bytes for the connection.
     pub fn outgoing(&self) -> &[u8] {
         self.out.pending()
@@ -282,7 +293,11 @@ impl GroupSession {
     }
 
     fn speak(&mut self, now: Instant) {
-        write_heartbeat(self.taken, &mut self.out.bytes);
+        let heartbeat = Heartbeat {
+            taken: self.taken,
+            full: self.full,
+        };
+        heartbeat.write(&mut self.out.bytes);
         self.told = self.taken;
         self.said = now;
     }
@@ -375,7 +390,7 @@ impl GroupSession {
         match batch.kind {
             BatchKind::ToGroup => {}
             BatchKind::Heartbeat => {
-                read_heartbeat(&batch.body)?;
+                Heartbeat::read(&batch.body)?;
                 return Ok(0);
             }
             kind => return Err(WireError::Kind(kind as u8).into()),

@@ -13,8 +13,8 @@ use crate::limits::{
 };
 use crate::topology::{Announcement, Topology};
 use crate::wire::{
-    Batch, BatchKind, BatchStart, Batches, Handshake, Hello, Nonce, Terms, Transcript, WireError,
-    read_from_group, read_heartbeat, write_heartbeat, write_to_group,
+    Batch, BatchKind, BatchStart, Batches, Handshake, Heartbeat, Hello, Nonce, Terms, Transcript,
+    WireError, read_from_group, write_to_group,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -101,6 +101,8 @@ pub struct ProducerLink {
     said: Instant,
     /// Nothing is read for now, so silence means nothing.
     deaf: bool,
+    /// The group says so, in this session.
+    group_full: bool,
     figures: ProducerFigures,
 }
 
@@ -147,6 +149,7 @@ impl ProducerLink {
             heard: now,
             said: now,
             deaf: false,
+            group_full: false,
             figures: ProducerFigures::default(),
         }
     }
@@ -193,6 +196,7 @@ impl ProducerLink {
         };
         self.state = State::Down(now + wait);
         self.maybe_sent = self.maybe_sent.max(self.unsent);
+        self.group_full = false;
         self.exchange.end();
         self.inbox = Batches::default();
         self.out.clear();
@@ -211,6 +215,11 @@ impl ProducerLink {
     /// Whether frames flow.
     pub fn is_up(&self) -> bool {
         matches!(self.state, State::Up(_))
+    }
+
+    /// Whether the group says that it can store nothing more. Frames are taken, kept and sent all the same.
+    pub fn is_group_full(&self) -> bool {
+        self.group_full
     }
 
     /// Whether the shard's `Resume` is wanted before anything else; see [`ProducerLink::frames`].
@@ -322,7 +331,7 @@ impl ProducerLink {
             return Err(LinkError::Silent);
         }
         if self.is_welcome() && self.out.pending().is_empty() && self.said + LINK_HEARTBEAT <= now {
-            write_heartbeat(0, &mut self.out.bytes);
+            Heartbeat::default().write(&mut self.out.bytes);
             self.said = now;
         }
         Ok(())
@@ -396,7 +405,8 @@ impl ProducerLink {
     fn batch(&mut self, batch: &Batch, frames: &mut Vec<FromGroup>) -> Result<usize, LinkError> {
         match batch.kind {
             BatchKind::Heartbeat => {
-                let taken = read_heartbeat(&batch.body)?;
+                let Heartbeat { taken, full } = Heartbeat::read(&batch.body)?;
+                self.group_full = full;
                 if taken < self.taken || taken > self.sent {
                     return Err(WireError::OutOfOrder("credit for what was never sent").into());
                 }

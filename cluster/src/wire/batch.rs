@@ -154,29 +154,51 @@ impl BatchStart {
     }
 }
 
-/// Appends a heartbeat of an end that has taken so many bytes. All have the same length: what an idle link carries does
-/// not depend on what it has carried before.
-pub fn write_heartbeat(taken: u64, out: &mut Vec<u8>) {
-    let batch = BatchStart::begin(BatchKind::Heartbeat, out);
-    out.extend_from_slice(&taken.to_le_bytes());
-    batch.end(out);
+/// What an end says though it has nothing else to say. All have the same length: what an idle link carries does not depend
+/// on what it has carried before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Bytes that it has taken; below 2^63.
+    pub taken: u64,
+    /// Of a broker: its group can store nothing more.
+    pub full: bool,
 }
 
-/// Reads the body of a heartbeat: how many bytes the other end has taken.
-pub fn read_heartbeat(body: &Bytes) -> Result<u64, WireError> {
-    let mut reader = Reader::new(body);
-    let taken = u64::from_le_bytes(reader.array()?);
-    reader.end()?;
-    Ok(taken)
+impl Heartbeat {
+    /// Stands above the bytes taken.
+    const FULL: u64 = 1 << 63;
+
+    /// Appends it.
+    pub fn write(self, out: &mut Vec<u8>) {
+        let full = if self.full { Self::FULL } else { 0 };
+        let batch = BatchStart::begin(BatchKind::Heartbeat, out);
+        out.extend_from_slice(&(self.taken | full).to_le_bytes());
+        batch.end(out);
+    }
+
+    /// Reads its body.
+    pub fn read(body: &Bytes) -> Result<Self, WireError> {
+        let mut reader = Reader::new(body);
+        let word = u64::from_le_bytes(reader.array()?);
+        reader.end()?;
+        Ok(Self {
+            taken: word & !Self::FULL,
+            full: word & Self::FULL != 0,
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn heartbeat(taken: u64, full: bool) -> Heartbeat {
+        Heartbeat { taken, full }
+    }
+
     fn heartbeat_and_hello() -> Vec<u8> {
         let mut out = Vec::new();
-        write_heartbeat(300, &mut out);
+        heartbeat(300, false).write(&mut out);
         let hello = BatchStart::begin(BatchKind::Hello, &mut out);
         out.extend_from_slice(b"body");
         hello.end(&mut out);
@@ -185,19 +207,21 @@ mod tests {
 
     #[test]
     fn heartbeats_have_one_length_and_are_read_as_written() {
-        for taken in [0, 127, 128, 300, 1 << 40, u64::MAX] {
+        let numbers = [0, 127, 128, 300, 1 << 40, (1 << 63) - 1];
+        let both = |taken| [heartbeat(taken, false), heartbeat(taken, true)];
+        for sent in numbers.into_iter().flat_map(both) {
             let mut out = Vec::new();
-            write_heartbeat(taken, &mut out);
-            assert_eq!(out.len(), HEADER_BYTES + 8, "{taken}");
+            sent.write(&mut out);
+            assert_eq!(out.len(), HEADER_BYTES + 8, "{sent:?}");
             let mut batches = Batches::default();
             batches.push(&out);
             let batch = batches.next(100).expect("well-formed").expect("whole");
             assert_eq!(batch.kind, BatchKind::Heartbeat);
-            assert_eq!(read_heartbeat(&batch.body), Ok(taken));
+            assert_eq!(Heartbeat::read(&batch.body), Ok(sent));
         }
         for body in [&b""[..], b"\0\0\0\0\0\0\0", b"\0\0\0\0\0\0\0\0\0"] {
             let body = Bytes::from_static(body);
-            assert!(read_heartbeat(&body).is_err(), "{body:?}");
+            assert!(Heartbeat::read(&body).is_err(), "{body:?}");
         }
     }
 

@@ -19,9 +19,7 @@ mod read;
 mod to_group;
 mod write;
 
-pub use batch::{
-    Batch, BatchKind, BatchStart, Batches, HEADER_BYTES, read_heartbeat, write_heartbeat,
-};
+pub use batch::{Batch, BatchKind, BatchStart, Batches, HEADER_BYTES, Heartbeat};
 pub use from_group::{read_from_group, write_from_group};
 pub use handshake::{
     Challenge, FixedHash, Handshake, Hello, LINK_VERSION, Mac, NODE_NAME_BYTES_MAX, Nonce, Proof,

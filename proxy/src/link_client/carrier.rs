@@ -7,10 +7,10 @@ use super::members::Members;
 use super::troubles::Troubles;
 use crate::link::GroupLink;
 use cluster::frame::{FromGroup, ToGroup};
-use cluster::link::{LinkError, ProducerLink, Search};
+use cluster::link::{Again, LinkError, ProducerLink, Search};
 use cluster::topology::{Announcement, Member, NodeName, Topology};
 use cluster::transport::{LinkTls, Transport};
-use cluster::wire::{Nonce, Terms};
+use cluster::wire::{Nonce, Refusal, Terms};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -48,6 +48,8 @@ pub(super) struct Carrier {
     search: Search,
     /// The member that is tried, or has the link session; or was the last.
     member: Option<NodeName>,
+    /// The member that has refused the link since the group is full. One that has not says so in the link session.
+    full: Option<NodeName>,
     /// Connections that were tried.
     tries: usize,
     connection: Option<Connection>,
@@ -83,6 +85,7 @@ impl Carrier {
             tls,
             search: Search::default(),
             member: None,
+            full: None,
             tries: 0,
             connection: None,
             counters: Arc::default(),
@@ -174,6 +177,7 @@ impl Carrier {
             self.lose(now, registry, members, &error);
         }
         self.counters.take(self.link.is_up(), &self.link.figures());
+        self.tell_full();
     }
 
     fn connect(&mut self, now: Instant, registry: &Registry, members: &mut Members) {
@@ -288,6 +292,7 @@ impl Carrier {
         let (reign, known) = (terms.reign, terms.known);
         tracing::info!(shard, %member, %broker, reign, known, "link session begins");
         self.troubles.clear();
+        self.full = None;
     }
 
     /// The shard's `Resume` goes before everything else in the bag.
@@ -339,7 +344,15 @@ impl Carrier {
         let member = self.member.as_ref();
         let again = self.search.failed(now, member, error, &mut members.view);
         self.link.lost(now, again);
-        members.refresh();
+        // Others have no say in it.
+        if is_refused_as(error, Refusal::Full) {
+            self.full = member.cloned();
+        } else {
+            self.full.take_if(|full| Some(&*full) == member);
+        }
+        if again != Again::AtOnce {
+            members.refresh();
+        }
         self.count_loss(error);
         // Who is told where the leader is has no trouble.
         if !is_redirect(error) && self.troubles.is_news(now, member, error) {
@@ -347,6 +360,13 @@ impl Carrier {
             let member = member.map_or("unknown", NodeName::as_str);
             tracing::warn!(shard = self.token.0, member, %broker, %error, "no link to the group; trying again");
         }
+    }
+
+    /// Tells the shard whether the group can store nothing more.
+    fn tell_full(&self) {
+        let full = self.full.is_some() || self.link.is_group_full();
+        self.counters.group_full.set(u64::from(full));
+        self.bags.set_group_full(full);
     }
 
     fn count_loss(&self, error: &LinkError) {
@@ -383,6 +403,10 @@ impl Carrier {
         self.link.set_deaf(now, full);
         !full
     }
+}
+
+fn is_refused_as(error: &LinkError, refusal: Refusal) -> bool {
+    matches!(error, LinkError::Refused(refused) if refused.refusal == refusal)
 }
 
 fn is_redirect(error: &LinkError) -> bool {

@@ -7,6 +7,8 @@ cluster::counters! {
     pub struct LinkCounters {
         /// 1 while frames flow, 0 otherwise.
         up,
+        /// 1 while the group says that it can store nothing more, 0 otherwise.
+        group_full,
         /// Link sessions that began; all but the first are reconnects.
         sessions,
         /// Connections that failed, were refused or were lost.

@@ -96,10 +96,10 @@ impl LinkClient {
     /// The link of the next shard, which is woken in another way.
     pub fn link_waking(&mut self, shard: impl Fn() -> Wake) -> io::Result<Arc<GroupLink>> {
         let wake = || wake(&self.waker);
-        let bags = Arc::new(GroupLink {
-            to_group: Arc::new(Mailbag::new(TO_GROUP_BYTES_MAX, wake(), shard())),
-            to_shard: Arc::new(Mailbag::new(TO_SHARD_BYTES_MAX, shard(), wake())),
-        });
+        let bags = Arc::new(GroupLink::of_bags(
+            Mailbag::new(TO_GROUP_BYTES_MAX, wake(), shard()),
+            Mailbag::new(TO_SHARD_BYTES_MAX, shard(), wake()),
+        ));
         let number = self.carriers.len();
         let config = &self.config;
         let identity = ProducerIdentity {

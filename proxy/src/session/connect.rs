@@ -48,6 +48,10 @@ impl Session {
             .maximum_packet_size
             .map_or(u32::MAX, NonZeroU32::get);
         match self.accept(connect, cx) {
+            // The home would have to store the claim. Older clients wait for it, as if it were away.
+            Ok(_) if cx.frames.refuses(self.home) && self.version == Version::V5 => {
+                self.end(End::Refused(ReasonCode::QuotaExceeded), cx);
+            }
             Ok(claim) => {
                 self.state = State::Claiming;
                 self.wait_until(cx.rules.now_s + CLAIM_WAIT_S + 1);

@@ -81,6 +81,8 @@ pub(crate) struct Lane {
     linked: bool,
     /// The group's bag has its limit. Never set where there is one group: then the shard stops reading instead.
     pub(crate) full: bool,
+    /// The group says that it can store nothing more.
+    pub(crate) refuses: bool,
     /// Bytes that wait in sessions until those have joined the group.
     waiting_bytes: usize,
     /// Connections that are over and whose claim the group has not answered yet. As many as there are claims on
@@ -176,6 +178,18 @@ impl Frames {
         self.lanes
             .get(usize::from(group.0))
             .is_some_and(|lane| lane.linked)
+    }
+
+    /// Whether publishes for this group may leave now.
+    #[inline]
+    pub(crate) fn takes_publishes(&self, group: GroupNo) -> bool {
+        !self.is_full(group) && !self.refuses(group)
+    }
+
+    /// Whether the group says that it can store nothing more. What has been handed to its link stays on its way.
+    #[inline]
+    pub(crate) fn refuses(&self, group: GroupNo) -> bool {
+        self.lanes[usize::from(group.0)].refuses
     }
 
     /// Whether nothing more may be made of clients' packets for this group now.

@@ -152,6 +152,11 @@ impl Place {
         self.rank.is_some() || self.listing || waiting.any(|held| needs_rank(&held.frame))
     }
 
+    /// Whether the home has given the group a rank.
+    pub(super) fn is_listed(&self) -> bool {
+        self.rank.is_some()
+    }
+
     pub(super) fn waiting_bytes(&self) -> usize {
         self.waiting_bytes
     }

@@ -37,6 +37,7 @@ impl Session {
         } else {
             routing.group_of_topic(message.topic())
         };
+        let repeated = publish.dup;
         let frame = Publish {
             actor: self.actor(),
             packet_id: publish.packet_id,
@@ -44,7 +45,10 @@ impl Session {
             retain: publish.retain,
             message,
         };
-        if cx.frames.is_full(group) {
+        if self.needs_full_group(group, frame.qos, cx) && self.may_be_refused(&frame, repeated) {
+            return self.refuse_full(&frame, cx);
+        }
+        if !cx.frames.takes_publishes(group) {
             return self.forward_later(group, frame, len, cx);
         }
         self.forward(group, frame, len, cx.rules.now_s, cx);
@@ -84,6 +88,48 @@ impl Session {
         } else {
             self.act(group, frame, len as usize, cx);
         }
+    }
+
+    /// Whether a group that can store nothing more would have to: the one that it is for, or the home, which lists it.
+    #[inline]
+    fn needs_full_group(&mut self, group: GroupNo, qos: QoS, cx: &Context<'_>) -> bool {
+        cx.frames.refuses(group)
+            || (qos == QoS::ExactlyOnce
+                && self.needs_listing(group)
+                && cx.frames.refuses(self.home))
+    }
+
+    /// Whether the home has not listed the group.
+    pub(super) fn needs_listing(&mut self, group: GroupNo) -> bool {
+        group != self.home && self.place(group).is_none_or(|place| !place.is_listed())
+    }
+
+    /// Only who can be told why is refused; others are held back. What comes again was on its way before and may be
+    /// stored, so it must not be refused.
+    fn may_be_refused(&self, frame: &Publish, repeated: bool) -> bool {
+        frame.packet_id.is_some() && !repeated && self.version == Version::V5
+    }
+
+    /// The group can store nothing more: 0x97 in its turn (MQTT5 3.4.2.1, 3.5.2.1).
+    fn refuse_full(&mut self, frame: &Publish, cx: &mut Context<'_>) {
+        let Some(packet_id) = frame.packet_id else {
+            return;
+        };
+        cx.counters().publishes_refused_full.increment();
+        self.answer_now(packet_id, frame.qos, ReasonCode::QuotaExceeded, cx);
+    }
+
+    /// A publish is answered without a group, once those before it are.
+    fn answer_now(
+        &mut self,
+        packet_id: PacketId,
+        qos: QoS,
+        reason: ReasonCode,
+        cx: &mut Context<'_>,
+    ) {
+        self.publishes_in = self.publishes_in.saturating_add(1);
+        self.busy().answers.owe_settled(packet_id, qos, reason);
+        self.write_answers(cx);
     }
 
     /// A group takes no more: QoS 0 is dropped, and what must not be lost stops the reading of this connection.
@@ -152,10 +198,7 @@ impl Session {
         cx.counters().publishes_refused_topic.increment();
         match packet_id {
             Some(packet_id) if self.version == Version::V5 => {
-                self.publishes_in = self.publishes_in.saturating_add(1);
-                let answers = &mut self.busy().answers;
-                answers.owe_settled(packet_id, qos, ReasonCode::TopicNameInvalid);
-                self.write_answers(cx);
+                self.answer_now(packet_id, qos, ReasonCode::TopicNameInvalid, cx);
             }
             _ => self.end(End::Rule(Rule::TopicBeyondLimits), cx),
         }

@@ -86,14 +86,15 @@ impl Request {
     /// The groups that have not answered never will, as far as the client is concerned.
     pub(super) fn give_up(&mut self) {
         self.told = true;
-        let late: Vec<_> = self
-            .parts
-            .iter()
-            .flat_map(|part| &part.filters)
-            .copied()
-            .collect();
-        for filter in late {
-            self.combine(filter, ReasonCode::UnspecifiedError);
+        let late = std::mem::take(&mut self.parts);
+        self.fail(&late, ReasonCode::UnspecifiedError);
+        self.parts = late;
+    }
+
+    /// What is asked in these parts has failed.
+    pub(super) fn fail(&mut self, parts: &[Part], reason: ReasonCode) {
+        for filter in parts.iter().flat_map(|part| &part.filters) {
+            self.combine(*filter, reason);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::limits::SUBSCRIBE_WAIT_S;
 use cluster::frame::{FilterOutcome, Subscribe, ToGroup, Unsubscribe};
 use cluster::slots::GroupNo;
 use cluster::topology::{FilterGroups, Routing};
-use protocol::{Packet, PacketId, ReasonCode, SubAck, TopicFilter, UnsubAck};
+use protocol::{Packet, PacketId, ReasonCode, SubAck, TopicFilter, UnsubAck, Version};
 
 impl Session {
     /// A packet with a filter beyond the limits is refused as a whole, with 0x8F for each filter.
@@ -33,6 +33,12 @@ impl Session {
         if !cx.rules.routing.is_one_group() {
             return self.subscribe_at_groups(subscribe, len, cx.rules.now_s, cx);
         }
+        if self.is_refused_at(self.home, cx) {
+            cx.counters().subscribes_refused_full.increment();
+            let reasons = vec![ReasonCode::QuotaExceeded; subscribe.filters.len()];
+            let packet_id = subscribe.packet_id;
+            return self.write(&Packet::SubAck(SubAck { packet_id, reasons }), cx);
+        }
         self.requests += 1;
         let frame = Subscribe {
             actor: self.actor(),
@@ -53,13 +59,29 @@ impl Session {
         since_s: u32,
         cx: &mut Context<'_>,
     ) {
-        let request = request_of(&subscribe, &cx.rules.routing);
+        let mut request = request_of(&subscribe, &cx.rules.routing);
+        let parts = std::mem::take(&mut request.parts).into_iter();
+        let (refused, parts): (Vec<_>, Vec<_>) =
+            parts.partition(|part| self.is_refused_at(part.group, cx));
+        request.parts = parts;
         let full = |group: &GroupNo| cx.frames.is_full(*group);
         if let Some(group) = request.parts.iter().map(|part| part.group).find(full) {
             let what = What::Packet(Packet::Subscribe(subscribe), len);
             return self.delay(group, what, since_s, cx);
         }
+        if !refused.is_empty() {
+            cx.counters().subscribes_refused_full.increment();
+            request.fail(&refused, ReasonCode::QuotaExceeded);
+        }
         self.ask_subscribe(request, subscribe, len, since_s, cx);
+    }
+
+    /// Whether a subscription at the group would have to be stored where there is no space: there, or at the home, which
+    /// lists the group. Older clients have no word for it and wait, as if the group were away.
+    fn is_refused_at(&mut self, group: GroupNo, cx: &Context<'_>) -> bool {
+        self.version == Version::V5
+            && (cx.frames.refuses(group)
+                || (cx.frames.refuses(self.home) && self.needs_listing(group)))
     }
 
     /// A SUBSCRIBE has waited long enough for groups to have room: it fails where there is none.
@@ -73,11 +95,9 @@ impl Session {
         cx.counters().subscribes_given_up.increment();
         let mut request = request_of(&subscribe, &cx.rules.routing);
         let parts = std::mem::take(&mut request.parts).into_iter();
-        let (full, parts) = parts.partition(|part| cx.frames.is_full(part.group));
+        let (full, parts): (Vec<_>, Vec<_>) = parts.partition(|part| cx.frames.is_full(part.group));
         request.parts = parts;
-        for filter in full.iter().flat_map(|part| &part.filters) {
-            request.combine(*filter, ReasonCode::UnspecifiedError);
-        }
+        request.fail(&full, ReasonCode::UnspecifiedError);
         self.ask_subscribe(request, subscribe, len, since_s, cx);
     }
 

@@ -3,6 +3,9 @@
 //! With one group a link that does not keep up stops the whole reading ([`Shard::pause_if_full`]). With several it
 //! stops only the connections that have something for that group; the session keeps the packet it was at.
 //!
+//! A group that can store nothing more (it says so, see [`GroupLink::is_group_full`]) gets no new publishes, whatever the
+//! number of groups: the session refuses them or keeps the packet it was at.
+//!
 //! What goes onto a link that takes no more, all the same, is bounded: by what the group itself has sent before (answers
 //! to `Kick` and `Claimed`, one each), by the connections that act there, which cannot become more while the group lets nobody
 //! in (one `Disconnect` each, and what takes back their SUBSCRIBEs), by the requests of the connections of a home (one
@@ -53,9 +56,7 @@ impl Shard {
             }
             self.frames.taken();
         }
-        if self.links.len() > 1 {
-            find_full(&self.links, &mut self.frames);
-        }
+        find_full(&self.links, &mut self.frames);
     }
 
     /// Where all groups are told that the shard is about to sleep. `false`: one has sent something.
@@ -125,7 +126,7 @@ impl Shard {
 
             let packets = std::mem::take(&mut self.frames.lane(group).waits.packets);
             let mut packets = packets.into_iter();
-            while !self.frames.is_full(group)
+            while self.frames.takes_publishes(group)
                 && let Some(handle) = packets.next()
             {
                 self.resume_one(handle, |session, cx| session.go_on(group, cx));
@@ -185,11 +186,16 @@ impl Shard {
     }
 }
 
-/// Looks which groups have their limit of bytes to take. The next take of one that has wakes the shard.
+/// Looks which groups can store nothing more, and, where there are several, which have their limit of bytes to take. The
+/// next take of one that has wakes the shard.
 fn find_full(links: &[Link], frames: &mut Frames) {
     for link in links {
-        let bag = &link.bags.to_group;
-        frames.lane(link.group).full = bag.is_full() && bag.wait_for_room();
+        let lane = frames.lane(link.group);
+        lane.refuses = link.bags.is_group_full();
+        if links.len() > 1 {
+            let bag = &link.bags.to_group;
+            lane.full = bag.is_full() && bag.wait_for_room();
+        }
     }
 }
 

@@ -156,9 +156,7 @@ impl Shard {
             }
         }
         self.inbox = inbox;
-        if self.links.len() > 1 {
-            self.resume_delayed();
-        }
+        self.resume_delayed();
     }
 
     fn deliver(&mut self, delivery: &Delivery) {

@@ -110,6 +110,11 @@ impl Node {
         self.group.links().end_all(why);
     }
 
+    /// The group says that it can store nothing more, or can again.
+    pub(crate) fn set_full(&self, full: bool) {
+        self.group.links().set_full(full);
+    }
+
     pub(crate) fn stop(self) {
         self.server.stop().expect("the poll works");
         self.group.stop().expect("everything is stored");

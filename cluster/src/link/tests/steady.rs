@@ -1,6 +1,6 @@
 //! A link that is up, or down for long: heartbeats, bounds, credit.
 
-use super::world::{World, publish};
+use super::world::{IDS, World, publish};
 use crate::frame::{FromGroup, ToGroup};
 use crate::limits::{
     BACK_OFF_MAX, BATCH_BYTES_GOAL, CREDIT_BYTES, KEPT_BYTES_MAX, LINK_DEAD, LINK_HANDSHAKE,
@@ -26,6 +26,30 @@ fn heartbeats_keep_an_idle_link_alive() {
     assert_eq!(after.bytes_in - figures.bytes_in, 100 * 13);
     assert_eq!(after.frames_out, figures.frames_out);
     assert_eq!(world.connections, 1);
+}
+
+/// The link goes on, and frames with it.
+#[test]
+fn a_group_says_that_it_is_full_and_when_it_is_so_no_more() {
+    let mut world = World::connected();
+    for full in [true, false, true] {
+        let session = world.session.as_mut().expect("it is up");
+        session.set_full(world.now, full);
+        session.set_full(world.now, full);
+        assert_eq!(session.outgoing().len(), 13, "once");
+        world.settle(usize::MAX);
+        assert_eq!(world.link.is_group_full(), full);
+        world.pass(LINK_HEARTBEAT);
+        let session = world.session.as_mut().expect("it is up");
+        session.tick(world.now).expect("the proxy speaks");
+        world.settle(usize::MAX);
+        assert_eq!(world.link.is_group_full(), full, "each heartbeat says so");
+        world.offer();
+        world.settle(usize::MAX);
+    }
+    world.check(3 * u32::from(IDS));
+    world.cut();
+    assert!(!world.link.is_group_full(), "nobody says so");
 }
 
 #[test]

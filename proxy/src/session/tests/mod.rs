@@ -5,6 +5,7 @@ mod connect;
 mod deliver;
 mod end;
 mod fleet;
+mod full;
 mod groups;
 mod groups_away;
 mod hostile;

@@ -16,15 +16,17 @@ pub(super) struct Broker {
     pub(super) leader: Leader,
     routes: Routes,
     now_ms: u64,
+    /// Which member leads: each has clocks of its own.
+    member: u64,
     /// Bodies of all entries; those from `stored` on are lost with a crash.
     bodies: Vec<Bytes>,
     stored: usize,
 }
 
-fn clocks(ms: u64) -> Clocks {
+fn clocks(member: u64, ms: u64) -> Clocks {
     Clocks {
-        monotonic_ms: ms,
-        wall_ms: 1_700_000_000_000 + ms,
+        monotonic_ms: (member % 3) * 10_000_000 + ms,
+        wall_ms: 1_700_000_000_000 + (member % 3) * 700 + ms,
     }
 }
 
@@ -32,9 +34,10 @@ impl Broker {
     pub(super) fn new(routes: Routes) -> Self {
         let state = State::new(MachineLimits::default());
         let mut broker = Self {
-            leader: Leader::new(state, 0, clocks(0)),
+            leader: Leader::new(state, 0, clocks(0, 0)),
             routes,
             now_ms: 0,
+            member: 0,
             bodies: Vec::new(),
             stored: 0,
         };
@@ -67,7 +70,7 @@ impl Broker {
 
     pub(super) fn wait(&mut self, ms: u64) {
         self.now_ms += ms;
-        self.leader.advance(clocks(self.now_ms));
+        self.leader.advance(clocks(self.member, self.now_ms));
     }
 
     /// Killed and started again: what was not stored is gone.
@@ -85,8 +88,20 @@ impl Broker {
                 state.apply(entry.index, entry.time_ms, command, &mut unheard);
             }
         }
-        self.leader = Leader::new(state, self.bodies.len() as u64, clocks(self.now_ms));
+        self.leader = Leader::new(
+            state,
+            self.bodies.len() as u64,
+            clocks(self.member, self.now_ms),
+        );
         self.start();
+    }
+
+    /// The next member leads. It has what was stored by a majority, and so many entries of the rest, which count from now
+    /// on.
+    pub(super) fn fail_over(&mut self, kept: usize) {
+        self.stored = self.stored.saturating_add(kept).min(self.bodies.len());
+        self.member += 1;
+        self.crash();
     }
 
     /// What the group has for each of its links, with the messages' bytes.

@@ -43,6 +43,8 @@ pub(super) struct Device {
     open: BTreeSet<PacketId>,
     /// Payloads, as the application got them.
     pub(super) got: Vec<String>,
+    /// Payloads of publishes that were refused.
+    pub(super) refused: Vec<String>,
     /// What was published at QoS 2, of this connection.
     got_here: BTreeSet<String>,
     /// The newest connection that had CONNACK, by its epoch, and how many publishes there had been.
@@ -118,6 +120,14 @@ impl Device {
             self.outgoing.remove(at);
         }
         payload
+    }
+
+    /// PUBACK or PUBREC with an error: it will not come again.
+    pub(super) fn is_refused(&mut self, id: PacketId) {
+        let is_it = |it: &Outgoing| it.id == id && it.phase == Phase::Sent;
+        let at = self.outgoing.iter().position(is_it);
+        let refused = self.outgoing.remove(at.expect("an answer is awaited"));
+        self.refused.push(refused.payload);
     }
 
     /// PUBCOMP.

@@ -3,6 +3,7 @@
 
 mod broker;
 mod device;
+mod faults;
 mod link;
 mod proxy;
 mod records;
@@ -58,6 +59,61 @@ fn qos_2_goes_on_over_other_proxies() {
         fleet.connect(1, 0, false, u32::MAX);
         fleet.settle();
         assert_eq!(fleet.devices[0].got.len(), 1, "{steps}");
+        fleet.finish();
+    }
+}
+
+/// Promise P3, where another member leads in each phase: what the one before had not stored by a majority may be there
+/// or not.
+#[test]
+fn qos_2_goes_on_with_another_leader() {
+    for steps in 0..6 {
+        for kept in 0..3 {
+            let mut fleet = subscribed(Q2);
+            fleet.publish(1, 2, Q2);
+            for step in 0..steps {
+                for group in [1, 2] {
+                    fleet.flow_up(1, group, usize::MAX);
+                    fleet.store(group, step % 2);
+                    fleet.flow_down(1, group, usize::MAX);
+                }
+            }
+            fleet.store(2, 0);
+            fleet.fail_over(2, kept);
+            fleet.settle();
+            assert_eq!(fleet.devices[0].got.len(), 1, "{steps}, {kept}");
+            assert!(fleet.devices[..2].iter().all(|device| device.connected));
+            fleet.finish();
+        }
+    }
+}
+
+/// A publish that has left for its group is not refused, also where its publisher comes again while the group is full.
+#[test]
+fn what_has_left_is_not_refused() {
+    for qos in [Q1, Q2] {
+        let mut fleet = subscribed(qos);
+        fleet.publish(1, 2, qos);
+        fleet.flow_up(1, 2, usize::MAX);
+        fleet.store(2, usize::MAX);
+        for proxy in 0..2 {
+            fleet.refuse(proxy, 2, true);
+        }
+        fleet.publish(1, 2, qos);
+        fleet.kill_proxy(1);
+        fleet.connect(1, 0, false, u32::MAX);
+        // Nobody confirms that the old connection is closed.
+        for _ in 0..2 {
+            fleet.flow();
+            fleet.wait(3_000);
+        }
+        fleet.flow();
+        assert!(fleet.devices[1].connected, "its home has space");
+        fleet.publish(1, 1, qos);
+        fleet.flow();
+        assert_eq!(fleet.devices[1].refused.len(), 0);
+        fleet.settle();
+        assert_eq!(fleet.devices[0].got.len(), 3);
         fleet.finish();
     }
 }
@@ -149,8 +205,17 @@ enum Op {
         group: usize,
         full: bool,
     },
+    Refuse {
+        proxy: usize,
+        group: usize,
+        refuses: bool,
+    },
     Crash {
         group: usize,
+    },
+    FailOver {
+        group: usize,
+        kept: usize,
     },
     KillProxy {
         proxy: usize,
@@ -177,8 +242,10 @@ fn op() -> impl Strategy<Value = Op> {
         3 => prop::sample::select(vec![1, 100, 1_900, 5_000, 11_000, 11_000, 16_000, 301_000]).prop_map(|ms| Op::Wait { ms }),
         4 => end.clone().prop_map(|(proxy, group)| Op::Cut { proxy, group }),
         6 => end.clone().prop_map(|(proxy, group)| Op::Up { proxy, group }),
-        2 => (end, any::<bool>()).prop_map(|((proxy, group), full)| Op::Fill { proxy, group, full }),
-        1 => group.prop_map(|group| Op::Crash { group }),
+        2 => (end.clone(), any::<bool>()).prop_map(|((proxy, group), full)| Op::Fill { proxy, group, full }),
+        2 => (end, any::<bool>()).prop_map(|((proxy, group), refuses)| Op::Refuse { proxy, group, refuses }),
+        1 => group.clone().prop_map(|group| Op::Crash { group }),
+        1 => (group, 0..3_usize).prop_map(|(group, kept)| Op::FailOver { group, kept }),
         1 => proxy.prop_map(|proxy| Op::KillProxy { proxy }),
     ]
 }
@@ -215,7 +282,13 @@ fn play(fleet: &mut Fleet, op: Op) {
         Op::Cut { proxy, group } => fleet.cut(proxy, group),
         Op::Up { proxy, group } => fleet.up(proxy, group),
         Op::Fill { proxy, group, full } => fleet.fill(proxy, group, full),
+        Op::Refuse {
+            proxy,
+            group,
+            refuses,
+        } => fleet.refuse(proxy, group, refuses),
         Op::Crash { group } => fleet.crash(group),
+        Op::FailOver { group, kept } => fleet.fail_over(group, kept),
         Op::KillProxy { proxy } => fleet.kill_proxy(proxy),
     }
 }

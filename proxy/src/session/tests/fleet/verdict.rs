@@ -69,6 +69,11 @@ impl Fleet {
                 assert!(!once || times == 1, "{payload} came {times} times");
             }
         }
+        for refused in self.devices.iter().flat_map(|device| &device.refused) {
+            let mut devices = self.devices.iter();
+            let stored = devices.any(|device| device.got.contains(refused));
+            assert!(!stored, "{refused} was refused, and delivered");
+        }
         for (number, device) in self.devices.iter().enumerate() {
             // First receipts, by publisher, topic and QoS: the rest of the payload. What was published before SUBACK may
             // have been received by the group for nobody, and then come as new when its publisher sends it again.

@@ -42,7 +42,7 @@ pub(super) struct Promise {
 pub(super) struct Fleet {
     pub(super) brokers: Vec<Broker>,
     routing: Arc<Routing>,
-    proxies: Vec<Proxy>,
+    pub(super) proxies: Vec<Proxy>,
     pub(super) devices: Vec<Device>,
     pub(super) ids: Vec<String>,
     pub(super) topics: Vec<String>,
@@ -147,13 +147,6 @@ impl Fleet {
         }
     }
 
-    pub(super) fn crash(&mut self, group: usize) {
-        for proxy in 0..PROXIES {
-            self.cut(proxy, group);
-        }
-        self.brokers[group].crash();
-    }
-
     pub(super) fn kill_proxy(&mut self, proxy: usize) {
         for group in 0..GROUPS {
             self.cut(proxy, group);
@@ -188,24 +181,6 @@ impl Fleet {
 
     fn now_s(&self) -> u32 {
         (self.now_ms / 1000) as u32
-    }
-
-    /// A proxy's link to a group takes no more, or does again.
-    pub(super) fn fill(&mut self, proxy: usize, group: usize, full: bool) {
-        let at = &mut self.proxies[proxy];
-        let group = GroupNo(group as u8);
-        at.frames.lane(group).full = full;
-        if full {
-            return;
-        }
-        let waits = std::mem::take(&mut at.frames.lane(group).waits);
-        for handle in waits.joins {
-            at.with(handle, |session, cx| session.join_late(group, cx));
-        }
-        for handle in waits.packets {
-            self.proxies[proxy].with(handle, |session, cx| session.go_on(group, cx));
-            self.after(proxy, handle);
-        }
     }
 
     pub(super) fn wait(&mut self, ms: u64) {
@@ -319,6 +294,7 @@ impl Fleet {
         for proxy in 0..PROXIES {
             for group in 0..GROUPS {
                 self.fill(proxy, group, false);
+                self.refuse(proxy, group, false);
             }
         }
         for _ in 0..2 {
@@ -334,7 +310,7 @@ impl Fleet {
     }
 
     /// After something was done for a connection: what it has written goes to its device.
-    fn after(&mut self, proxy: usize, handle: Handle) {
+    pub(super) fn after(&mut self, proxy: usize, handle: Handle) {
         loop {
             self.proxies[proxy].read(handle);
             let Some(conn) = self.proxies[proxy].conns.get_mut(&handle) else {
@@ -386,6 +362,9 @@ impl Fleet {
             Packet::ConnAck(connack) => self.connected(number, connack.session_present, epoch),
             Packet::Publish(publish) => device.take_publish(&publish),
             Packet::PubRel(rel) => device.take_release(rel.packet_id),
+            Packet::PubAck(it) | Packet::PubRec(it) if it.reason.is_error() => {
+                device.is_refused(it.packet_id);
+            }
             Packet::PubAck(it) => self.published(number, it.packet_id, QoS::AtLeastOnce),
             Packet::PubRec(it) => {
                 self.published(number, it.packet_id, QoS::ExactlyOnce);
