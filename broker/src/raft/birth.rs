@@ -6,12 +6,21 @@
 //!
 //! - The first of the members by name begins the group, when all others have told it that their folders are empty as
 //!   well. It remembers for each the run (a random number of a process) that said so.
-//! - Another one takes part when the one that began the group remembers *this* run of it.
+//! - Another one takes part when somebody remembers *this* run of it: the one that began the group, or one that has
+//!   learnt it from that one when it took part itself.
 //!
 //! Invariant: as long as one of the first members has its folder, no two groups come from one cluster file.
 
-use super::wire::Who;
 use cluster::topology::NodeName;
+
+/// What another member has said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Said {
+    /// It has taken part in the group.
+    pub(super) born: bool,
+    /// It remembers this run of this member.
+    pub(super) met: bool,
+}
 
 /// What a member with an empty folder is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +40,7 @@ pub(super) enum Birth {
 }
 
 /// Decides for `own`, which is one of the first members, from what the others said; `None`: no answer.
-pub(super) fn decide(own: &NodeName, others: &[(NodeName, Option<Who>)]) -> Birth {
+pub(super) fn decide(own: &NodeName, others: &[(NodeName, Option<Said>)]) -> Birth {
     let born = || {
         others
             .iter()
@@ -63,23 +72,20 @@ mod tests {
         text.parse().expect("a name")
     }
 
-    const EMPTY: Option<Who> = Some(Who {
-        run: 1,
+    const EMPTY: Option<Said> = Some(Said {
         born: false,
         met: false,
     });
-    const BORN: Option<Who> = Some(Who {
-        run: 1,
+    const BORN: Option<Said> = Some(Said {
         born: true,
         met: false,
     });
-    const MET: Option<Who> = Some(Who {
-        run: 1,
+    const MET: Option<Said> = Some(Said {
         born: true,
         met: true,
     });
 
-    fn decide_for(own: &str, others: [(&str, Option<Who>); 2]) -> Birth {
+    fn decide_for(own: &str, others: [(&str, Option<Said>); 2]) -> Birth {
         decide(&name(own), &others.map(|(other, who)| (name(other), who)))
     }
 

@@ -1,8 +1,6 @@
 //! The types that openraft is used with, and its settings.
 
-use super::limits::{
-    CALL_ENTRIES_MAX, ELECTION_MAX, ELECTION_MIN, HEARTBEAT, KEPT_ENTRIES, SNAPSHOT_CALL,
-};
+use super::limits::{CALL_ENTRIES_MAX, ELECTION_MAX, HEARTBEAT, KEPT_ENTRIES, SNAPSHOT_CALL, VOTE};
 use crate::log::Location;
 use bytes::Bytes;
 use openraft::{AsyncRuntime, Config, OptionalSend, SnapshotPolicy, TokioRuntime};
@@ -89,13 +87,14 @@ pub(super) fn settings(group: &str) -> Config {
     Config {
         cluster_name: group.to_owned(),
         heartbeat_interval: millis(HEARTBEAT),
-        election_timeout_min: millis(ELECTION_MIN),
+        election_timeout_min: millis(VOTE),
         election_timeout_max: millis(ELECTION_MAX),
         install_snapshot_timeout: millis(SNAPSHOT_CALL),
         max_payload_entries: CALL_ENTRIES_MAX,
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: KEPT_ENTRIES,
         purge_batch_size: 1,
+        // See `election`.
         enable_elect: false,
         ..Config::default()
     }
@@ -114,7 +113,7 @@ pub fn seed(seed: u64) {
     RANDOM.set(seed);
 }
 
-/// This thread's random numbers (splitmix64: nothing secret is made of them).
+/// A thread's random numbers (splitmix64: nothing secret is made of them).
 pub(super) struct Random(());
 
 impl RngCore for Random {
@@ -144,6 +143,11 @@ impl fmt::Debug for Random {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Random")
     }
+}
+
+/// This thread's random numbers.
+pub(super) fn random() -> Random {
+    Random(())
 }
 
 type Tokio = TokioRuntime;
@@ -195,7 +199,7 @@ impl AsyncRuntime for Runtime {
     }
 
     fn thread_rng() -> Random {
-        Random(())
+        random()
     }
 
     fn oneshot<T>() -> (Self::OneshotSender<T>, Self::OneshotReceiver<T>)
@@ -213,7 +217,10 @@ mod tests {
     #[test]
     fn the_settings_are_ones_that_openraft_accepts() {
         let config = settings("test").validate().expect("valid");
-        assert!(!config.enable_elect, "a member that has just started waits");
+        assert!(
+            !config.enable_elect,
+            "its own elections could split votes for ever"
+        );
     }
 
     #[test]

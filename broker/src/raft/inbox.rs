@@ -1,6 +1,7 @@
 //! What passes between the thread of raft and the thread of the group, and what both know of the member's reign.
 
 use super::config::Vote;
+use super::election::Election;
 use super::lease::Lease;
 use super::limits::{INBOX_BYTES_MAX, INBOX_EVENTS_MAX};
 use crate::consensus::{Event, Payload, Position};
@@ -37,6 +38,8 @@ struct State {
     /// The leader that the group was told of last.
     told: Option<NodeName>,
     lease: Lease,
+    /// Of a member that takes part.
+    election: Option<Election>,
     /// Index of the first entry that is in the log for other members.
     kept_from: u64,
     /// A snapshot of another member comes in, and the group has not taken it yet.
@@ -129,6 +132,15 @@ impl Inbox {
     /// The log is read from this index on.
     pub(super) fn keeps_from(&self, index: u64) {
         self.lock().kept_from = index;
+    }
+
+    pub(super) fn change_election<R>(&self, change: impl FnOnce(&mut Election) -> R) -> Option<R> {
+        self.lock().election.as_mut().map(change)
+    }
+
+    /// The member holds elections from now on.
+    pub(super) fn takes_part(&self, election: Election) {
+        self.lock().election = Some(election);
     }
 
     /// Hands an event over as soon as there is room. The first entry of an own reign opens that.

@@ -45,6 +45,9 @@ pub trait Journal: Clone + Send + Sync + 'static {
     /// Why nothing will be durable any more, if so.
     fn failure(&self) -> Option<LogError>;
 
+    /// Whether it waits for space on the disk. What is appended may have to wait for long.
+    fn is_full(&self) -> bool;
+
     /// So many bytes of a record's body, from this offset in it on.
     fn read(&self, at: Location, offset: u32, len: u32) -> Result<Bytes, LogError>;
 }
@@ -76,6 +79,10 @@ impl Journal for LogHandle {
 
     fn failure(&self) -> Option<LogError> {
         LogHandle::failure(self)
+    }
+
+    fn is_full(&self) -> bool {
+        LogHandle::is_full(self)
     }
 
     fn read(&self, at: Location, offset: u32, len: u32) -> Result<Bytes, LogError> {

@@ -6,11 +6,18 @@ use std::time::Duration;
 /// often), and waits that long for an answer before it asks again.
 pub const HEARTBEAT: Duration = Duration::from_millis(100);
 
-/// A follower that has heard nothing from its leader for [`ELECTION_MAX`] and a time between these two, drawn once at
-/// its start, holds an election.
-pub const ELECTION_MIN: Duration = Duration::from_millis(300);
-/// The upper end; also how long a follower that has heard its leader votes for no other.
+/// So long a follower that has heard its leader votes for no other. (What openraft calls the upper end of the election
+/// timeout.)
 pub const ELECTION_MAX: Duration = Duration::from_millis(600);
+
+/// And after a time between these two, drawn anew for each election, it holds one. The lower end lets the promises of
+/// the others end, who may have heard the leader one heartbeat later; the spread keeps members apart.
+pub const ELECTION_DRAW_MIN: Duration = Duration::from_millis(150);
+/// See [`ELECTION_DRAW_MIN`].
+pub const ELECTION_DRAW_MAX: Duration = Duration::from_millis(450);
+
+/// How long a candidate waits for a vote. (What openraft calls the lower end of the election timeout.)
+pub const VOTE: Duration = Duration::from_millis(300);
 
 /// A leader counts on its followers' promise for this long, which is less than they keep it: clocks do not run alike,
 /// and what is decided is not done at once.
@@ -76,8 +83,14 @@ pub const CONNECTIONS_MAX: usize = 64;
 pub const ADDRESS_BYTES_MAX: usize = 512;
 
 const _: () = {
-    assert!(HEARTBEAT.as_millis() * 3 / 2 < ELECTION_MIN.as_millis());
-    assert!(ELECTION_MIN.as_millis() < ELECTION_MAX.as_millis());
+    assert!(HEARTBEAT.as_millis() * 3 / 2 <= ELECTION_DRAW_MIN.as_millis());
+    assert!(ELECTION_DRAW_MIN.as_millis() < ELECTION_DRAW_MAX.as_millis());
+    assert!(VOTE.as_millis() < ELECTION_MAX.as_millis());
+    // A group has another leader before the links to the old one are given up.
+    assert!(
+        ELECTION_MAX.as_millis() + 2 * ELECTION_DRAW_MAX.as_millis()
+            < cluster::limits::LINK_DEAD.as_millis()
+    );
     // A lease outlives several heartbeats, else a leader that is well would stop at each late answer.
     assert!(HEARTBEAT.as_millis() * 3 < LEASE.as_millis());
     assert!(LEASE.as_millis() * 3 / 2 <= ELECTION_MAX.as_millis());

@@ -4,7 +4,8 @@
 //! |-------------|----------------------------------------------------------------------------------------|
 //! | `member`    | a member on its thread, with calls over TCP                                              |
 //! | `peers`     | those calls                                                                              |
-//! | `replica`   | a member at work: its start, what it answers to others, the tasks beside openraft        |
+//! | `replica`   | a member at work: its start, and what it answers to others                               |
+//! | `tasks`     | what goes on beside openraft                                                             |
 //! | `handle`    | the group's end: [`Consensus`](crate::consensus::Consensus)                             |
 //! | `inbox`     | the two queues between the group's thread and this one, and the member's reign           |
 //! | `storage`   | openraft's log over ours; votes                                                          |
@@ -13,6 +14,7 @@
 //! | `carry`     | snapshots on their way to other members                                                  |
 //! | `birth`     | what a member with an empty folder does                                                  |
 //! | `change`    | members that join and leave                                                              |
+//! | `election`  | when a member holds an election                                                          |
 //! | `lease`     | how long a leader may be sure that no other leads                                        |
 //! | `entries`   | where each entry is                                                                      |
 //! | `recovered` | what a member finds in its own log                                                       |
@@ -44,6 +46,12 @@
 //! - *A candidate's log is durable*: its vote for itself is in the same log behind its entries, and is durable before
 //!   it asks (4).
 //!
+//! # A full disk
+//!
+//! A member whose disk is full calls nobody: as a leader it loses its lease and the others elect another, and it does
+//! not become one. As a follower it answers no success. When there is space again all goes on by itself. If that
+//! holds for a majority, nothing is agreed on meanwhile.
+//!
 //! Invariants:
 //! - Nothing here starts a thread or reads a clock but tokio's, so that many members run in one simulated world.
 //! - Commands that were proposed in one reign never become entries of another: they carry the reign's term, and are void
@@ -55,6 +63,7 @@ mod carry;
 mod change;
 mod codec;
 mod config;
+mod election;
 mod entries;
 mod handle;
 mod inbox;
@@ -74,6 +83,7 @@ mod status;
     reason = "the error is the one that openraft's traits name"
 )]
 mod storage;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod wire;

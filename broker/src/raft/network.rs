@@ -1,7 +1,8 @@
 //! Calls to the other members, over whatever carries bytes to them.
 
 use super::carry::{self, Snapshots};
-use super::config::{Node, Runtime, Types};
+use super::config::{Node, Types, random};
+use super::election::Election;
 use super::journal::Journal;
 use super::limits::{CALL, CALL_AGAIN};
 use super::storage::Store;
@@ -14,7 +15,7 @@ use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
 };
-use openraft::{AsyncRuntime, OptionalSend, Snapshot, Vote};
+use openraft::{OptionalSend, Snapshot, Vote};
 use rand_core::RngCore;
 use std::future::Future;
 
@@ -93,6 +94,14 @@ impl<J: Journal, P: Peers, S: Snapshots> Client<J, P, S> {
     ) -> Result<R, RpcError> {
         let (peers, node) = (self.network.peers.clone(), self.node.clone());
         let to = self.target;
+        if self.network.store.log.is_full() {
+            // It could not store what it would lead with. The others hear nothing of it and elect another.
+            let full = CallError {
+                address: node.address,
+                why: "this member's own disk is full".into(),
+            };
+            return Err(RPCError::Unreachable(Unreachable::new(&full)));
+        }
         let asked = tokio::spawn(async move {
             let answer = call(&peers, &node, &Call { to, request }).await?;
             read(answer).ok_or_else(|| CallError {
@@ -136,8 +145,14 @@ impl<J: Journal, P: Peers, S: Snapshots> RaftNetwork<Types> for Client<J, P, S> 
         rpc: VoteRequest<u64>,
         _option: RPCOption,
     ) -> Result<VoteResponse<u64>, RpcError> {
-        let read = |answer| match answer {
-            Answer::Vote(response) => Some(response),
+        let (inbox, own) = (self.network.store.inbox.clone(), rpc.last_log_id);
+        let read = move |answer| match answer {
+            Answer::Vote(response) => {
+                if response.last_log_id > own {
+                    inbox.change_election(Election::is_behind);
+                }
+                Some(response)
+            }
             _ => None,
         };
         self.ask(Request::Vote(rpc), read).await
@@ -154,7 +169,7 @@ impl<J: Journal, P: Peers, S: Snapshots> RaftNetwork<Types> for Client<J, P, S> 
             peers, snapshots, ..
         } = &self.network;
         // Also the second attempt at the same snapshot is a transfer of its own.
-        let transfer = Runtime::thread_rng().next_u64().max(1);
+        let transfer = random().next_u64().max(1);
         let to = (self.target, &self.node);
         tracing::info!(to = %self.node.name, snapshot = %snapshot.meta.snapshot_id, "sends a snapshot");
         tokio::select! {

@@ -64,8 +64,8 @@ pub(super) struct Slot {
 pub(super) struct Identity {
     /// 0 for the members that a group begins with; random for those that join it, also after a loss of their folder.
     pub(super) life: u64,
-    /// What the members of a new group told the one that began it: of each, the number of the run in which its folder
-    /// was empty.
+    /// What the members of a new group told the one that began it, and that one the others: of each, the number of the
+    /// run in which its folder was empty.
     pub(super) met: Vec<(u64, u64)>,
 }
 
@@ -80,11 +80,7 @@ impl Meta {
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut out = vec![1];
         out.extend_from_slice(&self.identity.life.to_le_bytes());
-        out.push(self.identity.met.len() as u8);
-        for (id, run) in &self.identity.met {
-            out.extend_from_slice(&id.to_le_bytes());
-            out.extend_from_slice(&run.to_le_bytes());
-        }
+        put_met(&self.identity.met, &mut out);
         codec::put_vote(&self.vote, &mut out);
         out
     }
@@ -95,10 +91,7 @@ impl Meta {
             return Err(Malformed("a kind of record"));
         }
         let life = reader.u64()?;
-        let mut met = Vec::new();
-        for _ in 0..reader.u8()? {
-            met.push((reader.u64()?, reader.u64()?));
-        }
+        let met = read_met(&mut reader)?;
         let vote = codec::read_vote(&mut reader)?;
         reader.end()?;
         Ok(Self {
@@ -106,6 +99,19 @@ impl Meta {
             vote,
         })
     }
+}
+
+pub(super) fn put_met(met: &[(u64, u64)], out: &mut Vec<u8>) {
+    out.push(met.len() as u8);
+    for (id, run) in met {
+        out.extend_from_slice(&id.to_le_bytes());
+        out.extend_from_slice(&run.to_le_bytes());
+    }
+}
+
+pub(super) fn read_met(reader: &mut Reader<'_>) -> Result<Vec<(u64, u64)>, Malformed> {
+    let pairs = 0..reader.u8()?;
+    pairs.map(|_| Ok((reader.u64()?, reader.u64()?))).collect()
 }
 
 #[cfg(test)]

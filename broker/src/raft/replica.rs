@@ -1,8 +1,9 @@
 //! A member at work, on whatever carries its calls and keeps its records.
 
-use super::birth::{self, Birth};
+use super::birth::{self, Birth, Said};
 use super::carry::{Receiver, Snapshots};
-use super::config::{Node, Proposal, Raft, Types, node_id, settings};
+use super::config::{Node, Raft, node_id, random, settings};
+use super::election::Election;
 use super::handle::Handle;
 use super::inbox::Inbox;
 use super::journal::{DiskMoved, Journal};
@@ -13,12 +14,13 @@ use super::record::Identity;
 use super::recovered::Recovered;
 use super::status::{MemberStatus, Stage};
 use super::storage::{self, Store};
+use super::tasks;
 use super::wire::{Answer, Call, Request, Who};
 use crate::log::LogError;
 use bytes::Bytes;
 use cluster::slots::GroupNo;
 use cluster::topology::{HostPort, NodeName};
-use openraft::raft::AppendEntriesResponse;
+use openraft::raft::{AppendEntriesResponse, VoteResponse};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::sync::mpsc;
@@ -86,7 +88,7 @@ pub(super) struct Running {
     quiet_until: Option<Instant>,
     /// It came into the group in this run, with the group there already.
     invited: bool,
-    /// The runs of others that were empty when this one began the group.
+    /// The runs of members that were empty when the group began.
     met: Vec<(u64, u64)>,
 }
 
@@ -188,13 +190,22 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
             for (name, address) in &others {
                 answers.push((name.clone(), self.who(address).await));
             }
+            let own = (node_id(settings.name.as_str(), 0), settings.run);
+            let said = |who: &Who| Said {
+                born: who.born,
+                met: who.met.contains(&own),
+            };
+            let heard: Vec<_> = answers
+                .iter()
+                .map(|(name, who)| (name.clone(), who.as_ref().map(said)))
+                .collect();
             let deciding = self.shared.deciding.lock().await;
             if self.running().is_some() {
                 return Ok(());
             }
-            match birth::decide(&settings.name, &answers) {
+            match birth::decide(&settings.name, &heard) {
                 Birth::Begin => return self.begin(&answers).await,
-                Birth::Join => return self.join(Identity::default()).await,
+                Birth::Join => return self.join(together(answers, own)).await,
                 Birth::Wait => self.shared.set_stage(Stage::Waiting),
                 Birth::Lost { by } => self.shared.set_stage(Stage::Lost { by }),
             }
@@ -204,16 +215,14 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
     }
 
     async fn who(&self, address: &HostPort) -> Option<Who> {
-        let settings = &self.shared.settings;
         let node = Node {
             name: Box::default(),
             address: address.as_str().into(),
         };
-        let request = Request::Who {
-            id: node_id(settings.name.as_str(), 0),
-            run: settings.run,
+        let call = Call {
+            to: 0,
+            request: Request::Who,
         };
-        let call = Call { to: 0, request };
         match network::call(&self.shared.peers, &node, &call).await {
             Ok(Answer::Who(who)) => Some(who),
             Ok(_) => None,
@@ -227,7 +236,7 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
     async fn begin(&self, answers: &[(NodeName, Option<Who>)]) -> Result<(), StartError> {
         let met = answers.iter().filter_map(|(name, who)| {
             let id = node_id(name.as_str(), 0);
-            who.map(|who| (id, who.run))
+            who.as_ref().map(|who| (id, who.run))
         });
         let identity = Identity {
             life: 0,
@@ -312,15 +321,19 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         let is_one_of_many =
             shared.settings.members.len() > 1 || membership.membership().nodes().count() > 1;
         let promised = !shared.is_empty && is_one_of_many;
+        let quiet_until = promised.then(|| shared.started + ELECTION_MAX);
         let running = Running {
             id,
-            quiet_until: promised.then(|| shared.started + ELECTION_MAX),
+            quiet_until,
             raft: raft.clone(),
             met: identity.met,
             invited: shared.is_empty && identity.life != 0,
         };
         shared.running.set(running).expect("it starts once");
         shared.set_stage(Stage::TakesPart);
+        let free_at = quiet_until.unwrap_or_else(Instant::now);
+        let election = Election::new(free_at, &mut random());
+        shared.store.inbox.takes_part(election);
         self.serve(raft);
         Ok(())
     }
@@ -328,18 +341,17 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
     /// Starts what goes on beside openraft as long as that runs.
     fn serve(&self, raft: Raft) {
         let inbox = &self.shared.store.inbox;
-        let quiet_until = self.running().and_then(|running| running.quiet_until);
-        self.spawn(elect_later(raft.clone(), quiet_until));
-        self.spawn(watch_reign(raft.clone(), Arc::clone(inbox)));
-        self.spawn(watch_failure(raft.clone(), Arc::clone(inbox)));
-        self.spawn(note_snapshots(
+        self.spawn(tasks::hold_elections(raft.clone(), Arc::clone(inbox)));
+        self.spawn(tasks::watch_reign(raft.clone(), Arc::clone(inbox)));
+        self.spawn(tasks::watch_failure(raft.clone(), Arc::clone(inbox)));
+        self.spawn(tasks::note_snapshots(
             raft.clone(),
             Arc::clone(inbox),
             self.shared.newest.clone(),
         ));
         let (answers, answered) = mpsc::channel(PROPOSALS_MAX);
-        self.spawn(propose(raft, Arc::clone(inbox), answers));
-        self.spawn(drop_answers(answered));
+        self.spawn(tasks::propose(raft, Arc::clone(inbox), answers));
+        self.spawn(tasks::drop_answers(answered));
     }
 
     /// The answer to another member's call.
@@ -361,11 +373,11 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
             let accepted = self.accept_invitation(name).await;
             return accepted.map_or_else(|refusal| refusal, |id| Answer::Invited { id });
         }
-        if let Request::Who { id, run } = call.request {
+        if let Request::Who = call.request {
             return Answer::Who(Who {
                 run: shared.settings.run,
                 born: running.is_some(),
-                met: running.is_some_and(|running| running.met.contains(&(id, run))),
+                met: running.map_or_else(Vec::new, |running| running.met.clone()),
             });
         }
         let Some(running) = running.filter(|running| running.id == call.to) else {
@@ -373,7 +385,10 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         };
         let answer = match call.request {
             Request::Append(append) => match running.raft.append_entries(append).await {
-                Ok(response) => shared.when_durable(response).await,
+                Ok(response) => {
+                    shared.note_append(&response);
+                    shared.when_durable(response).await
+                }
                 Err(_stopped) => None,
             },
             Request::Vote(vote) => {
@@ -383,10 +398,14 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
                 {
                     return Answer::Absent;
                 }
-                running.raft.vote(vote).await.ok().map(Answer::Vote)
+                let response = running.raft.vote(vote).await.ok();
+                response.map(|response| {
+                    shared.note_vote(&response);
+                    Answer::Vote(response)
+                })
             }
             Request::Piece(piece) => Some(shared.receiver.take(&running.raft, piece).await),
-            Request::Who { .. } | Request::Invite { .. } => None,
+            Request::Who | Request::Invite { .. } => None,
         };
         answer.unwrap_or(Answer::Absent)
     }
@@ -423,6 +442,20 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
 }
 
 impl<J: Journal, P, S: Snapshots> Shared<J, P, S> {
+    fn note_append(&self, response: &AppendEntriesResponse<u64>) {
+        if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
+            let heard = |election: &mut Election| election.heard(Instant::now(), &mut random());
+            self.store.inbox.change_election(heard);
+        }
+    }
+
+    fn note_vote(&self, response: &VoteResponse<u64>) {
+        if response.vote_granted {
+            let voted = |election: &mut Election| election.voted(Instant::now(), &mut random());
+            self.store.inbox.change_election(voted);
+        }
+    }
+
     /// Success says that the entries are stored, so it waits until they are.
     async fn when_durable(&self, response: AppendEntriesResponse<u64>) -> Option<Answer> {
         if matches!(
@@ -455,90 +488,12 @@ impl<J: Journal, P, S: Snapshots> Shared<J, P, S> {
     }
 }
 
-/// Has the member hold elections once no other can lead on a promise of it.
-async fn elect_later(raft: Raft, quiet_until: Option<Instant>) {
-    if let Some(until) = quiet_until {
-        tokio::time::sleep_until(until).await;
-    }
-    raft.runtime_config().elect(true);
-}
-
-/// Tells the group who leads, and when it leads no more without another having been elected.
-async fn watch_reign(raft: Raft, inbox: Arc<Inbox>) {
-    let mut metrics = raft.server_metrics();
-    loop {
-        let now = metrics.borrow_and_update().clone();
-        let term = now.vote.leader_id.term;
-        let own = now.vote.committed && now.vote.leader_id.voted_for == Some(now.id);
-        if own && now.state != openraft::ServerState::Leader {
-            inbox.stepped_down(term);
-        }
-        let leader = now.current_leader.filter(|leader| *leader != now.id);
-        let node = leader.and_then(|id| now.membership_config.membership().get_node(&id).cloned());
-        if let Some(name) = node.and_then(|node| node.name.parse().ok()) {
-            inbox.follows(term, name);
-        }
-        if metrics.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Tells the group when openraft has ended by itself.
-async fn watch_failure(raft: Raft, inbox: Arc<Inbox>) {
-    let mut metrics = raft.metrics();
-    let ended = metrics
-        .wait_for(|metrics| metrics.running_state.is_err())
-        .await;
-    let why = match ended {
-        Ok(metrics) => match &metrics.running_state {
-            Err(error) => error.to_string(),
-            Ok(()) => return,
-        },
-        Err(gone) => gone.to_string(),
-    };
-    inbox.fail(LogError::group("go on in", why));
-}
-
-/// Tells openraft of the snapshots that the group writes, so that it forgets entries behind them.
-async fn note_snapshots(raft: Raft, inbox: Arc<Inbox>, newest: NewestSnapshot) {
-    loop {
-        let position = inbox.snapshot().await;
-        if let Err(error) = newest.set(&position) {
-            inbox.fail(LogError::group(
-                "go on in",
-                format!("its members are {error}"),
-            ));
-            return;
-        }
-        if raft.trigger().snapshot().await.is_err() {
-            return;
-        }
-    }
-}
-
-type Answered = <openraft::impls::OneshotResponder<Types> as openraft::raft::responder::Responder<
-    Types,
->>::Receiver;
-
-/// Gives openraft what the group proposes, in order.
-async fn propose(raft: Raft, inbox: Arc<Inbox>, answers: mpsc::Sender<Answered>) {
-    loop {
-        for (term, body) in inbox.proposals().await {
-            let body = super::config::Body::Here(body);
-            let Ok(answer) = raft.client_write_ff(Proposal { term, body }).await else {
-                return;
-            };
-            if answers.send(answer).await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-/// Takes openraft's answers to proposals. The group sees its entries come back, or that it does not lead.
-async fn drop_answers(mut answers: mpsc::Receiver<Answered>) {
-    while let Some(answer) = answers.recv().await {
-        let _refused_or_applied = answer.await;
+/// What this member keeps of a group that it was there with from the beginning: all that is known of that.
+fn together(answers: Vec<(NodeName, Option<Who>)>, own: (u64, u64)) -> Identity {
+    let answers = answers.into_iter().filter_map(|(_, who)| who);
+    let known = answers.map(|who| who.met).find(|met| met.contains(&own));
+    Identity {
+        life: 0,
+        met: known.unwrap_or_default(),
     }
 }

@@ -34,8 +34,8 @@ pub(super) enum Request {
     Piece(Piece),
     /// Come and take part in the group, as this member.
     Invite { name: NodeName },
-    /// Who are you? The caller says its id and the run in which its folder is empty.
-    Who { id: u64, run: u64 },
+    /// Who are you?
+    Who,
 }
 
 /// A piece of a snapshot.
@@ -74,14 +74,14 @@ pub(super) enum Answer {
 }
 
 /// Who a member is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Who {
     /// A random number of this run of the process.
     pub(super) run: u64,
     /// It has taken part in the group.
     pub(super) born: bool,
-    /// It began the group, and the caller was there with an empty folder in the run that it is in.
-    pub(super) met: bool,
+    /// The members that were there with an empty folder when the group began, as far as it knows, and in which run.
+    pub(super) met: Vec<(u64, u64)>,
 }
 
 impl Call {
@@ -110,11 +110,7 @@ impl Call {
                 out.push(4);
                 put_text(name.as_str(), &mut out);
             }
-            Request::Who { id, run } => {
-                out.push(3);
-                out.extend_from_slice(&id.to_le_bytes());
-                out.extend_from_slice(&run.to_le_bytes());
-            }
+            Request::Who => out.push(3),
         }
         out.into()
     }
@@ -128,10 +124,7 @@ impl Call {
                 vote: read_vote(&mut reader)?,
                 last_log_id: read_log_id(&mut reader)?,
             }),
-            3 => Request::Who {
-                id: reader.u64()?,
-                run: reader.u64()?,
-            },
+            3 => Request::Who,
             4 => {
                 let name = reader.text(NAME_BYTES_MAX)?;
                 let name = name.parse().map_err(Malformed)?;
@@ -271,7 +264,7 @@ impl Answer {
                 out.push(6);
                 out.extend_from_slice(&who.run.to_le_bytes());
                 out.push(u8::from(who.born));
-                out.push(u8::from(who.met));
+                record::put_met(&who.met, &mut out);
             }
             Self::Absent => out.push(7),
             Self::Taken => out.push(9),
@@ -305,7 +298,7 @@ impl Answer {
             6 => Self::Who(Who {
                 run: reader.u64()?,
                 born: reader.flag()?,
-                met: reader.flag()?,
+                met: record::read_met(&mut reader)?,
             }),
             7 => Self::Absent,
             9 => Self::Taken,
@@ -405,7 +398,7 @@ mod tests {
             let requests = [
                 Request::Piece(piece),
                 Request::Invite { name },
-                Request::Who { id: to, run: 9 },
+                Request::Who,
                 Request::Vote(VoteRequest { vote, last_log_id: id }),
             ];
             for request in requests {
@@ -424,7 +417,7 @@ mod tests {
                 Answer::Append(AppendEntriesResponse::Conflict),
                 Answer::Append(AppendEntriesResponse::HigherVote(vote)),
                 Answer::Vote(VoteResponse { vote, vote_granted: flag, last_log_id: id }),
-                Answer::Who(Who { run, born: flag, met: !flag }),
+                Answer::Who(Who { run, born: flag, met: vec![(run, 7); usize::from(flag)] }),
                 Answer::Absent,
                 Answer::Taken,
                 Answer::Wait,

@@ -88,8 +88,12 @@ pub(super) struct Running {
     pump: tokio::task::JoinHandle<()>,
 }
 
+/// What each entry is, by whichever member's group was handed it first: term and text.
+type Ledger = Arc<Mutex<BTreeMap<u64, (u64, Option<String>)>>>;
+
 pub(super) struct Fleet {
     net: Net,
+    ledger: Ledger,
     folder: tempfile::TempDir,
     first: Vec<NodeName>,
     pub(super) members: BTreeMap<&'static str, Running>,
@@ -102,6 +106,7 @@ impl Fleet {
     pub(super) fn of(names: &[&'static str]) -> Self {
         Self {
             net: Net::default(),
+            ledger: Ledger::default(),
             folder: tempfile::tempdir().expect("a folder"),
             first: names
                 .iter()
@@ -160,7 +165,7 @@ impl Fleet {
             Arc::clone(&seen),
             woken,
             Arc::clone(&self.changed),
-            files,
+            (files, Arc::clone(&self.ledger)),
         ));
         let running = Running {
             replica,
@@ -286,6 +291,15 @@ impl Fleet {
         found
     }
 
+    /// All texts that any group was handed, in order.
+    pub(super) fn agreed(&self) -> Vec<String> {
+        let ledger = self.ledger.lock().expect("no panic");
+        ledger
+            .values()
+            .filter_map(|(_, text)| text.clone())
+            .collect()
+    }
+
     pub(super) async fn elected(&self) -> &'static str {
         self.until("a leader", Self::leader).await
     }
@@ -317,7 +331,7 @@ async fn pump(
     seen: Arc<Mutex<Seen>>,
     woken: Arc<Notify>,
     changed: Arc<Notify>,
-    files: Files,
+    (files, ledger): (Files, Ledger),
 ) {
     // What depends on time has to be looked at without an event.
     let mut tick = tokio::time::interval(Duration::from_millis(20));
@@ -326,7 +340,7 @@ async fn pump(
             let mut handle = handle.lock().expect("no panic");
             let mut seen = seen.lock().expect("no panic");
             while let Some(event) = handle.next() {
-                seen.take(event, &files);
+                seen.take(event, &files, &ledger);
             }
             seen.failure = handle.failure().map(|error| error.to_string());
         }
@@ -365,7 +379,7 @@ impl Seen {
         let texts = String::from_utf8(rest.to_vec()).expect("texts");
         self.texts = texts.lines().map(str::to_owned).collect();
     }
-    fn take(&mut self, event: Event, files: &Files) {
+    fn take(&mut self, event: Event, files: &Files, ledger: &Ledger) {
         match event {
             Event::Lead { term } => {
                 assert_eq!(self.term, term, "the first entry of the reign came before");
@@ -380,14 +394,22 @@ impl Seen {
                 assert_eq!(entry.index, self.index + 1, "one after the other");
                 assert!(entry.term >= self.term, "terms only grow");
                 (self.index, self.term) = (entry.index, entry.term);
-                match entry.payload {
+                let text = match entry.payload {
                     Payload::Commands { body, .. } => {
-                        let text = String::from_utf8(body.to_vec()).expect("a text");
-                        self.texts.push(text);
+                        Some(String::from_utf8(body.to_vec()).expect("a text"))
                     }
-                    Payload::Members(members) => self.members = members,
-                    Payload::Blank => {}
-                }
+                    Payload::Members(members) => {
+                        self.members = members;
+                        None
+                    }
+                    Payload::Blank => None,
+                };
+                self.texts.extend(text.clone());
+                let mut ledger = ledger.lock().expect("no panic");
+                let known = ledger
+                    .entry(entry.index)
+                    .or_insert((entry.term, text.clone()));
+                assert_eq!(*known, (entry.term, text), "what was agreed on stays");
             }
             Event::Install { index } => {
                 assert!(index > self.index, "it leads on");

@@ -4,6 +4,7 @@ mod carried;
 mod changes;
 mod fleet;
 mod tcp;
+mod trouble;
 
 use fleet::Fleet;
 

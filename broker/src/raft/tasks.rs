@@ -1,0 +1,119 @@
+//! What goes on beside openraft as long as a member takes part.
+
+use super::config::{Body, Proposal, Raft, Types, random};
+use super::inbox::Inbox;
+use super::machine::NewestSnapshot;
+use crate::log::LogError;
+use openraft::impls::OneshotResponder;
+use openraft::raft::responder::Responder;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// Has the member hold elections when they are due.
+pub(super) async fn hold_elections(raft: Raft, inbox: Arc<Inbox>) {
+    let metrics = raft.metrics();
+    while let Some(due) = inbox.change_election(|election| election.due()) {
+        tokio::time::sleep_until(due).await;
+        let now = Instant::now();
+        let (leads, alone) = {
+            let metrics = metrics.borrow();
+            let voters = metrics.membership_config.voter_ids().count();
+            (metrics.state == openraft::ServerState::Leader, voters == 1)
+        };
+        let hold = inbox.change_election(|election| {
+            if leads {
+                election.heard(now, &mut random());
+            }
+            election.hold(now, &mut random())
+        });
+        if hold == Some(true) && raft.trigger().elect().await.is_err() {
+            return;
+        }
+        if hold == Some(true) && !alone {
+            tracing::info!("no leader was heard: holds an election");
+        }
+    }
+}
+
+/// Tells the group who leads, and when it leads no more without another having been elected.
+pub(super) async fn watch_reign(raft: Raft, inbox: Arc<Inbox>) {
+    let mut metrics = raft.server_metrics();
+    loop {
+        let now = metrics.borrow_and_update().clone();
+        let term = now.vote.leader_id.term;
+        let own = now.vote.committed && now.vote.leader_id.voted_for == Some(now.id);
+        if own && now.state != openraft::ServerState::Leader {
+            inbox.stepped_down(term);
+        }
+        let leader = now.current_leader.filter(|leader| *leader != now.id);
+        let node = leader.and_then(|id| now.membership_config.membership().get_node(&id).cloned());
+        if let Some(name) = node.and_then(|node| node.name.parse().ok()) {
+            inbox.follows(term, name);
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells the group when openraft has ended by itself.
+pub(super) async fn watch_failure(raft: Raft, inbox: Arc<Inbox>) {
+    let mut metrics = raft.metrics();
+    let ended = metrics
+        .wait_for(|metrics| metrics.running_state.is_err())
+        .await;
+    let why = match ended {
+        Ok(metrics) => match &metrics.running_state {
+            Err(error) => error.to_string(),
+            Ok(()) => return,
+        },
+        Err(gone) => gone.to_string(),
+    };
+    inbox.fail(LogError::group("go on in", why));
+}
+
+/// Tells openraft of the snapshots that the group writes, so that it forgets entries behind them.
+pub(super) async fn note_snapshots(raft: Raft, inbox: Arc<Inbox>, newest: NewestSnapshot) {
+    loop {
+        let position = inbox.snapshot().await;
+        if position.index == 0 {
+            // It covers nothing.
+            continue;
+        }
+        if let Err(error) = newest.set(&position) {
+            inbox.fail(LogError::group(
+                "go on in",
+                format!("its members are {error}"),
+            ));
+            return;
+        }
+        if raft.trigger().snapshot().await.is_err() {
+            return;
+        }
+    }
+}
+
+pub(super) type Answered = <OneshotResponder<Types> as Responder<Types>>::Receiver;
+
+/// Gives openraft what the group proposes, in order.
+pub(super) async fn propose(raft: Raft, inbox: Arc<Inbox>, answers: mpsc::Sender<Answered>) {
+    loop {
+        for (term, body) in inbox.proposals().await {
+            let body = Body::Here(body);
+            let Ok(answer) = raft.client_write_ff(Proposal { term, body }).await else {
+                return;
+            };
+            if answers.send(answer).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Takes openraft's answers to proposals. The group sees its entries come back, or that it does not lead.
+pub(super) async fn drop_answers(mut answers: mpsc::Receiver<Answered>) {
+    while let Some(answer) = answers.recv().await {
+        let _refused_or_applied = answer.await;
+    }
+}
