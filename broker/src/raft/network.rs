@@ -17,7 +17,9 @@ use openraft::raft::{
 };
 use openraft::{OptionalSend, Snapshot, Vote};
 use rand_core::RngCore;
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 
 /// Why a member could not be called.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +50,8 @@ pub(super) struct Network<J, P, S> {
     pub(super) store: Store<J>,
     pub(super) peers: P,
     pub(super) snapshots: S,
+    /// Where members take calls by the cluster file of today, which counts more than what the log says.
+    pub(super) addresses: Arc<BTreeMap<Box<str>, Box<str>>>,
 }
 
 /// Calls one member.
@@ -77,10 +81,14 @@ impl<J: Journal, P: Peers, S: Snapshots> RaftNetworkFactory<Types> for Network<J
     type Network = Client<J, P, S>;
 
     async fn new_client(&mut self, target: u64, node: &Node) -> Client<J, P, S> {
+        let address = self.addresses.get(&node.name).unwrap_or(&node.address);
         Client {
             network: self.clone(),
             target,
-            node: node.clone(),
+            node: Node {
+                name: node.name.clone(),
+                address: address.clone(),
+            },
         }
     }
 }

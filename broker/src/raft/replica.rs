@@ -34,7 +34,7 @@ pub struct Settings {
     pub group: GroupNo,
     /// Its name.
     pub name: NodeName,
-    /// The members that the group begins with, and where each takes calls. If this one is not among them, it waits
+    /// The members that the group begins with, and where each takes calls now, if it is one of them still. If this one is not among them, it waits
     /// until it is added.
     pub members: Vec<(NodeName, HostPort)>,
     /// A random number, new for each start of the process.
@@ -309,10 +309,13 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         let config = config
             .validate()
             .map_err(|error| failed(error.to_string()))?;
+        let members = shared.settings.members.iter();
+        let addresses = members.map(|(name, at)| (name.as_str().into(), at.as_str().into()));
         let network = Network {
             store: shared.store.clone(),
             peers: shared.peers.clone(),
             snapshots: shared.snapshots.clone(),
+            addresses: Arc::new(addresses.collect()),
         };
         let machine = Machine::new(shared.store.clone(), shared.newest.clone());
         let started = Raft::new(id, config.into(), network, shared.store.clone(), machine).await;

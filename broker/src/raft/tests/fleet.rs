@@ -99,6 +99,8 @@ pub(super) struct Fleet {
     pub(super) members: BTreeMap<&'static str, Running>,
     changed: Arc<Notify>,
     runs: u64,
+    /// Where members take calls that start now.
+    pub(super) port: u16,
 }
 
 impl Fleet {
@@ -115,6 +117,7 @@ impl Fleet {
             members: BTreeMap::new(),
             changed: Arc::default(),
             runs: 0,
+            port: 1,
         }
     }
 
@@ -136,7 +139,9 @@ impl Fleet {
         let (log, recovered, restored) = self.open(name, &moved, &files).await;
         self.runs += 1;
         let members = self.first.iter().map(|member| {
-            let address = format!("{member}:1").parse().expect("an address");
+            let address = format!("{member}:{}", self.port)
+                .parse()
+                .expect("an address");
             (member.clone(), address)
         });
         let settings = Settings {
@@ -145,7 +150,7 @@ impl Fleet {
             members: members.collect(),
             run: self.runs,
         };
-        let address: Box<str> = format!("{name}:1").into();
+        let address = self.address(name);
         let wires = Wires {
             own: address.clone(),
             net: self.net.clone(),
@@ -218,7 +223,7 @@ impl Fleet {
 
     pub(super) async fn stop(&mut self, name: &'static str) {
         let running = self.members.remove(name).expect("it runs");
-        let address: Box<str> = format!("{name}:1").into();
+        let address = self.address(name);
         self.net
             .0
             .lock()
@@ -229,10 +234,14 @@ impl Fleet {
         running.pump.abort();
     }
 
+    fn address(&self, name: &str) -> Box<str> {
+        format!("{name}:{}", self.port).into()
+    }
+
     /// `from` does not reach `to` any more, or does again.
     pub(super) fn cut(&self, from: &str, to: &str, cut: bool) {
         let switch = &mut self.net.0.lock().expect("no panic").cut;
-        let pair = (format!("{from}:1").into(), format!("{to}:1").into());
+        let pair = (self.address(from), self.address(to));
         if cut {
             switch.insert(pair);
         } else {

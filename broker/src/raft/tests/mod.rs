@@ -121,3 +121,24 @@ async fn a_member_that_lost_its_folder_takes_no_part() {
     fleet.saw(leader, "two").await;
     assert!(fleet.texts(lost).is_empty());
 }
+
+#[tokio::test]
+async fn members_that_moved_find_each_other_by_the_cluster_file() {
+    let mut fleet = Fleet::started(&THREE).await;
+    let leader = fleet.elected().await;
+    fleet.propose(leader, "here");
+    for name in THREE {
+        fleet.saw(name, "here").await;
+    }
+    for name in THREE {
+        fleet.stop(name).await;
+    }
+    fleet.port = 2;
+    for name in THREE {
+        fleet.start(name).await;
+    }
+    fleet.propose(fleet.elected().await, "there");
+    for name in THREE {
+        fleet.saw(name, "there").await;
+    }
+}
