@@ -205,8 +205,8 @@ impl Inbox {
 
     pub(super) fn next(&self) -> Option<Event> {
         let mut state = self.lock();
-        let event = state.events.pop_front()?;
         let full = !state.has_room();
+        let event = state.events.pop_front()?;
         state.event_bytes -= bytes(&event);
         if matches!(event, Event::Install { .. }) {
             // The group looks at what may go when it has taken this.
@@ -286,5 +286,32 @@ fn bytes(event: &Event) -> usize {
 impl std::fmt::Debug for Inbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Inbox").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    fn event() -> Event {
+        Event::Follow { leader: None }
+    }
+
+    /// As when a member that was started again reads a long log.
+    #[tokio::test]
+    async fn an_event_without_room_comes_when_another_one_is_taken() {
+        let inbox = Arc::new(Inbox::new(Box::new(|| ())));
+        for _ in 0..INBOX_EVENTS_MAX {
+            inbox.hand_over(event()).await;
+        }
+        let late = Arc::clone(&inbox);
+        let late = tokio::spawn(async move { late.hand_over(event()).await });
+        tokio::task::yield_now().await;
+        assert!(!late.is_finished(), "there is no room");
+        assert!(inbox.next().is_some());
+        let comes = tokio::time::timeout(Duration::from_secs(10), late).await;
+        comes.expect("there is room").expect("no panic");
     }
 }
