@@ -1,6 +1,8 @@
 //! Calls over real sockets.
 
 use super::*;
+use cluster::transport::LinkTlsPem;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use std::time::Duration;
 use tokio::net::TcpListener;
 
@@ -12,14 +14,47 @@ fn credentials(secret: &[u8], group: u8) -> Arc<Credentials> {
     })
 }
 
+/// Certificates of one CA for this many members.
+fn certificates(members: usize) -> Vec<Arc<LinkTls>> {
+    let ca_key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = params.self_signed(&ca_key).expect("signed").pem();
+    let issuer = Issuer::new(params, ca_key);
+    let member = |_| {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("a name");
+        let certificate = params.signed_by(&key, &issuer).expect("signed");
+        let pem = LinkTlsPem {
+            ca: ca.clone().into_bytes(),
+            certificate: certificate.pem().into_bytes(),
+            key: key.serialize_pem().into_bytes(),
+        };
+        Arc::new(LinkTls::new(&pem).expect("good texts"))
+    };
+    (0..members).map(member).collect()
+}
+
+fn with_tls(tls: &Arc<LinkTls>) -> Arc<Credentials> {
+    Arc::new(Credentials {
+        group: GroupNo(1),
+        secret: b"a secret"[..].into(),
+        tls: Some(Arc::clone(tls)),
+    })
+}
+
 /// Answers each call with its bytes turned around.
 async fn turning(secret: &[u8]) -> Node {
+    turning_for(credentials(secret, 1)).await
+}
+
+async fn turning_for(credentials: Arc<Credentials>) -> Node {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound").to_string();
     let answer: Answerer = Arc::new(|call: Bytes| {
         Box::pin(async move { call.iter().rev().copied().collect::<Vec<_>>().into() })
     });
-    tokio::spawn(listen(listener, credentials(secret, 1), answer));
+    tokio::spawn(listen(listener, credentials, answer));
     Node {
         name: "there".into(),
         address: address.into(),
@@ -43,6 +78,29 @@ async fn calls_are_answered_whatever_their_size() {
         let answer = call.await.expect("no panic").expect("an answer");
         assert_eq!(*answer, [7, n as u8]);
     }
+}
+
+#[tokio::test]
+async fn calls_pass_through_tls_and_strangers_do_not() {
+    let ours = certificates(2);
+    let there = turning_for(with_tls(&ours[0])).await;
+    let peers = TcpPeers::new(with_tls(&ours[1]));
+    for len in [0, 100, 3_000_000_u32] {
+        let call: Vec<u8> = (0..len).map(|n| (n % 251) as u8).collect();
+        let answer = peers
+            .call(&there, call.clone().into())
+            .await
+            .expect("an answer");
+        assert!(answer.iter().rev().eq(call.iter()), "{len}");
+    }
+    let theirs = certificates(1);
+    let stranger = TcpPeers::new(with_tls(&theirs[0]));
+    let refused = stranger.call(&there, Bytes::from_static(b"hello")).await;
+    let error = refused.expect_err("another CA").to_string();
+    assert!(error.contains("TLS"), "{error}");
+    let plain = TcpPeers::new(credentials(b"a secret", 1));
+    let refused = plain.call(&there, Bytes::from_static(b"hello")).await;
+    refused.expect_err("without TLS");
 }
 
 #[tokio::test]
