@@ -104,6 +104,12 @@ pub enum LogError {
 }
 
 impl LogError {
+    /// Whether stored bytes are not what they were. No restart helps, and nothing else is wrong with the machine: a
+    /// member of a group is repaired from the others ([`set_aside`](super::set_aside)).
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. })
+    }
+
     /// A failure on the way to or from a snapshot.
     pub(crate) fn snapshot(what: &'static str, source: io::Error) -> Self {
         Self::io(what, Path::new("the snapshot"), source)

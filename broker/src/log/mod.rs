@@ -39,6 +39,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 
 mod appends;
+mod aside;
 mod directory;
 mod error;
 mod format;
@@ -57,6 +58,7 @@ mod tail;
 mod writer;
 
 pub use appends::Appends;
+pub use aside::set_aside;
 pub use error::LogError;
 pub use handle::LogHandle;
 pub use replay::{Record, RecordKind, Replay, ReplayStats};
