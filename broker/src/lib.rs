@@ -15,4 +15,4 @@ pub mod raft;
 mod snapshots;
 
 pub use open::{GroupOptions, Joining, OpenGroup};
-pub use snapshots::Journalled;
+pub use snapshots::{Journalled, transfer};

@@ -10,6 +10,7 @@
 mod covered;
 mod journalled;
 mod slices;
+pub mod transfer;
 mod writer;
 
 use crate::command_codec;

@@ -41,8 +41,8 @@ impl Appends {
     }
 
     /// Adds a record with the given body. Indexes of one stream must follow one another without a
-    /// gap over all batches; start-up takes a gap for damage. Those of [`META_STREAM`] only grow, those of
-    /// [`BODIES_STREAM`] mean nothing.
+    /// gap over all batches; start-up takes a gap for damage. Those of [`META_STREAM`] only grow, and all that came
+    /// with a snapshot have its index in [`BODIES_STREAM`].
     pub fn push(&mut self, stream: u16, index: u64, body: &[u8]) -> Result<(), LogError> {
         self.push_with(stream, index, |out| out.extend_from_slice(body))
     }

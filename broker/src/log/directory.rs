@@ -23,6 +23,10 @@ impl Directory {
         Ok(Self { root })
     }
 
+    pub(super) fn path(&self) -> PathBuf {
+        self.root.clone()
+    }
+
     pub(super) fn segment(&self, id: u32) -> PathBuf {
         self.root.join(format!("{id:010}.segment"))
     }

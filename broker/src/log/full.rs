@@ -88,6 +88,9 @@ impl Writer {
             tracing::error!(error = %full, "nothing more is acknowledged until there is space");
             LogStats::count(&self.shared.stats.times_full, 1);
             self.spares.set_scarce(true);
+            // Who looked before this lock waits by now.
+            drop(locked(&self.shared.tail));
+            self.shared.progress.notify_all();
             (self.shared.wake)();
         }
         let until = Instant::now() + Duration::from_millis(FULL_RETRY_MS);

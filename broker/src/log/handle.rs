@@ -127,6 +127,23 @@ impl LogHandle {
     /// Waits until everything appended so far, by any thread, is durable: with [`WhenFull::Wait`] for as long as
     /// the disk is full.
     pub fn sync(&self) -> Result<(), LogError> {
+        self.sync_unless(|| None)
+    }
+
+    /// The same, but fails when the disk is full, also where the log waits for space.
+    pub fn sync_unless_full(&self) -> Result<(), LogError> {
+        let full = || LogError::DiskFull {
+            path: self
+                .guard
+                .directory
+                .as_ref()
+                .map(Directory::path)
+                .unwrap_or_default(),
+        };
+        self.sync_unless(|| self.is_full().then(full))
+    }
+
+    fn sync_unless(&self, given_up: impl Fn() -> Option<LogError>) -> Result<(), LogError> {
         let mut tail = locked(&self.shared.tail);
         let target = tail.sequence();
         loop {
@@ -135,6 +152,9 @@ impl LogHandle {
             }
             if self.durable() >= target {
                 return Ok(());
+            }
+            if let Some(error) = given_up() {
+                return Err(error);
             }
             tail = self
                 .shared

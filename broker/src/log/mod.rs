@@ -46,6 +46,7 @@ mod format;
 mod full;
 mod handle;
 pub mod limits;
+mod pin;
 mod reader;
 mod recover;
 mod replay;
@@ -61,8 +62,9 @@ pub use appends::Appends;
 pub use aside::set_aside;
 pub use error::LogError;
 pub use handle::LogHandle;
+pub use pin::Pin;
 pub use replay::{Record, RecordKind, Replay, ReplayStats};
-pub use snapshot::{Snapshot, SnapshotStore};
+pub use snapshot::{Snapshot, SnapshotStore, Unfinished};
 pub use stats::{LogStats, SYNC_CLASSES_US};
 
 use directory::{Directory, Lock};
@@ -82,8 +84,9 @@ pub const STORE_STREAM: u16 = 0xFFFF;
 /// closed. So the segment with the newest record stays until the member votes again; that is one segment at most.
 pub const META_STREAM: u16 = 64;
 
-/// The stream of messages that came with a snapshot from another member. They are read where the snapshot refers to
-/// them, and never replayed; their segments go when nothing refers to them.
+/// The stream of messages that came with a snapshot from another member; each has the snapshot's index. They are read
+/// where the snapshot refers to them, and never replayed; their segments go when this or a later snapshot covers their
+/// index and nothing refers to them.
 pub const BODIES_STREAM: u16 = 65;
 
 /// When a record counts as durable.

@@ -67,27 +67,37 @@ impl SnapshotStore {
         index: u64,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<u64, LogError> {
+        let mut unfinished = self.begin(stream, index)?;
+        write(&mut unfinished).map_err(|error| LogError::io("write", &unfinished.begun, error))?;
+        unfinished.finish()
+    }
+
+    /// Begins a snapshot that is written piece by piece. Nobody sees it before it is finished.
+    pub fn begin(&self, stream: u16, index: u64) -> Result<Unfinished, LogError> {
         let path = self.path(stream, index);
         let unfinished = path.with_extension("unfinished");
         if unfinished.exists() {
             fs::remove_file(&unfinished)
                 .map_err(|error| LogError::io("remove", &unfinished, error))?;
         }
-        let file = create_file(&unfinished)?;
-        let written = write_file(file, stream, index, write);
-        let len = match written {
-            Ok(len) => len,
-            Err(error) => {
-                // The space is more useful than half a snapshot; the first error is the one to tell.
-                if let Err(error) = fs::remove_file(&unfinished) {
-                    tracing::warn!(%error, file = %unfinished.display(), "cannot remove");
-                }
-                return Err(LogError::io("write", &unfinished, error));
-            }
+        let hashing = Hashing {
+            out: create_file(&unfinished)?,
+            hash: Xxh3::new(),
+            bytes: 0,
         };
-        fs::rename(&unfinished, &path).map_err(|error| LogError::io("name", &path, error))?;
-        sync_dir(&self.root)?;
-        Ok(len)
+        let mut begun = Unfinished {
+            out: Some(BufWriter::with_capacity(BLOCK, hashing)),
+            path,
+            begun: unfinished,
+        };
+        let written = begun.write_all(&header(stream, index));
+        written.map_err(|error| LogError::io("write", &begun.begun, error))?;
+        Ok(begun)
+    }
+
+    /// Index of the newest snapshot of `stream`, if there is one. Nothing of it is read.
+    pub fn newest(&self, stream: u16) -> Result<Option<u64>, LogError> {
+        Ok(self.indexes(stream)?.pop())
     }
 
     /// The newest snapshot of `stream`, checked as a whole, or `None` if there is none.
@@ -152,29 +162,61 @@ impl SnapshotStore {
     }
 }
 
-fn write_file(
-    file: File,
-    stream: u16,
-    index: u64,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<u64> {
-    let mut hashing = Hashing {
-        out: file,
-        hash: Xxh3::new(),
-        bytes: 0,
-    };
-    {
-        let mut out = BufWriter::with_capacity(BLOCK, &mut hashing);
-        out.write_all(&header(stream, index))?;
-        write(&mut out)?;
-        out.flush()?;
+/// A snapshot that is being written. Dropped before it is finished it is gone.
+pub struct Unfinished {
+    /// `None` once it has its name.
+    out: Option<BufWriter<Hashing>>,
+    path: PathBuf,
+    /// Its name until then.
+    begun: PathBuf,
+}
+
+impl Unfinished {
+    /// Makes it durable and gives it its name. Returns the bytes of content.
+    pub fn finish(mut self) -> Result<u64, LogError> {
+        let closed = self.close();
+        let len = closed.map_err(|error| LogError::io("write", &self.begun, error))?;
+        fs::rename(&self.begun, &self.path)
+            .map_err(|error| LogError::io("name", &self.path, error))?;
+        self.out = None;
+        sync_dir(self.path.parent().expect("it is in a folder"))?;
+        Ok(len)
     }
-    let len = hashing.bytes - HEADER as u64;
-    hashing.write_all(&len.to_le_bytes())?;
-    let check = hashing.hash.digest();
-    hashing.out.write_all(&check.to_le_bytes())?;
-    hashing.out.sync_all()?;
-    Ok(len)
+
+    fn close(&mut self) -> io::Result<u64> {
+        let out = self.out.as_mut().expect("it is not finished");
+        out.flush()?;
+        let hashing = out.get_mut();
+        let len = hashing.bytes - HEADER as u64;
+        hashing.write_all(&len.to_le_bytes())?;
+        let check = hashing.hash.digest();
+        hashing.out.write_all(&check.to_le_bytes())?;
+        hashing.out.sync_all()?;
+        Ok(len)
+    }
+}
+
+impl Write for Unfinished {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.as_mut().expect("it is not finished").write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.as_mut().expect("it is not finished").flush()
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let Some(out) = self.out.take() else {
+            return;
+        };
+        // Not what is still in memory: nobody wants it. The space is more useful than half a snapshot.
+        drop(out.into_parts());
+        if let Err(error) = fs::remove_file(&self.begun) {
+            tracing::warn!(%error, file = %self.begun.display(), "cannot remove");
+        }
+    }
 }
 
 fn header(stream: u16, index: u64) -> [u8; HEADER] {
@@ -236,6 +278,14 @@ fn check(path: &Path, stream: u16, index: u64) -> Result<u64, LogError> {
         return Err(damaged(size - 16, "the length is another one"));
     }
     Ok(len)
+}
+
+impl std::fmt::Debug for Unfinished {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unfinished")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Hashes what passes through.

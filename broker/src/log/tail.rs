@@ -113,6 +113,10 @@ pub(super) struct Tail {
     batch: usize,
     /// The writer waits for company, at most until so many answers wait.
     gathers_until: Option<u64>,
+    /// How many want no segment to go.
+    pins: usize,
+    /// What was released meanwhile.
+    pinned: Vec<u32>,
     /// The writer waits to be woken.
     pub(super) writer_sleeps: bool,
     /// No more appends will come; the writer ends when all is written.
@@ -154,6 +158,8 @@ impl Tail {
             batches: [0; GATHER_BATCHES],
             batch: 0,
             gathers_until: None,
+            pins: 0,
+            pinned: Vec::new(),
             writer_sleeps: false,
             closing: false,
         }
@@ -452,6 +458,12 @@ impl Tail {
 
     /// Forgets a segment. Returns false for the current one, which stays.
     pub(super) fn release(&mut self, segment: u32) -> bool {
+        if self.pins > 0 {
+            if self.closed.contains_key(&segment) && !self.pinned.contains(&segment) {
+                self.pinned.push(segment);
+            }
+            return false;
+        }
         if self.closed.remove(&segment).is_none() {
             return false;
         }
@@ -473,6 +485,20 @@ impl Tail {
             .chain([&self.current])
             .cloned()
             .collect()
+    }
+
+    /// No segment goes until [`Tail::unpin`].
+    pub(super) fn pin(&mut self) {
+        self.pins += 1;
+    }
+
+    /// What has to be released now.
+    pub(super) fn unpin(&mut self) -> Vec<u32> {
+        self.pins -= 1;
+        match self.pins {
+            0 => std::mem::take(&mut self.pinned),
+            _ => Vec::new(),
+        }
     }
 
     /// The older segments that are in the files as a whole. In memory that is all of them.

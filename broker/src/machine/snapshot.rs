@@ -8,6 +8,7 @@
 //! of the moment between two entries; it has no checksum of its own, its file has.
 
 mod pass;
+pub(crate) mod place;
 pub(super) mod put;
 mod read;
 mod restore;

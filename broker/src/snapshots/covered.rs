@@ -19,10 +19,10 @@ pub(super) fn covered_segments(
     let newest_meta = segments.iter().filter_map(|info| info.last(META_STREAM));
     let newest_meta = newest_meta.max().unwrap_or(0);
     let is_covered = |stream, last| match stream {
-        GROUP_STREAM => last <= covered.group,
+        // Messages that have come with a snapshot wait for it to be the newest one.
+        GROUP_STREAM | BODIES_STREAM => last <= covered.group,
         STORE_STREAM => last <= covered.store,
         META_STREAM => last < newest_meta,
-        BODIES_STREAM => true,
         _ => false,
     };
     segments.retain(|segment| {
@@ -82,12 +82,13 @@ mod tests {
     }
 
     #[test]
-    fn bodies_are_not_replayed_and_strangers_stay() {
+    fn bodies_wait_for_their_snapshot_and_strangers_stay() {
         let all = [
             segment(1, &[(BODIES_STREAM, 9)]),
             segment(2, &[(7, 0)]),
             segment(3, &[]),
         ];
-        assert_eq!(ids(&all, 0), [1, 3]);
+        assert_eq!(ids(&all, 8), [3]);
+        assert_eq!(ids(&all, 9), [1, 3]);
     }
 }

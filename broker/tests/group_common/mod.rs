@@ -17,6 +17,7 @@ use mqtt_fleet_broker::log::{Durability, LogHandle, LogOptions};
 use mqtt_fleet_broker::{GroupOptions, OpenGroup};
 use protocol::{Message, PacketId, QoS};
 
+#[allow(unused_imports, reason = "each test file uses a part")]
 pub(crate) use frames::{message, number};
 
 /// No step of a test takes longer.
