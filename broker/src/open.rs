@@ -125,13 +125,14 @@ impl OpenGroup {
             stored();
             nudge.nudge_if_behind();
         };
-        let (log, records) = Log::open(&options.data, options.log, Box::new(wake))?;
+        let (log, mut records) = Log::open(&options.data, options.log, Box::new(wake))?;
         let stats = records.stats().clone();
         let files = SnapshotStore::open(&options.data)?;
         let kept = Some(files.clone());
         let mut snapshots =
             Snapshots::new(kept, options.limits, Box::new(()), sizes, waker.clone());
         let restored = snapshots.restore(Box::new(()), true)?;
+        records.start_at(GROUP_STREAM, restored.position.index + 1);
         let consensus = join(Joining {
             log: log.clone(),
             records,

@@ -87,6 +87,7 @@ impl Seat {
                 }
                 let found = Found {
                     log: joining.log,
+                    files: joining.files,
                     moved,
                     recovered,
                 };

@@ -50,40 +50,6 @@ pub trait Incoming: Send + 'static {
     fn finish(self) -> impl Future<Output = Result<Position, LogError>> + Send;
 }
 
-/// A group that writes no snapshots has none to send, and cannot keep any.
-#[derive(Clone, Copy, Debug)]
-pub struct NoSnapshots;
-
-impl Snapshots for NoSnapshots {
-    type Outgoing = NoSnapshots;
-    type Incoming = NoSnapshots;
-
-    async fn open(&self) -> Result<Option<Self>, LogError> {
-        Ok(None)
-    }
-
-    async fn receive(&self) -> Result<Self, LogError> {
-        let why = "it keeps no snapshots".to_owned();
-        Err(LogError::group("receive a snapshot of", why))
-    }
-}
-
-impl Outgoing for NoSnapshots {
-    async fn next(&mut self) -> Result<Option<Bytes>, LogError> {
-        Ok(None)
-    }
-}
-
-impl Incoming for NoSnapshots {
-    async fn take(&mut self, _bytes: Bytes) -> Result<(), LogError> {
-        Ok(())
-    }
-
-    async fn finish(self) -> Result<Position, LogError> {
-        Ok(Position::default())
-    }
-}
-
 /// Why a snapshot did not arrive.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum CarryError {

@@ -1,6 +1,5 @@
 //! A member on a thread of its own, with calls over TCP.
 
-use super::carry::NoSnapshots;
 use super::change::{Change, ChangeError};
 use super::config::seed;
 use super::handle::Handle;
@@ -9,7 +8,8 @@ use super::peers::{self, Answerer, Credentials, TcpPeers};
 use super::recovered::Recovered;
 use super::replica::{Replica, Settings, StartError};
 use super::status::MemberStatus;
-use crate::log::LogHandle;
+use crate::log::{LogHandle, SnapshotStore};
+use crate::transfer::StoredSnapshots;
 use bytes::Bytes;
 use cluster::slots::GroupNo;
 use cluster::topology::{HostPort, NodeName};
@@ -43,6 +43,8 @@ pub struct Options {
 pub struct Found {
     /// Its log, of which nothing was appended yet.
     pub log: LogHandle,
+    /// Its snapshots.
+    pub files: SnapshotStore,
     /// What the log's wake function tells.
     pub moved: DiskMoved,
     /// What was in the log.
@@ -57,7 +59,7 @@ pub struct Member {
 
 #[derive(Debug)]
 struct Shared {
-    replica: Replica<LogHandle, TcpPeers, NoSnapshots>,
+    replica: Replica<LogHandle, TcpPeers, StoredSnapshots>,
     runtime: tokio::runtime::Handle,
     thread: Mutex<Option<Thread>>,
 }
@@ -72,7 +74,7 @@ type Started = Result<Parts, StartError>;
 
 /// What the member's thread makes.
 struct Parts {
-    replica: Replica<LogHandle, TcpPeers, NoSnapshots>,
+    replica: Replica<LogHandle, TcpPeers, StoredSnapshots>,
     runtime: tokio::runtime::Handle,
     handle: Handle,
 }
@@ -190,13 +192,17 @@ async fn work(
     let listener = listener.map_err(|error| system(error.to_string()))?;
     let peers = TcpPeers::new(Arc::clone(&credentials));
     let (log, moved) = (found.log, found.moved);
+    let snapshots = StoredSnapshots {
+        files: found.files,
+        log: log.clone(),
+    };
     let (replica, handle) = Replica::start(
         settings,
         log,
         moved,
         found.recovered,
         peers,
-        NoSnapshots,
+        snapshots,
         wake,
     )?;
     let answering = replica.clone();

@@ -88,7 +88,7 @@ mod tasks;
 mod tests;
 mod wire;
 
-pub use carry::{Incoming, NoSnapshots, Outgoing, Snapshots};
+pub use carry::{Incoming, Outgoing, Snapshots};
 pub use change::{Change, ChangeError};
 pub use codec::Malformed;
 pub use config::{Node, node_id, seed};

@@ -2,7 +2,7 @@
 
 use crate::consensus::{Consensus, Event, Payload, Position};
 use crate::group::GROUP_STREAM;
-use crate::log::{Log, LogOptions};
+use crate::log::{Log, LogOptions, SnapshotStore};
 use crate::raft::{DiskMoved, Found, Handle, Member, Options, Recovered, Role};
 use cluster::slots::GroupNo;
 use cluster::topology::NodeName;
@@ -65,6 +65,7 @@ impl Three {
             let recovered = Recovered::at(Position::default());
             let found = Found {
                 log,
+                files: SnapshotStore::open(&dir).expect("a folder"),
                 moved,
                 recovered,
             };
