@@ -56,7 +56,9 @@ fn no_byte_of_a_log_is_another_one_unnoticed() {
         let sound = std::fs::read(path).expect("readable");
         // Header, closing note, and all small records; of the large one, and of what is unused, some.
         let some = (0..sound.len() as u64).step_by(40_009);
-        for at in (0..48).chain(508..620).chain(4_096..5_400).chain(some) {
+        // The first segment has few before the large one.
+        let end = if which == 0 { 4_700 } else { 5_400 };
+        for at in (0..48).chain(508..620).chain(4_096..end).chain(some) {
             flip(path, at);
             match open(dir.path()) {
                 Err(LogError::Damaged { file, .. }) => {
@@ -74,7 +76,7 @@ fn no_byte_of_a_log_is_another_one_unnoticed() {
             }
         }
     }
-    assert!(refused[0] > 1_000 && refused[1] > 1_000, "{refused:?}");
+    assert!(refused[0] > 500 && refused[1] > 1_000, "{refused:?}");
     assert!(open(dir.path()).expect("whole again").0 == whole);
 }
 
