@@ -1,10 +1,11 @@
-//! Developer commands: `cargo xtask test`, `tidy`, `bench`, `kill`, `chaos` and `partition`. Run `cargo xtask help` for
+//! Developer commands: `cargo xtask test`, `tidy`, `bench`, `kill`, `chaos`, `partition` and `failover`. Run `cargo xtask help` for
 //! a summary.
 
 mod bench;
 mod cargo;
 mod chaos;
 mod clients;
+mod failover;
 mod partition;
 mod tidy;
 
@@ -46,6 +47,9 @@ enum Command {
     Chaos(chaos::ChaosArgs),
     /// Cut the network between the nodes of a fleet, and judge what became of every message (Linux)
     Partition(partition::PartitionArgs),
+    /// Kill leaders of groups of three, cut their members from each other, kill everything, and judge what became of every
+    /// message (Linux)
+    Failover(failover::FailoverArgs),
 }
 
 fn main() -> ExitCode {
@@ -57,6 +61,7 @@ fn main() -> ExitCode {
         Command::Kill { rounds } => kill(&root, rounds),
         Command::Chaos(args) => chaos::run(&root, &args),
         Command::Partition(args) => partition::run(&root, &args),
+        Command::Failover(args) => failover::run(&root, &args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

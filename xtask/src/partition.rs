@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{Outcome, clients, say};
 
@@ -27,15 +27,7 @@ const AS_ROOT: [&str; 2] = ["--user", "--map-root-user"];
 /// the kernel keeps from it, and then the shell ends.
 const FURNISH: &str = "mount -t tmpfs -o mode=755 tmpfs /run && mkdir -p /run/netns /run/fleet && \
                        ip link set lo up && \"$@\" || exit 1";
-const TEST: [&str; 7] = [
-    "test",
-    "--profile",
-    "quick",
-    "-p",
-    "mqtt-fleet",
-    "--test",
-    "fleet_partition",
-];
+const TEST: [&str; 6] = ["test", "--profile", "quick", "-p", "mqtt-fleet", "--test"];
 
 /// Options of `cargo xtask partition`.
 #[derive(Debug, clap::Args)]
@@ -52,8 +44,25 @@ pub(crate) struct PartitionArgs {
     rate: u32,
 }
 
-/// Builds the test here, and runs it there.
+/// Runs the test with these settings.
 pub(crate) fn run(root: &Path, args: &PartitionArgs) -> Outcome {
+    let settings = json!({
+        "rounds": args.rounds,
+        "seed": args.seed.unwrap_or_else(seed),
+        "pairs": args.pairs,
+        "rate": args.rate,
+    });
+    in_namespaces(root, "fleet_partition", ("MQTT_FLEET_PARTITION", settings))
+}
+
+/// One that follows from the clock.
+pub(crate) fn seed() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map(|now| now.as_secs()).unwrap_or_default()
+}
+
+/// Builds a test here, and runs it in namespaces, with its settings in a variable.
+pub(crate) fn in_namespaces(root: &Path, test: &str, settings: (&str, Value)) -> Outcome {
     if !cfg!(target_os = "linux") {
         return Err("networks of our own need Linux".to_owned());
     }
@@ -61,26 +70,19 @@ pub(crate) fn run(root: &Path, args: &PartitionArgs) -> Outcome {
     let namespaces = namespaces()?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(&cargo);
-    build.current_dir(root).args(TEST).arg("--no-run");
+    build.current_dir(root).args(TEST).args([test, "--no-run"]);
     succeed(&mut build, "the test cannot be built; see above")?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let seed = args.seed.or(now.ok().map(|now| now.as_secs()));
-    let settings = json!({
-        "rounds": args.rounds,
-        "seed": seed.unwrap_or_default(),
-        "pairs": args.pairs,
-        "rate": args.rate,
-    });
-    let mut test = namespaces;
-    test.current_dir(root)
+    let mut run = namespaces;
+    run.current_dir(root)
         .args(["sh", "-c", FURNISH, "sh"])
         .arg(&cargo)
         .args(TEST)
+        .arg(test)
         // There is no network to ask, and nothing left to build.
         .args(["--offline", "--", "--ignored", "--nocapture"])
-        .env("MQTT_FLEET_PARTITION", settings.to_string())
+        .env(settings.0, settings.1.to_string())
         .env("TMPDIR", "/run/fleet");
-    succeed(&mut test, "the test failed; see above")
+    succeed(&mut run, "the test failed; see above")
 }
 
 /// `unshare` with what this user needs, if the user may.
@@ -96,7 +98,7 @@ fn namespaces() -> Result<Command, String> {
         }
     }
     Err(
-        "networks of our own need root (sudo -E cargo xtask partition), or a kernel that lets users make namespaces"
+        "networks of our own need root (sudo -E cargo xtask ...), or a kernel that lets users make namespaces"
             .to_owned(),
     )
 }
