@@ -183,6 +183,8 @@ pub struct GroupStatus {
     pub claims_void: u64,
     /// Slices of snapshots that were written while the group took no frames: it changed faster than they were written.
     pub snapshot_waits: u64,
+    /// The disk is full, and the log waits for space.
+    pub log_full: bool,
     /// Snapshots that were given up as the disk was full; they are tried again.
     pub snapshots_without_space: u64,
     /// A large step of the wall clock waits for proof.
@@ -587,6 +589,7 @@ impl Group {
             status.proving_clock_step = leader.is_proving_clock_step();
         }
         status.snapshot_waits = self.snapshots.waits();
+        status.log_full = self.log.is_full();
         status.snapshots_without_space = self.snapshots.without_space();
         status.applied = self.replica.applied();
         status.reign = self.replica.state().reign();

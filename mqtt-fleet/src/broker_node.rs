@@ -121,6 +121,7 @@ fn show(admin: Reserved, links: SocketAddr) -> Result<Shown, RunError> {
     let fleet = figures::Later::default();
     figures::add_fleet(&mut metrics, fleet.clone());
     let reporter = figures::Later::default();
+    figures::add_member(&mut metrics, reporter.clone());
     let health = Arc::new(Health::starting());
     let admin = Admin::start(
         admin.open()?.swap_remove(0),

@@ -10,6 +10,7 @@ use proxy::link_client::LinkCounters;
 use session_store::RedisStore;
 
 use crate::admin::Fleet;
+use crate::group_report::{MemberReport, Reporter};
 use crate::metrics::{Figure, Metrics, summed};
 
 type ReadStatus = Box<dyn Fn() -> GroupStatus + Send + Sync>;
@@ -78,6 +79,11 @@ impl Figures {
             "snapshot_waits",
             "Slices of snapshots that were written while the group took no frames",
             status.snapshot_waits,
+        ));
+        figures.push((
+            "log_full",
+            "1 while the disk is full and the log waits for space",
+            u64::from(status.log_full),
         ));
         figures.push((
             "snapshots_without_space",
@@ -170,6 +176,42 @@ pub(crate) fn add_fleet(metrics: &mut Metrics, fleet: Later<Fleet>) {
     );
 }
 
+/// Lists a broker's part in its group in `metrics`.
+pub(crate) fn add_member(metrics: &mut Metrics, reporter: Later<Arc<Reporter>>) {
+    metrics.block(
+        "mqtt_fleet_member_",
+        &["role", "term", "last_index", "snapshot_index", "lag_max"],
+        &[],
+        move || {
+            let report = reporter.get().map(|reporter| reporter.standing());
+            let figure = |read: fn(&MemberReport) -> u64| report.as_ref().map_or(0, read);
+            vec![
+                (
+                    "role",
+                    "What it does in its group: 0 it waits or is damaged, 1 learner, 2 follower, 3 candidate, 4 leader",
+                    figure(|report| report.role.number()),
+                ),
+                (
+                    "term",
+                    "The term it is in; 0 if it is alone in its group",
+                    figure(|report| report.term.unwrap_or(0)),
+                ),
+                ("last_index", "Index of its last entry", figure(|report| report.last_index)),
+                (
+                    "snapshot_index",
+                    "Index of its newest snapshot",
+                    figure(|report| report.snapshot_index),
+                ),
+                (
+                    "lag_max",
+                    "Entries that the member farthest behind lacks; 0 where this one does not lead",
+                    figure(MemberReport::lag_max),
+                ),
+            ]
+        },
+    );
+}
+
 /// Something that figures are read from once it is there.
 pub(crate) struct Later<T>(Arc<OnceLock<T>>);
 
@@ -214,6 +256,7 @@ const GAUGES: &[&str] = &[
     "ends_pending",
     "applied_index",
     "proving_clock_step",
+    "log_full",
 ];
 
 #[cfg(test)]

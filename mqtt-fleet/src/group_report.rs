@@ -31,6 +31,19 @@ pub(crate) enum MemberRole {
     Unreachable,
 }
 
+impl MemberRole {
+    /// As a figure.
+    pub(crate) fn number(self) -> u64 {
+        match self {
+            Self::Waiting | Self::Damaged | Self::Unreachable => 0,
+            Self::Learner => 1,
+            Self::Follower => 2,
+            Self::Candidate => 3,
+            Self::Leader => 4,
+        }
+    }
+}
+
 /// A member's report. Indexes are those of entries in the group's log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MemberReport {
@@ -58,11 +71,21 @@ pub(crate) struct MemberReport {
     pub(crate) health: String,
 }
 
+impl MemberReport {
+    /// Entries that the member farthest behind lacks, as far as this one knows.
+    pub(crate) fn lag_max(&self) -> u64 {
+        let lags = self.members.iter().filter_map(|peer| peer.lag_entries);
+        lags.max().unwrap_or(0)
+    }
+}
+
 /// A member as another one knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PeerReport {
     /// Its name.
     pub(crate) name: String,
+    /// Where it takes the calls of the others; `None`: there are none.
+    pub(crate) peer: Option<String>,
     /// Whether it has a vote.
     pub(crate) votes: bool,
     /// Entries that it lacks; only a leader knows.
@@ -115,14 +138,31 @@ impl Reporter {
         }
     }
 
+    /// The member that agrees with others, if there are any.
+    pub(crate) fn agrees(&self) -> Option<&Member> {
+        self.agrees.as_ref()
+    }
+
     /// How the member is now. Looks at the disk, so it may take a moment.
     pub(crate) fn report(&self) -> MemberReport {
+        let full = (self.read)().log_full;
+        MemberReport {
+            disk: disk(&self.data, full),
+            ..self.standing()
+        }
+    }
+
+    /// The same without the disk: costs nothing.
+    pub(crate) fn standing(&self) -> MemberReport {
         let group = (self.read)();
         let mut report = match &self.agrees {
-            Some(member) => self.of_several(&member.status(), group.applied),
+            Some(member) => self.of_several(&member.status()),
             None => self.alone(&group),
         };
-        report.disk = disk(&self.data);
+        if group.log_full && report.health == FINE {
+            "the disk is full: nothing more is stored until there is space"
+                .clone_into(&mut report.health);
+        }
         report
     }
 
@@ -143,6 +183,7 @@ impl Reporter {
             snapshot_index: 0,
             members: vec![PeerReport {
                 name: self.member.clone(),
+                peer: None,
                 votes: true,
                 lag_entries: serving.then_some(0),
             }],
@@ -151,9 +192,10 @@ impl Reporter {
         }
     }
 
-    fn of_several(&self, status: &MemberStatus, applied_index: u64) -> MemberReport {
+    fn of_several(&self, status: &MemberStatus) -> MemberReport {
         let peers = status.members.iter().map(|peer| PeerReport {
             name: peer.name.to_string(),
+            peer: Some(peer.address.to_string()),
             votes: peer.votes,
             lag_entries: peer.lag,
         });
@@ -164,7 +206,7 @@ impl Reporter {
             term: Some(status.term),
             leader: status.leader.as_deref().map(str::to_owned),
             last_index: status.last,
-            applied_index,
+            applied_index: status.applied,
             snapshot_index: status.snapshot,
             members: peers.collect(),
             disk: None,
@@ -194,7 +236,7 @@ fn health(status: &MemberStatus) -> String {
         Stage::Starting => "reads its folder".to_owned(),
         Stage::Waiting => "waits for the other members of its group".to_owned(),
         Stage::Lost { by } => format!(
-            "its folder is empty but {by} knows of the group: what it had is lost; repair it with ctl group repair"
+            "its folder is empty but {by} knows of the group: what it had is lost (ctl group repair), or it is new (ctl group add)"
         ),
         Stage::Failed { why } => why.clone(),
         Stage::TakesPart if status.leader.is_none() => "knows no leader".to_owned(),
@@ -202,12 +244,12 @@ fn health(status: &MemberStatus) -> String {
     }
 }
 
-fn disk(data: &Path) -> Option<DiskReport> {
+fn disk(data: &Path, full: bool) -> Option<DiskReport> {
     let free_bytes = fs4::available_space(data).ok()?;
     Some(DiskReport {
         used_bytes: bytes_in(data).ok()?,
         free_bytes,
-        full: false,
+        full,
     })
 }
 
@@ -244,8 +286,8 @@ mod tests {
             std::fs::write(name, vec![0; len]).expect("writable");
         }
         assert_eq!(bytes_in(folder.path()).expect("readable"), 23);
-        let disk = disk(folder.path()).expect("the system says");
-        assert!(disk.used_bytes == 23 && disk.free_bytes > 0 && !disk.full);
+        let disk = disk(folder.path(), true).expect("the system says");
+        assert!(disk.used_bytes == 23 && disk.free_bytes > 0 && disk.full);
         assert!(bytes_in(&folder.path().join("none")).is_err());
     }
 
@@ -302,7 +344,7 @@ mod tests {
                 Role::Follower,
                 None,
                 MemberRole::Damaged,
-                "repair it with ctl group repair",
+                "ctl group repair",
             ),
         ] {
             let status = status(stage, does, leader);
@@ -330,6 +372,7 @@ mod tests {
             snapshot_index: 0,
             members: vec![PeerReport {
                 name: "b-1".to_owned(),
+                peer: None,
                 votes: true,
                 lag_entries: None,
             }],
@@ -340,7 +383,7 @@ mod tests {
         assert_eq!(
             text,
             "{\"group\":2,\"member\":\"b-1\",\"role\":\"follower\",\"term\":3,\"leader\":null,\"last_index\":9,\
-             \"applied_index\":8,\"snapshot_index\":0,\"members\":[{\"name\":\"b-1\",\"votes\":true,\"lag_entries\":null}],\
+             \"applied_index\":8,\"snapshot_index\":0,\"members\":[{\"name\":\"b-1\",\"peer\":null,\"votes\":true,\"lag_entries\":null}],\
              \"disk\":null,\"health\":\"fine\"}"
         );
         assert_eq!(

@@ -1,9 +1,10 @@
-//! The members of a fleet as a text for people, and a request to move one.
+//! The members of a fleet as a text for people, and requests to change them.
 
 use std::fmt;
 use std::str::FromStr;
 
-use cluster::topology::{HostPort, Topology};
+use cluster::slots::GroupNo;
+use cluster::topology::{HostPort, Member, MemberChange, NodeName, Topology};
 
 /// Prints the groups with their members and addresses, and how new that is.
 pub(crate) struct MemberList<'t>(pub(crate) &'t Topology);
@@ -46,56 +47,118 @@ impl fmt::Display for MemberList<'_> {
     }
 }
 
-/// Where a member is to be reached from now on, as `POST /members/NAME` takes it: `link=HOST:PORT` and `peer=HOST:PORT`,
-/// or one of them. A mere `HOST:PORT` is that of links. At least one is there.
+/// What is to become of a member, as `POST /members/NAME` takes it: words, of which `link=HOST:PORT` and `peer=HOST:PORT` say
+/// where it is reached. A mere `HOST:PORT` is that of links.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct MoveRequest {
+pub(crate) struct MemberRequest {
+    /// What is done.
+    pub(crate) what: What,
     /// Where it takes links.
     pub(crate) link: Option<HostPort>,
     /// Where the others of its group reach it.
     pub(crate) peer: Option<HostPort>,
 }
 
-impl fmt::Display for MoveRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = [("link", &self.link), ("peer", &self.peer)];
-        let mut gap = "";
-        for (name, address) in named {
-            if let Some(address) = address {
-                write!(f, "{gap}{name}={address}")?;
-                gap = " ";
-            }
+/// What is done with a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// It is reached elsewhere: at least one address is there.
+    Move,
+    /// `group=N`: it comes into the group. Both addresses are there.
+    Add(GroupNo),
+    /// `replaces=NAME`: it takes the place of that one. Both addresses are there.
+    Replace(NodeName),
+    /// `remove`: it goes. No address is there.
+    Remove,
+}
+
+impl MemberRequest {
+    /// The change of the member list that this is for the member of this name.
+    pub(crate) fn change(self, name: NodeName) -> MemberChange {
+        let Self { what, link, peer } = self;
+        let member = |link: Option<HostPort>| Member {
+            name: name.clone(),
+            link: link.expect("there for these"),
+            peer: peer.clone(),
+        };
+        match what {
+            What::Add(group) => MemberChange::Add {
+                group,
+                member: member(link),
+            },
+            What::Replace(old) => MemberChange::Replace {
+                name: old,
+                by: member(link),
+            },
+            What::Move => MemberChange::Move { name, link, peer },
+            What::Remove => MemberChange::Remove { name },
         }
-        Ok(())
+    }
+
+    /// Whether the addresses that are there are those that it takes.
+    fn is_complete(&self) -> bool {
+        let (link, peer) = (self.link.is_some(), self.peer.is_some());
+        match self.what {
+            What::Move => link || peer,
+            What::Add(_) | What::Replace(_) => link && peer,
+            What::Remove => !link && !peer,
+        }
     }
 }
 
-impl FromStr for MoveRequest {
+impl fmt::Display for MemberRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match &self.what {
+            What::Move => None,
+            What::Add(group) => Some(format!("group={}", group.0)),
+            What::Replace(old) => Some(format!("replaces={old}")),
+            What::Remove => Some("remove".to_owned()),
+        };
+        let link = self.link.as_ref().map(|link| format!("link={link}"));
+        let peer = self.peer.as_ref().map(|peer| format!("peer={peer}"));
+        let words: Vec<_> = what.into_iter().chain(link).chain(peer).collect();
+        f.write_str(&words.join(" "))
+    }
+}
+
+impl FromStr for MemberRequest {
     type Err = String;
 
     /// The error is a sentence.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut asked = Self {
+            what: What::Move,
             link: None,
             peer: None,
         };
         for word in text.split_whitespace() {
-            let (place, address) = match word.split_once('=') {
-                Some(("peer", address)) => (&mut asked.peer, address),
-                Some(("link", address)) => (&mut asked.link, address),
-                _ => (&mut asked.link, word),
-            };
-            let parsed = address.parse();
-            let parsed = parsed.map_err(|expected| format!("{address:?}: expected {expected}"))?;
-            if place.replace(parsed).is_some() {
-                return Err(format!("{text:?}: one address for links and one for peers"));
+            match word.split_once('=') {
+                Some(("group", number)) => {
+                    let number = number.parse().ok().filter(|number| *number < GroupNo::MAX);
+                    let number =
+                        number.ok_or_else(|| format!("{word:?}: expected a number of a group"))?;
+                    asked.what = What::Add(GroupNo(number));
+                }
+                Some(("replaces", name)) => asked.what = What::Replace(expected(name)?),
+                Some(("peer", address)) => asked.peer = Some(expected(address)?),
+                Some(("link", address)) => asked.link = Some(expected(address)?),
+                None if word == "remove" => asked.what = What::Remove,
+                _ => asked.link = Some(expected(word)?),
             }
         }
-        if asked.link.is_none() && asked.peer.is_none() {
-            return Err(format!("{text:?}: expected {}", HostPort::EXPECTED));
+        if asked.is_complete() {
+            Ok(asked)
+        } else {
+            Err(format!(
+                "{text:?}: expected link=HOST:PORT and peer=HOST:PORT, or one of them for a move, or remove"
+            ))
         }
-        Ok(asked)
     }
+}
+
+fn expected<T: FromStr<Err = &'static str>>(text: &str) -> Result<T, String> {
+    text.parse()
+        .map_err(|expected| format!("{text:?}: expected {expected}"))
 }
 
 #[cfg(test)]
@@ -105,28 +168,54 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn a_request_to_move_is_read_as_it_is_written() {
-        let at = |text: &str| text.parse::<HostPort>().ok();
-        let link = at("host:1");
-        for (text, peer) in [
-            ("link=host:1", None),
-            ("link=host:1 peer=[::1]:2", at("[::1]:2")),
+    fn a_request_is_read_as_it_is_written() {
+        for text in [
+            "link=host:1",
+            "peer=[::1]:2",
+            "link=host:1 peer=[::1]:2",
+            "group=63 link=host:1 peer=host:2",
+            "replaces=b-1 link=host:1 peer=host:2",
+            "remove",
         ] {
-            let asked = MoveRequest {
-                link: link.clone(),
-                peer,
-            };
+            let asked = text.parse::<MemberRequest>().expect(text);
             assert_eq!(asked.to_string(), text);
-            assert_eq!(text.parse(), Ok(asked));
         }
-        let of_links = MoveRequest { link, peer: None };
-        assert_eq!(" host:1\n".parse(), Ok(of_links));
-        let of_peers = "peer=host:1".parse::<MoveRequest>().expect("one is enough");
-        assert_eq!((of_peers.link, of_peers.peer), (None, at("host:1")));
-        for wrong in ["", "host", "peer=", "at=host:1", "host:1 link=host:2"] {
-            let sentence = wrong.parse::<MoveRequest>().expect_err("no request");
+        let of_links = " host:1\n".parse::<MemberRequest>().expect("links");
+        assert_eq!(of_links.to_string(), "link=host:1");
+        for wrong in [
+            "",
+            "host",
+            "peer=",
+            "at=host:1",
+            "group=64 link=host:1 peer=host:2",
+            "group=1 link=host:1",
+            "replaces=a peer=host:1",
+            "remove host:1",
+        ] {
+            let sentence = wrong.parse::<MemberRequest>().expect_err("no request");
             assert!(sentence.contains('"'), "{sentence}");
         }
+    }
+
+    #[test]
+    fn a_request_is_a_change_of_the_list() {
+        let change = |text: &str| {
+            let asked = text.parse::<MemberRequest>().expect(text);
+            format!("{:?}", asked.change("b-1".parse().expect("a name")))
+        };
+        assert_eq!(
+            change("group=3 link=h:1 peer=h:2"),
+            "Add { group: GroupNo(3), member: Member { name: \"b-1\", link: \"h:1\", peer: Some(\"h:2\") } }"
+        );
+        assert_eq!(
+            change("replaces=b-0 link=h:1 peer=h:2"),
+            "Replace { name: \"b-0\", by: Member { name: \"b-1\", link: \"h:1\", peer: Some(\"h:2\") } }"
+        );
+        assert_eq!(
+            change("peer=h:2"),
+            "Move { name: \"b-1\", link: None, peer: Some(\"h:2\") }"
+        );
+        assert_eq!(change("remove"), "Remove { name: \"b-1\" }");
     }
 
     #[test]

@@ -46,5 +46,5 @@ pub(crate) fn run(root: &Path, args: &FailoverArgs) -> Outcome {
         "rate": args.rate,
         "gap_max": args.gap_max,
     });
-    partition::in_namespaces(root, "fleet_replicas", ("MQTT_FLEET_FAILOVER", settings))
+    partition::in_namespaces(root, "fleet_replicas", ("MQTT_FLEET_FAILOVER", &settings))
 }

@@ -52,7 +52,7 @@ pub(crate) fn run(root: &Path, args: &PartitionArgs) -> Outcome {
         "pairs": args.pairs,
         "rate": args.rate,
     });
-    in_namespaces(root, "fleet_partition", ("MQTT_FLEET_PARTITION", settings))
+    in_namespaces(root, "fleet_partition", ("MQTT_FLEET_PARTITION", &settings))
 }
 
 /// One that follows from the clock.
@@ -62,7 +62,11 @@ pub(crate) fn seed() -> u64 {
 }
 
 /// Builds a test here, and runs it in namespaces, with its settings in a variable.
-pub(crate) fn in_namespaces(root: &Path, test: &str, settings: (&str, Value)) -> Outcome {
+pub(crate) fn in_namespaces(
+    root: &Path,
+    test: &str,
+    (variable, settings): (&str, &Value),
+) -> Outcome {
     if !cfg!(target_os = "linux") {
         return Err("networks of our own need Linux".to_owned());
     }
@@ -80,7 +84,7 @@ pub(crate) fn in_namespaces(root: &Path, test: &str, settings: (&str, Value)) ->
         .arg(test)
         // There is no network to ask, and nothing left to build.
         .args(["--offline", "--", "--ignored", "--nocapture"])
-        .env(settings.0, settings.1.to_string())
+        .env(variable, settings.to_string())
         .env("TMPDIR", "/run/fleet");
     succeed(&mut run, "the test failed; see above")
 }

@@ -1,4 +1,4 @@
-//! `/members`: who is in the fleet, and the one thing that the admin port lets a person change: a member's address.
+//! `/members`: who is in the fleet, and what the admin port lets a person change of that.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::connection::Bounded;
 use crate::figures::Later;
-use crate::members::{MemberList, MoveRequest};
+use crate::members::{MemberList, MemberRequest};
 
 /// An address has fewer; a larger body is refused.
 const BODY_BYTES_MAX: usize = 1024;
@@ -34,7 +34,7 @@ pub(crate) struct Fleet {
 
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Peer(SocketAddr);
+pub(super) struct Peer(pub(super) SocketAddr);
 
 impl Connected<IncomingStream<'_, Bounded>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
@@ -47,7 +47,7 @@ struct Members {
     changes: Arc<Semaphore>,
 }
 
-type Answer = (StatusCode, String);
+pub(super) type Answer = (StatusCode, String);
 
 /// The routes, for a node of a fleet.
 pub(super) fn router(fleet: Later<Fleet>) -> Router {
@@ -57,7 +57,7 @@ pub(super) fn router(fleet: Later<Fleet>) -> Router {
     };
     Router::new()
         .route("/members", get(list))
-        .route("/members/{name}", post(move_member))
+        .route("/members/{name}", post(change_member))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(Arc::new(members))
 }
@@ -72,29 +72,29 @@ async fn list(State(members): State<Arc<Members>>) -> Answer {
     }
 }
 
-async fn move_member(
+async fn change_member(
     State(members): State<Arc<Members>>,
     ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
     Path(name): Path<String>,
     headers: HeaderMap,
-    to: String,
+    asked: String,
 ) -> Answer {
-    let asked = move_of(&name, &to);
-    match members.change(peer, &headers, asked).await {
+    let change = change_of(&name, &asked);
+    match members.change(peer, &headers, change).await {
         Ok(text) => (StatusCode::OK, text),
         Err((status, sentence)) => {
-            tracing::warn!(%peer, member = ?name, to = ?to.trim(), sentence, "a member is not moved");
+            tracing::warn!(%peer, member = ?name, asked = ?asked.trim(), sentence, "a member is not changed");
             (status, format!("{sentence}\n"))
         }
     }
 }
 
-fn move_of(name: &str, to: &str) -> Result<MemberChange, Answer> {
+fn change_of(name: &str, to: &str) -> Result<MemberChange, Answer> {
     let wrong = |sentence| (StatusCode::BAD_REQUEST, sentence);
     let parsed = name.parse();
     let name = parsed.map_err(|expected| wrong(format!("{name:?}: expected {expected}")))?;
-    let MoveRequest { link, peer } = to.parse().map_err(wrong)?;
-    Ok(MemberChange::Move { name, link, peer })
+    let asked: MemberRequest = to.parse().map_err(wrong)?;
+    Ok(asked.change(name))
 }
 
 impl Members {
@@ -132,7 +132,7 @@ impl Members {
 
 /// Changes are taken from programs on this machine only, wherever the port can be reached from. A browser on this
 /// machine may be led here by any page, and says so by an `Origin`.
-fn allowed(peer: SocketAddr, headers: &HeaderMap) -> Result<(), Answer> {
+pub(super) fn allowed(peer: SocketAddr, headers: &HeaderMap) -> Result<(), Answer> {
     let refuse = |sentence: &str| Err((StatusCode::FORBIDDEN, sentence.to_owned()));
     if !peer.ip().to_canonical().is_loopback() {
         return refuse("changes are taken from programs on the broker's own machine only");

@@ -2,8 +2,8 @@
 //! `/group` of a broker.
 //!
 //! It has a thread of its own, so that a scrape never waits for MQTT traffic nor holds it up.
-//! Invariant: whoever can reach this port from another machine can only read; programs on this machine can also move
-//! a member of the fleet (`members`).
+//! Invariant: whoever can reach this port from another machine can only read; programs on this machine can also
+//! change the members of the fleet (`members`, `group`).
 
 mod connection;
 mod group;

@@ -1,14 +1,15 @@
-//! `mqtt-fleet ctl group`: how the groups and their members are.
+//! `mqtt-fleet ctl group`: how the groups and their members are, and who is in them.
 
+mod change;
 mod fleet;
 mod status;
 
 use clap::{Args, Subcommand};
-use cluster::topology::HostPort;
-use std::path::PathBuf;
 
-use super::members::{Failed, address};
+use super::members::Failed;
 use crate::exit::Exit;
+use change::{AddArgs, OneArgs, ReplaceArgs};
+use fleet::Where;
 use status::FleetStatus;
 
 /// What is asked of groups.
@@ -17,6 +18,14 @@ pub(super) enum GroupQuestion {
     /// Say how each member is: its role, how far it is behind, its disk, what is wrong with it. The exit code is 1 if a
     /// group has no leader
     Status(StatusArgs),
+    /// Take a further broker into a group
+    Add(AddArgs),
+    /// Take a member out of its group
+    Remove(OneArgs),
+    /// Have another broker take a member's place
+    Replace(ReplaceArgs),
+    /// Give a member whose data folder is lost, or was set aside, all that its group has
+    Repair(OneArgs),
 }
 
 /// What `status` is asked with.
@@ -25,28 +34,24 @@ pub(super) struct StatusArgs {
     /// Print JSON, for programs
     #[arg(long)]
     json: bool,
-    /// Admin port of a broker; again for each further one. Members that are not asked are shown as others know them
-    #[arg(long, value_name = "HOST:PORT", value_parser = address, conflicts_with = "cluster")]
-    admin: Vec<HostPort>,
-    /// Folder of a fleet that mqtt-fleet cluster runs: all its brokers are asked
-    #[arg(long, value_name = "DIR", default_value = "./fleet")]
-    cluster: PathBuf,
+    #[command(flatten)]
+    asked: Where,
 }
 
 /// The text, and how the process ends.
 pub(super) fn run(question: &GroupQuestion) -> Result<(Exit, String), Failed> {
-    match question {
-        GroupQuestion::Status(args) => status(args),
-    }
+    let done = match question {
+        GroupQuestion::Status(args) => return status(args),
+        GroupQuestion::Add(args) => change::add(args),
+        GroupQuestion::Remove(args) => change::remove(args),
+        GroupQuestion::Replace(args) => change::replace(args),
+        GroupQuestion::Repair(args) => change::repair(args),
+    };
+    done.map(|text| (Exit::Fine, text))
 }
 
 fn status(args: &StatusArgs) -> Result<(Exit, String), Failed> {
-    let asked = if args.admin.is_empty() {
-        fleet::brokers(&args.cluster)?
-    } else {
-        args.admin.iter().map(fleet::Broker::at).collect()
-    };
-    let status = FleetStatus::new(fleet::ask(asked));
+    let status = FleetStatus::ask(&args.asked)?;
     let text = if args.json {
         let text = serde_json::to_string_pretty(&status);
         let text = text.map_err(|error| (Exit::Failed, error.to_string()))?;

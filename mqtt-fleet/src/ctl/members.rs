@@ -7,7 +7,7 @@ use cluster::topology::{HostPort, NodeName};
 
 use super::http::{self, Answered};
 use crate::exit::Exit;
-use crate::members::{MemberList, MoveRequest};
+use crate::members::{MemberList, MemberRequest, What};
 use crate::node;
 
 /// Which node is asked.
@@ -63,14 +63,15 @@ pub(super) fn list(args: &MembersArgs) -> Result<String, Failed> {
 /// The text that lists the members after the change.
 pub(super) fn move_member(args: &MoveArgs) -> Result<String, Failed> {
     let (admin, path) = (args.node.admin.as_str(), format!("/members/{}", args.name));
-    let asked = MoveRequest {
+    let asked = MemberRequest {
+        what: What::Move,
         link: args.to.clone(),
         peer: args.peer.clone(),
     };
     answer(admin, http::post(admin, &path, &asked.to_string()))
 }
 
-fn answer(admin: &str, asked: std::io::Result<Answered>) -> Result<String, Failed> {
+pub(super) fn answer(admin: &str, asked: std::io::Result<Answered>) -> Result<String, Failed> {
     match asked {
         Ok(Answered { status: 200, body }) => Ok(body),
         Ok(Answered { status: 404, body }) if body.is_empty() => Err((
@@ -87,7 +88,7 @@ pub(super) fn address(text: &str) -> Result<HostPort, String> {
         .map_err(|expected| format!("expected {expected}"))
 }
 
-fn name(text: &str) -> Result<NodeName, String> {
+pub(super) fn name(text: &str) -> Result<NodeName, String> {
     text.parse()
         .map_err(|expected| format!("expected {expected}"))
 }

@@ -92,6 +92,8 @@ struct Fleet {
     started: Instant,
     drawn: Instant,
     leaders: Leaders,
+    /// When the brokers were last asked who leads.
+    asked: Instant,
     /// All nodes were ready once.
     complete: bool,
     /// Something became ready or ended, and the file does not say so yet.
@@ -120,6 +122,7 @@ impl Fleet {
             started: now,
             drawn: now,
             leaders: Leaders::of_groups(plan.groups),
+            asked: now,
             complete: false,
             changed: true,
         }
@@ -169,6 +172,7 @@ impl Fleet {
     }
 
     fn ask_leaders(&mut self) {
+        self.asked = Instant::now();
         let ready = self.nodes.iter().filter(|node| node.is_ready());
         self.leaders.ask(ready.map(|node| &node.plan));
     }
@@ -230,10 +234,15 @@ impl Fleet {
     /// Writes `cluster.json` when every node that is to run is ready.
     fn publish(&mut self) -> io::Result<()> {
         let pending = |node: &Node| !node.is_ready() && !matches!(node.state, State::Ended(_));
-        if !self.changed || self.nodes.iter().any(pending) {
+        let late = self.complete && !self.leaders.all_known() && self.asked.elapsed() >= DRAW_EVERY;
+        if !(self.changed || late) || self.nodes.iter().any(pending) {
             return Ok(());
         }
         self.ask_leaders();
+        // A group whose leader has ended elects another one soon; the file is for those who look then.
+        if !self.changed && !self.leaders.all_known() {
+            return Ok(());
+        }
         let nodes = self.nodes.iter().map(|node| match &node.state {
             State::Ready(running, _) => (&node.plan, Some(running.pid())),
             _ => (&node.plan, None),

@@ -18,7 +18,7 @@ pub(crate) struct Kind {
 enum Ends {
     LeaderAndOne,
     LeaderAndBoth,
-    Followers,
+    FollowerAndBoth,
 }
 
 /// All kinds, in the order in which they are made.
@@ -29,7 +29,7 @@ pub(crate) const KINDS: [Kind; 7] = [
     kind("leader --x-> follower", (true, false), Ends::LeaderAndOne),
     kind("leader <-x-- both", (false, true), Ends::LeaderAndBoth),
     kind("leader <-x-- follower", (false, true), Ends::LeaderAndOne),
-    kind("follower <-x-> follower", (true, true), Ends::Followers),
+    kind("follower <-x-> both", (true, true), Ends::FollowerAndBoth),
 ];
 
 const fn kind(name: &'static str, ways: (bool, bool), ends: Ends) -> Kind {
@@ -49,7 +49,7 @@ impl Cut {
         let pairs: &[(usize, usize)] = match kind.ends {
             Ends::LeaderAndOne => &[(0, 1)],
             Ends::LeaderAndBoth => &[(0, 1), (0, 2)],
-            Ends::Followers => &[(1, 2)],
+            Ends::FollowerAndBoth => &[(0, 1), (1, 2)],
         };
         let lost_before = members.iter().map(Host::lost).sum();
         let since = Instant::now();

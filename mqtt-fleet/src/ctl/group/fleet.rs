@@ -1,12 +1,13 @@
 //! The brokers of a fleet and what they say of themselves.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use cluster::topology::HostPort;
 use serde::Deserialize;
 
 use crate::ctl::http;
-use crate::ctl::members::Failed;
+use crate::ctl::members::{Failed, address};
 use crate::exit::Exit;
 use crate::group_report::MemberReport;
 
@@ -17,6 +18,27 @@ pub(super) struct Broker {
     pub(super) admin: String,
     /// Its name and group, where they are known before it is asked.
     pub(super) known: Option<(String, u8)>,
+}
+
+/// Which brokers are asked.
+#[derive(Debug, Args)]
+pub(super) struct Where {
+    /// Admin port of a broker; again for each further one. Members that are not asked are known only as others know them
+    #[arg(long, value_name = "HOST:PORT", value_parser = address, conflicts_with = "cluster")]
+    admin: Vec<HostPort>,
+    /// Folder of a fleet that mqtt-fleet cluster runs: all its brokers are asked
+    #[arg(long, value_name = "DIR", default_value = "./fleet")]
+    cluster: PathBuf,
+}
+
+impl Where {
+    /// The brokers that are asked.
+    pub(super) fn brokers(&self) -> Result<Vec<Broker>, Failed> {
+        if self.admin.is_empty() {
+            return brokers(&self.cluster);
+        }
+        Ok(self.admin.iter().map(Broker::at).collect())
+    }
 }
 
 /// A broker and its answer, or why there is none.
@@ -41,7 +63,7 @@ struct Member {
 
 impl Broker {
     /// One of which only the address is known.
-    pub(super) fn at(admin: &HostPort) -> Self {
+    fn at(admin: &HostPort) -> Self {
         Self {
             admin: admin.as_str().to_owned(),
             known: None,
@@ -50,7 +72,7 @@ impl Broker {
 }
 
 /// The brokers of the fleet that a launcher runs in this folder, also those that are not there at the moment.
-pub(super) fn brokers(folder: &Path) -> Result<Vec<Broker>, Failed> {
+fn brokers(folder: &Path) -> Result<Vec<Broker>, Failed> {
     let path = folder.join("cluster.json");
     let fail = |problem: String| {
         let sentence = format!(

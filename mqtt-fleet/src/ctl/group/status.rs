@@ -5,8 +5,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::fleet::Answer;
-use crate::group_report::{DiskReport, FINE, MemberReport, MemberRole, PeerReport};
+use super::fleet::{self, Answer, Where};
+use crate::ctl::members::Failed;
+use crate::group_report::{DiskReport, MemberReport, MemberRole, PeerReport};
 
 /// All groups. Its JSON form is for programs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -32,6 +33,7 @@ struct GroupStatus {
 struct MemberRow {
     name: String,
     admin: Option<String>,
+    peer: Option<String>,
     role: MemberRole,
     /// Whether it has a vote.
     votes: Option<bool>,
@@ -52,6 +54,11 @@ struct Unknown {
 }
 
 impl FleetStatus {
+    /// Asks the brokers.
+    pub(super) fn ask(asked: &Where) -> Result<Self, Failed> {
+        Ok(Self::new(fleet::ask(asked.brokers()?)))
+    }
+
     pub(super) fn new(answers: Vec<Answer>) -> Self {
         let mut groups: BTreeMap<u8, Vec<MemberRow>> = BTreeMap::new();
         let (mut reports, mut unknown) = (Vec::new(), Vec::new());
@@ -75,6 +82,26 @@ impl FleetStatus {
             groups: groups.into_iter().map(group).collect(),
             unknown,
         }
+    }
+
+    /// Admin port of the member that leads a group, if it answers.
+    pub(super) fn leader_of(&self, group: u8) -> Option<&str> {
+        let group = self.groups.iter().find(|it| it.group == group)?;
+        let leads = |row: &&MemberRow| Some(&row.name) == group.leader.as_ref();
+        group.members.iter().find(leads)?.admin.as_deref()
+    }
+
+    /// The group that has a member of this name.
+    pub(super) fn group_of(&self, name: &str) -> Option<u8> {
+        let has = |it: &&GroupStatus| it.members.iter().any(|row| row.name == name);
+        self.groups.iter().find(has).map(|it| it.group)
+    }
+
+    /// Where the others of its group reach a member.
+    pub(super) fn peer_of(&self, name: &str) -> Option<&str> {
+        let rows = self.groups.iter().flat_map(|it| &it.members);
+        rows.filter(|row| row.name == name)
+            .find_map(|row| row.peer.as_deref())
     }
 
     /// Whether there is a leader in each group, and each that was asked for is known.
@@ -117,6 +144,7 @@ impl MemberRow {
         Self {
             name: report.member.clone(),
             admin: Some(admin),
+            peer: None,
             role: report.role,
             votes: None,
             term: report.term,
@@ -133,6 +161,7 @@ impl MemberRow {
         Self {
             name,
             admin,
+            peer: None,
             role: MemberRole::Unreachable,
             votes: None,
             term: None,
@@ -148,8 +177,10 @@ impl MemberRow {
     /// Adds what others know of the member.
     fn complete(&mut self, known: Option<&PeerReport>, leader: Option<&MemberReport>) {
         self.votes = known.map(|peer| peer.votes);
+        self.peer = known.and_then(|peer| peer.peer.clone());
         self.lag_entries = known.and_then(|peer| peer.lag_entries);
-        if known.is_none() && self.role != MemberRole::Unreachable && self.health == FINE {
+        let takes_part = !matches!(self.role, MemberRole::Unreachable | MemberRole::Damaged);
+        if known.is_none() && takes_part {
             "not in the group".clone_into(&mut self.health);
         }
         let deposed = |leader: &MemberReport| leader.member != self.name;

@@ -1,5 +1,6 @@
 use super::*;
 use crate::ctl::group::fleet::Broker;
+use crate::group_report::FINE;
 
 const NAMES: [&str; 3] = ["a-0", "a-1", "a-2"];
 
@@ -14,6 +15,7 @@ fn report(name: &str, role: MemberRole, term: u64, last_index: u64) -> MemberRep
     let leads = role == MemberRole::Leader;
     let peer = |peer: &str| PeerReport {
         name: peer.to_owned(),
+        peer: Some(format!("{peer}:2")),
         votes: true,
         lag_entries: leads.then_some(if peer == "a-2" { 7 } else { 0 }),
     };
@@ -156,7 +158,7 @@ fn the_json_form_stays() {
     let text = serde_json::to_string(&status).expect("serializes");
     assert_eq!(
         text,
-        "{\"groups\":[{\"group\":0,\"leader\":\"a-1\",\"term\":4,\"members\":[{\"name\":\"a-1\",\"admin\":\"a-1:1\",\
+        "{\"groups\":[{\"group\":0,\"leader\":\"a-1\",\"term\":4,\"members\":[{\"name\":\"a-1\",\"admin\":\"a-1:1\",\"peer\":\"a-1:2\",\
          \"role\":\"leader\",\"votes\":true,\"term\":4,\"last_index\":100,\"applied_index\":100,\"snapshot_index\":0,\
          \"lag_entries\":0,\"disk\":{\"used_bytes\":3145728,\"free_bytes\":9663676416,\"full\":false},\
          \"health\":\"fine\"}]}]}"
