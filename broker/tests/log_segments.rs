@@ -187,6 +187,32 @@ fn a_damaged_record_is_not_read() {
 }
 
 #[test]
+fn parts_of_scattered_records_are_right_and_keep_no_more_than_themselves() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (log, _) = open(dir.path(), Durability::Os);
+    let lens = [900, 70_000, 300_000, 20_000].into_iter().cycle();
+    let places: Vec<_> = (0..40)
+        .zip(lens)
+        .map(|(index, len)| (append(&log, 0, index..index + 1, len)[0], len))
+        .collect();
+    drop(log);
+    let (log, replay) =
+        Log::open(dir.path(), options(Durability::Os), Box::new(|| {})).expect("opens");
+    drop(replay);
+    // Forwards, backwards and across: blocks that follow each other, and such that do not.
+    let orders: [fn(usize) -> usize; 3] = [|n| n, |n| 39 - n, |n| n * 17 % 40];
+    for index in orders.iter().flat_map(|order| (0..40).map(order)) {
+        let (at, len) = places[index];
+        let whole = body(0, index as u64, len);
+        for from in [0, len / 2, len - 100] {
+            let part = log.read(at, from as u32, 100).expect("there");
+            assert_eq!(part, whole[from..from + 100], "record {index} from {from}");
+            assert!(part.is_unique(), "it keeps a whole block");
+        }
+    }
+}
+
+#[test]
 fn what_a_crash_left_unfinished_is_removed() {
     let dir = tempfile::tempdir().expect("a folder");
     std::fs::create_dir_all(dir.path().join("log")).expect("a folder");

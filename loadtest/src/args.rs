@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::Error;
 use crate::limits::{
-    CONNECTIONS_MAX, CONTENDERS, FILTERS_MAX, OUTSTANDING, PAYLOAD_BYTES_MAX, STAMP_BYTES,
-    STORM_OUTSTANDING, WINDOW_MAX,
+    BACKLOG_PUBLISHERS, CONNECTIONS_MAX, CONTENDERS, FILTERS_MAX, OUTSTANDING, PAYLOAD_BYTES_MAX,
+    RUN_BYTES_MAX, STAMP_BYTES, STORM_OUTSTANDING, WINDOW_MAX,
 };
 use crate::tls::Tls;
 use crate::wire::Version;
@@ -38,6 +38,21 @@ pub enum Scenario {
     Endure,
     /// Client ids that three clients each fight for, and a publisher to each client id.
     Fight,
+    /// Sessions that subscribe and leave, publishers that fill their queues, and the sessions again
+    /// to take everything.
+    Backlog,
+}
+
+/// What is run of a backlog.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// One after the other.
+    #[default]
+    Both,
+    /// Sessions subscribe and leave, publishers fill their queues.
+    Fill,
+    /// The sessions come back and take everything.
+    Drain,
 }
 
 /// Arguments of the load simulator.
@@ -53,7 +68,8 @@ pub struct LoadtestArgs {
     /// Process id of a broker whose CPU time and memory are measured (repeatable)
     #[arg(long)]
     pub pid: Vec<u32>,
-    /// Connections; pair and endure: pairs; fight: client ids; fanin and share: publishers; fanout: subscribers
+    /// Connections; pair and endure: pairs; fight: client ids; fanin and share: publishers; fanout: subscribers;
+    /// backlog: sessions
     #[arg(long, visible_aliases = ["pairs", "ids"], default_value_t = 100)]
     pub conns: usize,
     /// Subscribers of the shared subscription (share)
@@ -62,7 +78,7 @@ pub struct LoadtestArgs {
     /// `QoS` of publishers and subscriptions
     #[arg(
         long,
-        help = "QoS of publishers and subscriptions [default: 0; idle, connect, storm, endure and fight: 1]",
+        help = "QoS of publishers and subscriptions [default: 0; idle, connect, storm, endure, fight and backlog: 1]",
         value_parser = clap::value_parser!(u8).range(0..=2)
     )]
     pub qos: Option<u8>,
@@ -82,23 +98,24 @@ pub struct LoadtestArgs {
     /// Seconds before the measured part, with the same load
     #[arg(long, default_value_t = 1.0)]
     pub warmup: f64,
-    /// MQTT version [default: 3.1.1; endure: 5]
+    /// MQTT version [default: 3.1.1; endure and backlog: 5]
     #[arg(long, visible_alias = "protocol", value_parser = ["3.1.1", "5"])]
     pub mqtt: Option<String>,
     /// Seconds of the keepalive [default: 60; endure: 10]
     #[arg(long)]
     pub keepalive: Option<u16>,
-    /// Connections that may be on their way at once [default: 80; after a storm: 1000]
+    /// Connections that may be on their way at once [default: 80; after a storm: 1000; backlog: 200]
     #[arg(long)]
     pub outstanding: Option<usize>,
     /// Threads of the generator [default: 2, or 1 where one is enough]
     #[arg(long)]
     pub threads: Option<usize>,
-    /// endure: seconds the broker keeps a session without a connection (MQTT 5; in 3.1.1 the
+    /// endure, backlog: seconds the broker keeps a session without a connection (MQTT 5; in 3.1.1 the
     /// broker decides)
     #[arg(long, default_value_t = 3600, value_parser = clap::value_parser!(u32).range(1..))]
     pub session_expiry: u32,
-    /// endure: seconds without a connection after which a device gives up
+    /// endure: seconds without a connection after which a device gives up; backlog: seconds in which
+    /// something has to get further
     #[arg(long, default_value_t = 60.0)]
     pub patience: f64,
     /// endure: seconds to wait, after the last publish, for what was acknowledged
@@ -119,6 +136,15 @@ pub struct LoadtestArgs {
     /// rests, on average
     #[arg(long, default_value_t = 0.5)]
     pub away: f64,
+    /// backlog: messages that all queues together hold
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub messages: u64,
+    /// backlog: the part to run; whatever was stored has to outlive what happens between the two
+    #[arg(long, value_enum, default_value_t = Part::Both, requires_ifs = [("fill", "run"), ("drain", "run")])]
+    pub part: Part,
+    /// backlog: name of the run; both parts need the same, and the same --conns, --messages and --size
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub run: Option<String>,
     /// Encrypt with TLS, and trust the certificates in this PEM file only
     #[arg(long)]
     pub tls_ca: Option<PathBuf>,
@@ -143,15 +169,16 @@ impl LoadtestArgs {
     /// `QoS` in effect.
     pub(crate) fn qos(&self) -> u8 {
         let endures = self.scenario.endures();
-        self.qos
-            .unwrap_or(u8::from(endures || !self.scenario.publishes()))
+        self.qos.unwrap_or(u8::from(
+            endures || self.is_backlog() || !self.scenario.publishes(),
+        ))
     }
 
     /// Version in effect.
     pub(crate) fn version(&self) -> Version {
         match self.mqtt.as_deref() {
             Some("5") => Version::V5,
-            None if self.scenario.endures() => Version::V5,
+            None if self.scenario.endures() || self.is_backlog() => Version::V5,
             _ => Version::V4,
         }
     }
@@ -212,7 +239,12 @@ impl LoadtestArgs {
             Scenario::Share => self.conns.saturating_add(self.subs),
             Scenario::Idle | Scenario::Storm => self.conns,
             Scenario::Connect => self.outstanding(),
+            Scenario::Backlog => self.conns.saturating_add(BACKLOG_PUBLISHERS),
         }
+    }
+
+    fn is_backlog(&self) -> bool {
+        self.scenario == Scenario::Backlog
     }
 
     /// Refuses what cannot be run.
@@ -249,6 +281,31 @@ impl LoadtestArgs {
         }
         if self.scenario.endures() {
             return self.check_endurance();
+        }
+        if self.is_backlog() {
+            return self.check_backlog();
+        }
+        Ok(())
+    }
+
+    fn check_backlog(&self) -> Result<(), Error> {
+        let refuse = |what: &str| Err(Error::Arguments(what.to_owned()));
+        if self.qos() != 1 || self.rate.is_some() {
+            return refuse(
+                "backlog is about --qos 1, and takes no --rate: it publishes in a closed loop",
+            );
+        }
+        if !(1.0..=1e6).contains(&self.patience) {
+            return refuse("--patience must be 1 or more, below 1e6");
+        }
+        if self
+            .run
+            .as_ref()
+            .is_some_and(|run| run.len() > RUN_BYTES_MAX || !is_plain(run))
+        {
+            return Err(Error::Arguments(format!(
+                "--run must be letters, digits, `-` and `_`, at most {RUN_BYTES_MAX}: it is part of topics and client ids"
+            )));
         }
         Ok(())
     }
@@ -294,12 +351,24 @@ impl LoadtestArgs {
     }
 }
 
+/// Without wildcards, levels and what else means something in a topic.
+fn is_plain(run: &str) -> bool {
+    run.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+}
+
 impl Scenario {
     /// True where messages flow.
     pub(crate) fn publishes(self) -> bool {
         matches!(
             self,
-            Self::Pair | Self::Fanin | Self::Fanout | Self::Share | Self::Endure | Self::Fight
+            Self::Pair
+                | Self::Fanin
+                | Self::Fanout
+                | Self::Share
+                | Self::Endure
+                | Self::Fight
+                | Self::Backlog
         )
     }
 
@@ -320,6 +389,7 @@ impl Scenario {
             Self::Storm => "storm",
             Self::Endure => "endure",
             Self::Fight => "fight",
+            Self::Backlog => "backlog",
         }
     }
 }

@@ -8,6 +8,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Error;
 use crate::args::{LoadtestArgs, Scenario};
+use crate::backlog;
 use crate::crew::{Counts, Crew, Phase};
 use crate::endure;
 use crate::limits::SPARE_DESCRIPTORS;
@@ -44,6 +45,7 @@ pub fn run(args: &LoadtestArgs) -> Result<Verdict, Error> {
     allow_descriptors(args.connections() as u64 + SPARE_DESCRIPTORS)?;
     let verdict = match args.scenario {
         Scenario::Endure | Scenario::Fight => endure::run(args, &addrs, tls.as_ref())?,
+        Scenario::Backlog => backlog::run(args, &addrs, tls.as_ref())?,
         _ => drive(args, &addrs, tls.as_ref())?,
     };
     if let Some(path) = &args.json {

@@ -10,6 +10,7 @@
 mod account;
 mod agent;
 mod args;
+mod backlog;
 mod command;
 mod conduct;
 mod control;
@@ -37,7 +38,8 @@ mod wire;
 mod worker;
 
 pub use agent::{AgentOptions, run_agent};
-pub use args::{LoadtestArgs, Scenario};
+pub use args::{LoadtestArgs, Part, Scenario};
+pub use backlog::Backlog;
 pub use command::{Action, AgentArgs, LoadtestCommand, RunArgs, ScenariosArgs};
 pub use conduct::run;
 pub use control::message::FindingKind;

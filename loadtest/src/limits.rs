@@ -112,7 +112,24 @@ pub(crate) const REST: Duration = Duration::from_millis(200);
 /// fight: clients with one client id.
 pub(crate) const CONTENDERS: usize = 3;
 
-/// endure: wait after everything has arrived for what should not come any more.
+/// backlog: publishers. Enough to share syncs of the disk among them.
+pub(crate) const BACKLOG_PUBLISHERS: usize = 16;
+
+/// backlog: bytes of a payload that say whose it is (`u32`) and its number (`u64`).
+pub(crate) const BACKLOG_STAMP_BYTES: usize = 12;
+
+/// backlog: sessions on their way at once. All of them come back at a broker that has just started.
+pub(crate) const BACKLOG_OUTSTANDING: usize = 200;
+
+/// backlog: bytes of the name of a run. Client ids stay below the 256 bytes that brokers commonly take.
+pub(crate) const RUN_BYTES_MAX: usize = 64;
+
+/// backlog: wait before a connection that failed is dialed again.
+pub(crate) const DIAL_AGAIN: Duration = Duration::from_millis(100);
+
+const _: () = assert!(BACKLOG_STAMP_BYTES <= STAMP_BYTES);
+
+/// endure and backlog: wait after everything has arrived for what should not come any more.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
 /// Longest message between controller and worker. The longest are samples with the filled buckets of all histograms, and

@@ -25,6 +25,8 @@ pub(crate) struct Sample {
 pub(crate) struct Usage {
     pub(crate) cpu: Cpu,
     pub(crate) rss_bytes: u64,
+    /// The most that they have had since their start.
+    pub(crate) peak_bytes: u64,
 }
 
 /// CPU time so far. The scheduler's figure is exact to the nanosecond but forgets threads that
@@ -58,7 +60,9 @@ impl Meter {
             let folder = PathBuf::from(format!("/proc/{pid}"));
             let usage = broker.get_or_insert_with(Usage::default);
             usage.cpu.add(cpu(&folder).map_err(failed)?);
-            usage.rss_bytes += rss_bytes(&folder).map_err(failed)?;
+            let status = fs::read_to_string(folder.join("status")).map_err(failed)?;
+            usage.rss_bytes += status_bytes(&status, "VmRSS:").map_err(failed)?;
+            usage.peak_bytes += status_bytes(&status, "VmHWM:").map_err(failed)?;
         }
         Ok(Sample { broker, own })
     }
@@ -129,11 +133,11 @@ fn ticks(stat: &str) -> io::Result<u64> {
     }
 }
 
-fn rss_bytes(folder: &Path) -> io::Result<u64> {
-    let status = fs::read_to_string(folder.join("status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+/// A line of /proc/PID/status.
+fn status_bytes(status: &str, name: &str) -> io::Result<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kilobytes = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
-    let missing = || io::Error::new(io::ErrorKind::InvalidData, "no VmRSS in status");
+    let missing = || io::Error::new(io::ErrorKind::InvalidData, format!("no {name} in status"));
     Ok(kilobytes.ok_or_else(missing)? * 1024)
 }
 
@@ -159,7 +163,8 @@ mod tests {
         }
         let after = meter.sample().expect("it runs");
         assert!(after.own.seconds_since(&before.own) > 0.0);
-        assert!(after.broker.expect("one pid").rss_bytes > 100_000);
+        let broker = after.broker.expect("one pid");
+        assert!(broker.rss_bytes > 100_000 && broker.peak_bytes >= broker.rss_bytes);
     }
 
     #[test]

@@ -140,7 +140,9 @@ fn plan(
             }
             (0..args.conns).for_each(|index| builder.publisher(index, addr(index + 1)));
         }
-        Scenario::Endure | Scenario::Fight => unreachable!("endure makes its own plans"),
+        Scenario::Endure | Scenario::Fight | Scenario::Backlog => {
+            unreachable!("these make their own plans")
+        }
         Scenario::Idle | Scenario::Connect | Scenario::Storm => {
             mine(args.connections()).for_each(|index| builder.silent(index, addr(index)));
         }
@@ -220,12 +222,19 @@ impl Builder<'_> {
 /// The source address of connection number `dialed` of a thread: none (the system's choice) unless
 /// the broker is on loopback and the ports of one address may run out.
 pub(crate) fn source(plan: &Plan, addr: SocketAddr, dialed: u64) -> Option<SocketAddr> {
+    plan.many_sources
+        .then(|| rotating_source(addr, plan.thread, dialed))
+        .flatten()
+}
+
+/// The same where the ports of one address may run out.
+pub(crate) fn rotating_source(addr: SocketAddr, thread: usize, dialed: u64) -> Option<SocketAddr> {
     let loopback = matches!(addr.ip(), IpAddr::V4(ip) if ip.is_loopback());
-    if !plan.many_sources || !loopback {
+    if !loopback {
         return None;
     }
     // Half of the addresses for each of two threads, so that they do not search the same ports.
-    let turn = (dialed / PER_SOURCE_MAX as u64) as usize * 2 + plan.thread;
+    let turn = (dialed / PER_SOURCE_MAX as u64) as usize * 2 + thread;
     let last = u8::try_from(2 + turn % SOURCES_MAX).expect("sources stay below 253");
     Some(SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)))
 }

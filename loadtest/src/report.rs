@@ -8,7 +8,7 @@ use std::path::Path;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::Error;
+use crate::{Backlog, Error};
 
 /// What a run found. `Display` is the summary for people, `Serialize` the JSON of `--json`.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -77,7 +77,10 @@ pub struct Verdict {
     /// What the scenario fight counts besides, on the same level of the JSON.
     #[serde(flatten)]
     pub fight: Option<Fight>,
-    /// Errors by kind. In endure those that come with crashes, and do not fail the run.
+    /// What the load backlog counts besides, on the same level of the JSON.
+    #[serde(flatten)]
+    pub backlog: Option<Backlog>,
+    /// Errors by kind. In endure and backlog those that come with crashes, and do not fail the run.
     pub errors: BTreeMap<String, u64>,
     /// Why the run failed; empty if it did not.
     pub failures: Vec<String>,
@@ -232,7 +235,7 @@ fn by_kind(errors: &BTreeMap<String, u64>) -> String {
 impl Verdict {
     /// True if the broker broke a promise: at `QoS` 1 and 2 a message was lost, at `QoS` 2 one was
     /// repeated, at any `QoS` the order was broken, or a connection failed (storm: did not come
-    /// back; endure: a session was lost, a message never acknowledged, a device gave up, or the
+    /// back; endure and backlog: a session was lost, a message never acknowledged, a device gave up, or the
     /// broker did what the standard forbids).
     pub fn failed(&self) -> bool {
         !self.failures.is_empty()
@@ -240,6 +243,8 @@ impl Verdict {
 
     /// Applies the rules of [`Verdict::failed`] to the figures.
     pub(crate) fn judge(&mut self) {
+        // In a storm connections fail and try again; what counts is that all come back.
+        let may_fail = self.scenario == "storm" || self.survives_errors();
         let mut fail = |wrong: bool, why: String| {
             if wrong {
                 self.failures.push(why);
@@ -257,18 +262,25 @@ impl Verdict {
             self.qos == 2 && self.duplicated > 0,
             format!("{} repeated", self.duplicated),
         );
-        // In a storm connections fail and try again; what counts is that all come back.
-        let may_fail = self.scenario == "storm" || self.endurance.is_some();
         for (kind, count) in &self.errors {
             fail(!may_fail, format!("{count} x {kind}"));
         }
         let more = self.endurance.iter().flat_map(Endurance::failures);
         self.failures.extend(more);
+        let duplicated = self.duplicated;
+        let backlog = self.backlog.iter();
+        self.failures
+            .extend(backlog.flat_map(|backlog| backlog.failures(duplicated)));
         let stale = self.fight.map_or(0, |fight| fight.stale);
         if stale > 0 {
             let what = "messages reached a client that had lost its client id before they were";
             self.failures.push(format!("{stale} {what} published"));
         }
+    }
+
+    /// Whether it goes on where connections are lost or refused.
+    fn survives_errors(&self) -> bool {
+        self.endurance.is_some() || self.backlog.is_some()
     }
 
     /// Writes the JSON of `--json`.
@@ -353,7 +365,10 @@ impl fmt::Display for Verdict {
             f,
             "{scenario} x {conns} on {addr}, MQTT {mqtt}, {secs:.2} s measured"
         )?;
-        if self.sent > 0 {
+        if let Some(backlog) = &self.backlog {
+            let faults = [self.lost, self.duplicated, self.reordered];
+            backlog.show((self.delivered, self.size), faults, f)?;
+        } else if self.sent > 0 {
             self.flow(f)?;
         }
         writeln!(
@@ -365,9 +380,9 @@ impl fmt::Display for Verdict {
         )?;
         if let Some(endurance) = &self.endurance {
             endurance.show(f)?;
-            if !self.errors.is_empty() {
-                writeln!(f, "  errors     {}", by_kind(&self.errors))?;
-            }
+        }
+        if self.survives_errors() && !self.errors.is_empty() {
+            writeln!(f, "  errors     {}", by_kind(&self.errors))?;
         }
         if let Some(Fight {
             taken_over,

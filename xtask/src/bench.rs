@@ -3,6 +3,7 @@
 //! Mosquitto (Debian's package) is the unit: everyone can install it. Each row says what was measured,
 //! both figures and their ratio, as medians over the runs.
 
+pub(crate) mod backlog;
 mod bars;
 mod cluster;
 mod disk;
@@ -360,10 +361,14 @@ fn median(values: &mut [f64]) -> f64 {
 
 /// A broker under test; it ends with the value.
 struct Broker {
+    command: Command,
     child: Child,
     addr: SocketAddr,
     data: tempfile::TempDir,
 }
+
+/// A broker with an empty data folder listens within this time.
+const LISTENS_MAX: Duration = Duration::from_secs(20);
 
 impl Broker {
     fn mosquitto() -> io::Result<Self> {
@@ -375,12 +380,21 @@ impl Broker {
             addr.port()
         );
         std::fs::write(&config, text)?;
-        let program = find_mosquitto();
-        Self::start(Command::new(program).arg("-c").arg(&config), addr, data)
+        let mut command = Command::new(find_mosquitto());
+        command.arg("-c").arg(&config);
+        Self::start(command, addr, data)
     }
 
     fn mqtt_fleet(program: &Path, durability: &str) -> io::Result<Self> {
         let data = tempfile::tempdir_in(program.parent().unwrap_or(Path::new(".")))?;
+        Self::mqtt_fleet_in(program, durability, data)
+    }
+
+    fn mqtt_fleet_in(
+        program: &Path,
+        durability: &str,
+        data: tempfile::TempDir,
+    ) -> io::Result<Self> {
         let (addr, admin) = (free_address()?, free_address()?);
         let mut command = Command::new(program);
         command.args(["standalone", "--durability", durability]);
@@ -391,24 +405,47 @@ impl Broker {
             &admin.to_string(),
             "--data",
         ]);
-        Self::start(command.arg(data.path().join("data")), addr, data)
+        command.arg(data.path().join("data"));
+        Self::start(command, addr, data)
     }
 
-    fn start(command: &mut Command, addr: SocketAddr, data: tempfile::TempDir) -> io::Result<Self> {
-        let child = command
+    fn start(mut command: Command, addr: SocketAddr, data: tempfile::TempDir) -> io::Result<Self> {
+        command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
-            .spawn()?;
-        let broker = Self { child, addr, data };
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect_timeout(&addr, Duration::from_millis(100)).is_err() {
-            if Instant::now() > deadline {
-                return Err(io::Error::other(format!("no broker answers at {addr}")));
-            }
-            std::thread::yield_now();
-        }
+            .stderr(Stdio::inherit());
+        let child = command.spawn()?;
+        let mut broker = Self {
+            command,
+            child,
+            addr,
+            data,
+        };
+        broker.await_listening(LISTENS_MAX)?;
         Ok(broker)
+    }
+
+    /// With SIGKILL, over the same data.
+    fn kill_and_start_again(&mut self, patience: Duration) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.child = self.command.spawn()?;
+        self.await_listening(patience)
+    }
+
+    fn await_listening(&mut self, patience: Duration) -> io::Result<()> {
+        let deadline = Instant::now() + patience;
+        while TcpStream::connect_timeout(&self.addr, Duration::from_millis(100)).is_err() {
+            if let Some(status) = self.child.try_wait()? {
+                return Err(io::Error::other(format!("the broker ended: {status}")));
+            }
+            if Instant::now() > deadline {
+                let text = format!("no broker answers at {}", self.addr);
+                return Err(io::Error::other(text));
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        Ok(())
     }
 }
 

@@ -1,5 +1,5 @@
-//! Developer commands: `cargo xtask test`, `tidy`, `bench`, `kill`, `chaos`, `partition` and `failover`. Run `cargo xtask help` for
-//! a summary.
+//! Developer commands: `cargo xtask test`, `tidy`, `bench`, `backlog`, `kill`, `chaos`, `partition` and `failover`. Run
+//! `cargo xtask help` for a summary.
 
 mod bench;
 mod cargo;
@@ -37,6 +37,8 @@ enum Command {
     Tidy,
     /// Put the same load on mosquitto and on this broker, in turn, and print the figures and their ratios
     Bench(bench::BenchArgs),
+    /// Fill queues with more than fits into memory, kill -9 the broker, start it again and drain them
+    Backlog(bench::backlog::BacklogArgs),
     /// Run the kill -9 test for long (200 rounds take a few minutes)
     Kill {
         /// How often the broker is killed
@@ -58,6 +60,9 @@ fn main() -> ExitCode {
         Command::Test { args } => test(&root, &args),
         Command::Tidy => tidy::run(&root),
         Command::Bench(args) => bench::run(&root, &args).map_err(|error| error.to_string()),
+        Command::Backlog(args) => {
+            bench::backlog::run(&root, &args).map_err(|error| error.to_string())
+        }
         Command::Kill { rounds } => kill(&root, rounds),
         Command::Chaos(args) => chaos::run(&root, &args),
         Command::Partition(args) => partition::run(&root, &args),

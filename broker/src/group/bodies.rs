@@ -15,23 +15,34 @@ pub(super) enum Reads {
     Disk,
 }
 
-/// Reads the bodies that are still in the log; `false` if one is where this turn may not look.
+/// Reads the bodies of the links' frames that are still in the log; `false` if one is where this turn may not look.
+///
+/// In the order of the log, not of the frames: sessions that come back together have their messages beside each other
+/// there, and what was read for one is then at hand for the next.
 pub(super) fn resolve(
     log: &LogHandle,
-    frames: &mut [FromGroup],
+    links: &mut [Vec<FromGroup>],
     reads: Reads,
 ) -> Result<bool, LogError> {
-    for frame in frames {
-        let FromGroup::Deliver(delivery) = frame else {
-            continue;
-        };
-        let Body::Stored(at) = delivery.body else {
-            continue;
-        };
+    let mut stored = Vec::new();
+    for (link, frames) in links.iter().enumerate() {
+        let places = frames.iter().enumerate();
+        stored.extend(places.filter_map(|(place, frame)| match frame {
+            FromGroup::Deliver(delivery) => match delivery.body {
+                Body::Stored(at) => Some((at, (link, place))),
+                Body::Inline(_) => None,
+            },
+            _ => None,
+        }));
+    }
+    stored.sort_unstable_by_key(|(at, _)| (at.segment, at.record, at.offset));
+    for (at, (link, place)) in stored {
         let Some(message) = read_where(log, at, reads)? else {
             return Ok(false);
         };
-        delivery.body = Body::Inline(message);
+        if let FromGroup::Deliver(delivery) = &mut links[link][place] {
+            delivery.body = Body::Inline(message);
+        }
     }
     Ok(true)
 }

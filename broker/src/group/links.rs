@@ -344,10 +344,8 @@ impl Group {
         self.dropped_unlinked += drop_undeliverable(leader, links);
         let effects = leader.effects();
         if effects.stored {
-            for frames in &mut effects.links {
-                if !resolve(&self.log, frames, reads)? {
-                    return Ok(false);
-                }
+            if !resolve(&self.log, &mut effects.links, reads)? {
+                return Ok(false);
             }
             effects.stored = false;
         }

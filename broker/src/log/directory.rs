@@ -118,8 +118,20 @@ pub(super) fn read_at(
     len: usize,
 ) -> Result<Vec<u8>, LogError> {
     let mut bytes = vec![0; len];
+    let filled = read_into(file, path, offset, &mut bytes)?;
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+/// Fills `bytes` from byte `offset` of the file on; how many there were, fewer only at the file's end.
+pub(super) fn read_into(
+    file: &File,
+    path: &Path,
+    offset: u64,
+    bytes: &mut [u8],
+) -> Result<usize, LogError> {
     let mut filled = 0;
-    while filled < len {
+    while filled < bytes.len() {
         match file.read_at(&mut bytes[filled..], offset + filled as u64) {
             Ok(0) => break,
             Ok(count) => filled += count,
@@ -127,8 +139,7 @@ pub(super) fn read_at(
             Err(error) => return Err(LogError::io("read", path, error)),
         }
     }
-    bytes.truncate(filled);
-    Ok(bytes)
+    Ok(filled)
 }
 
 /// Decodes the header of the segment file at `path`, which must be the one of segment `id`.

@@ -165,8 +165,8 @@ impl LogHandle {
     }
 
     /// `len` bytes from byte `offset` of the body of the record at `at`: a slice of what is in
-    /// memory, or read from disk (with its neighbours) and checked. The slice keeps a block of up
-    /// to 256 KiB alive, so it should not live long. The record must not be in a released segment.
+    /// memory, or read from disk (with its neighbours, where they are likely next) and checked. What was in memory
+    /// keeps a piece of 256 KiB alive, so it should not live long. The record must not be in a released segment.
     pub fn read(&self, at: Location, offset: u32, len: u32) -> Result<Bytes, LogError> {
         if let Some(found) = self.read_from_memory(at, offset, len) {
             return found;

@@ -34,8 +34,13 @@ pub const CHUNK_BYTES: usize = 256 << 10;
 /// What a piece of the cache costs beside its bytes.
 pub const PIECE_OVERHEAD_BYTES: usize = 64;
 
-/// Bytes read from a segment file at once: the neighbours of a record are likely next.
+/// Bytes read from a segment file at once, at most: where records are read one after the other, the next ones are
+/// read with them.
 pub const READ_AHEAD_BYTES: usize = 256 << 10;
+
+/// Bytes read from a segment file where nothing says that the neighbours of a record are next. Most records are
+/// smaller.
+pub const READ_AHEAD_BYTES_MIN: usize = 16 << 10;
 
 /// Segment files that one reader holds open.
 pub const READ_FILES_MAX: usize = 4;
@@ -73,4 +78,5 @@ const _: () = assert!(
     CHUNK_BYTES < SEGMENT_BYTES_MIN as usize,
     "a segment holds several chunks"
 );
+const _: () = assert!(READ_AHEAD_BYTES_MIN <= READ_AHEAD_BYTES);
 const _: () = assert!(CACHE_QUIET_BYTES <= CACHE_BYTES);

@@ -10,7 +10,7 @@ pub(crate) use encode::{
     subscribe, subscribe_each,
 };
 pub(crate) use publish::{Publish, Published, published};
-pub(crate) use scan::{Packet, Scan, connack, delivery, packet_id, reason, scan, suback};
+pub(crate) use scan::{Connack, Packet, Scan, connack, delivery, packet_id, reason, scan, suback};
 
 /// The version a device speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,9 +21,18 @@ pub(super) fn cpu_s(pid: u32) -> io::Result<f64> {
 
 /// Bytes of a process in memory.
 pub(super) fn rss_bytes(pid: u32) -> io::Result<f64> {
+    status_bytes(pid, "VmRSS:")
+}
+
+/// The most that these have been since its start.
+pub(super) fn peak_rss_bytes(pid: u32) -> io::Result<f64> {
+    status_bytes(pid, "VmHWM:")
+}
+
+fn status_bytes(pid: u32, name: &str) -> io::Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
     kib.map(|kib| kib * 1024.0)
-        .ok_or_else(|| io::Error::other(format!("/proc/{pid}/status has no VmRSS")))
+        .ok_or_else(|| io::Error::other(format!("/proc/{pid}/status has no {name}")))
 }
