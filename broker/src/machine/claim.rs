@@ -88,8 +88,7 @@ impl State {
             out.leader.push(LeaderEffect::KickThenAttach { actor, old });
         }
         if resumed {
-            // The session goes on before its will delay is over: no will (MQTT-3.1.3-9).
-            self.stop_will_delay(client);
+            self.end_will_delay(client, out);
         } else {
             self.empty_session(client, out);
             self.counters.sessions_ended += 1;

@@ -138,6 +138,22 @@ impl State {
         }
     }
 
+    /// A session goes on. Its will is published if the delay is over, though no `Tick` has come since; else it is
+    /// not (MQTT-3.1.3-9).
+    pub(super) fn end_will_delay(&mut self, client: ClientNo, out: &mut Effects) {
+        let Some(session) = self.clients.get(client) else {
+            return;
+        };
+        let epoch = session.epoch;
+        let due_ms = session.rare.as_ref().and_then(|rare| rare.will_due_ms);
+        let is_due = due_ms.is_some_and(|due_ms| due_ms <= self.time_ms);
+        if let Some(will) = self.stop_will_delay(client)
+            && is_due
+        {
+            self.will_is_due(client, epoch, will, out);
+        }
+    }
+
     /// Stops the will delay of a client; returns the will if it was running.
     pub(super) fn stop_will_delay(&mut self, client: ClientNo) -> Option<Box<Will>> {
         let rare = self.clients.get_mut(client)?.rare.as_mut()?;

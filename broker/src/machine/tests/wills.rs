@@ -44,6 +44,31 @@ fn a_lost_connection_publishes_and_an_orderly_end_does_not() {
     }
 }
 
+/// Many connections end with a link, and what follows is left to a `Tick`; a claim may come before that.
+#[test]
+fn a_will_that_is_due_is_published_though_its_client_is_back_at_once() {
+    for (delay_s, published) in [(0, 1), (10, 0)] {
+        let (mut world, watcher, _) = watched(delay_s, u32::MAX);
+        let other = LinkNo(LINK.0 + 1);
+        world.link_up(other, 9);
+        let claim = Claim {
+            will: Some(Box::new(will("wills", delay_s))),
+            ..claim("b")
+        };
+        world.connect_with(other, claim.clone());
+        world.enter(vec![Command::LinkDown { link: other }]);
+        world.connect_with(
+            LINK,
+            Claim {
+                will: None,
+                ..claim
+            },
+        );
+        world.pass_s(1_000);
+        assert_eq!(world.payloads(&watcher).len(), published, "{delay_s}");
+    }
+}
+
 #[test]
 fn the_delay_is_waited_for() {
     let (mut world, watcher, a) = watched(10, u32::MAX);
