@@ -26,7 +26,7 @@ pub(crate) use bodies::read_message;
 use cluster::frame::ToGroup;
 use links::{Bags, Controls};
 pub use links::{GroupLinks, LinkEnd, LinkTicket};
-pub(crate) use replica::Replica;
+pub use replica::{Follower, Replica};
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread::Thread;

@@ -4,6 +4,7 @@ mod alone;
 pub mod command;
 pub mod command_codec;
 pub mod consensus;
+pub mod faults;
 pub mod group;
 pub mod leader;
 pub mod limits;

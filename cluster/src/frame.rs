@@ -77,6 +77,31 @@ pub enum ToGroup {
     Resume(Box<Resume>),
 }
 
+impl FromGroup {
+    /// The connection that it is for; `None`: it is for several, or for the link itself.
+    pub fn connection(&self) -> Option<Handle> {
+        match self {
+            Self::Claimed(claimed) => Some(claimed.handle),
+            Self::Joined(joined) => Some(joined.handle),
+            Self::Filters(page) => Some(page.handle),
+            Self::ClaimRefused { handle, .. }
+            | Self::Kick { handle, .. }
+            | Self::Published { handle, .. }
+            | Self::Released { handle, .. }
+            | Self::Release { handle, .. }
+            | Self::Subscribed { handle, .. }
+            | Self::Unsubscribed { handle, .. }
+            | Self::Listed { handle, .. }
+            | Self::Rejoin { handle } => Some(*handle),
+            Self::Deliver(_)
+            | Self::Resume
+            | Self::Done { .. }
+            | Self::Errand(_)
+            | Self::ErrandDone(_) => None,
+        }
+    }
+}
+
 impl ToGroup {
     /// Whether the frame counts in its producer's numbers. The others are not kept and not sent again.
     pub fn is_numbered(&self) -> bool {

@@ -64,6 +64,24 @@ pub(crate) fn test(root: &Path, environment: &[(String, OsString)], args: &[Stri
     }
 }
 
+/// Builds a package of the workspace with optimised code and runs its program; what that prints is for the reader.
+pub(crate) fn run(root: &Path, package: &str, args: &[String]) -> Outcome {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .current_dir(root)
+        .args(["run", "--quiet", "--profile", "quick", "--package", package])
+        .arg("--")
+        .args(args);
+    let status = command
+        .status()
+        .map_err(|error| format!("cargo cannot be run: {error}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{package} has failed; see above"))
+    }
+}
+
 /// Sums over all test binaries.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Totals {

@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask test`, `tidy`, `bench`, `backlog`, `kill`, `chaos`, `partition` and `failover`. Run
+//! Developer commands: `cargo xtask test`, `tidy`, `bench`, `backlog`, `kill`, `chaos`, `sim`, `partition` and `failover`. Run
 //! `cargo xtask help` for a summary.
 
 mod bench;
@@ -47,6 +47,12 @@ enum Command {
     },
     /// Kill the proxies, brokers, Redis and HAProxy of a fleet in turn, and judge what became of every message
     Chaos(chaos::ChaosArgs),
+    /// Run the simulator: worlds of devices, proxies and groups, made by seeds (`sim --help` says more)
+    Sim {
+        /// Passed to the simulator, for instance `--seeds 20000` or `--seed 7 --trace`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Cut the network between the nodes of a fleet, and judge what became of every message (Linux)
     Partition(partition::PartitionArgs),
     /// Kill leaders of groups of three, cut their members from each other, kill everything, and judge what became of every
@@ -65,6 +71,7 @@ fn main() -> ExitCode {
         }
         Command::Kill { rounds } => kill(&root, rounds),
         Command::Chaos(args) => chaos::run(&root, &args),
+        Command::Sim { args } => cargo::run(&root, "mqtt-fleet-sim", &args),
         Command::Partition(args) => partition::run(&root, &args),
         Command::Failover(args) => failover::run(&root, &args),
     };

@@ -10,7 +10,7 @@ use crate::machine::{Effects, LeaderEffect, State};
 use std::io;
 
 /// A member's copy of the group's state.
-pub(crate) enum Replica {
+pub enum Replica {
     /// This member leads.
     Leading(Box<Leader>),
     /// Another one does, or nobody.
@@ -18,7 +18,7 @@ pub(crate) enum Replica {
 }
 
 /// A copy that only applies what is agreed on.
-pub(crate) struct Follower {
+pub struct Follower {
     state: State,
     applied: u64,
     /// What a leader would do; dropped.
@@ -29,7 +29,7 @@ pub(crate) struct Follower {
 
 impl Replica {
     /// A copy that has applied everything up to entry `applied`.
-    pub(crate) fn following(state: State, applied: u64) -> Self {
+    pub fn following(state: State, applied: u64) -> Self {
         Self::Following(Box::new(Follower {
             state,
             applied,
@@ -39,7 +39,7 @@ impl Replica {
     }
 
     /// A reign begins.
-    pub(crate) fn lead(&mut self, clocks: Clocks, routes: Option<&Routes>) {
+    pub fn lead(&mut self, clocks: Clocks, routes: Option<&Routes>) {
         let applied = self.applied();
         let mut leader = Leader::new(self.take_state(), applied, clocks);
         if let Some(routes) = routes {
@@ -49,7 +49,7 @@ impl Replica {
     }
 
     /// The reign, if there is one, is over.
-    pub(crate) fn follow(&mut self) {
+    pub fn follow(&mut self) {
         if matches!(self, Self::Leading(_)) {
             let applied = self.applied();
             *self = Self::following(self.take_state(), applied);
@@ -66,7 +66,7 @@ impl Replica {
     }
 
     /// The leader, while this member leads.
-    pub(crate) fn leader(&self) -> Option<&Leader> {
+    pub fn leader(&self) -> Option<&Leader> {
         match self {
             Self::Leading(leader) => Some(leader),
             Self::Following(_) => None,
@@ -74,7 +74,7 @@ impl Replica {
     }
 
     /// The leader, while this member leads.
-    pub(crate) fn leader_mut(&mut self) -> Option<&mut Leader> {
+    pub fn leader_mut(&mut self) -> Option<&mut Leader> {
         match self {
             Self::Leading(leader) => Some(leader),
             Self::Following(_) => None,
@@ -82,7 +82,7 @@ impl Replica {
     }
 
     /// The machine.
-    pub(crate) fn state(&self) -> &State {
+    pub fn state(&self) -> &State {
         match self {
             Self::Leading(leader) => leader.state(),
             Self::Following(follower) => &follower.state,
@@ -90,7 +90,7 @@ impl Replica {
     }
 
     /// Index of the last applied entry.
-    pub(crate) fn applied(&self) -> u64 {
+    pub fn applied(&self) -> u64 {
         match self {
             Self::Leading(leader) => leader.applied(),
             Self::Following(follower) => follower.applied,
@@ -98,7 +98,7 @@ impl Replica {
     }
 
     /// Begins a snapshot of the machine after the last applied entry; see [`State::begin_snapshot`].
-    pub(crate) fn begin_snapshot(&mut self) {
+    pub fn begin_snapshot(&mut self) {
         match self {
             Self::Leading(leader) => leader.begin_snapshot(),
             Self::Following(follower) => follower.state.begin_snapshot(),
@@ -114,7 +114,7 @@ impl Replica {
     }
 
     /// See [`State::put_snapshot`].
-    pub(crate) fn put_snapshot(&mut self, out: &mut Vec<u8>, full: usize) -> bool {
+    pub fn put_snapshot(&mut self, out: &mut Vec<u8>, full: usize) -> bool {
         match self {
             Self::Leading(leader) => leader.put_snapshot(out, full),
             Self::Following(follower) => follower.state.put_snapshot(out, full),
@@ -122,7 +122,7 @@ impl Replica {
     }
 
     /// Whether the last living message of some segment has gone since this was last asked.
-    pub(crate) fn take_freed(&mut self) -> bool {
+    pub fn take_freed(&mut self) -> bool {
         match self {
             Self::Leading(leader) => leader.take_freed(),
             Self::Following(follower) => std::mem::take(&mut follower.has_freed),
@@ -130,7 +130,7 @@ impl Replica {
     }
 
     /// Applies the next entry. One with commands, where this member leads, is its leader's oldest.
-    pub(crate) fn apply(&mut self, entry: &Entry) -> Result<(), LogError> {
+    pub fn apply(&mut self, entry: &Entry) -> Result<(), LogError> {
         match (self, &entry.payload) {
             (Self::Leading(leader), Payload::Commands { offset, .. }) => {
                 leader.committed(entry.index, entry.at, *offset);

@@ -6,6 +6,7 @@ use super::messages::MessageKey;
 use super::shared::effective;
 use super::state::State;
 use super::subscriptions::{QueueNo, Subscriber};
+use crate::faults::{self, Fault};
 use crate::limits::{QueueFull, UNLOGGED_IDS};
 use cluster::frame::{FromGroup, Publish, Receiver, StoredAt, SubscriptionIds};
 use cluster::ids::{Actor, ClientNo, Handle, LinkNo};
@@ -203,7 +204,8 @@ impl State {
         }
         let open = session.and_then(|session| session.rare.as_ref());
         let open: &[u16] = open.map_or(&[], |rare| &rare.qos2_ids);
-        if open.binary_search(&packet_id.get()).is_ok() {
+        let is_open = open.binary_search(&packet_id.get()).is_ok();
+        if is_open && !faults::is_on(Fault::ForgetDeduplication) {
             self.counters.qos2_duplicates += 1;
             return ReasonCode::Success;
         }

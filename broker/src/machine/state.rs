@@ -19,6 +19,7 @@ use super::subscriptions::{Subscriber, Subscriptions};
 use super::timers::Timers;
 use super::wills::DueWills;
 use crate::command::{Command, MessageRef};
+use crate::faults::{self, Fault};
 use crate::limits::MachineLimits;
 use cluster::frame::{Ack, AckKind, StoredAt};
 use cluster::ids::{Actor, ClientNo, Epoch, Handle, LinkNo};
@@ -178,7 +179,8 @@ impl State {
     /// The session that `actor` may act for; a frame of any other epoch is fenced off and counted (promise P5).
     pub(super) fn fenced(&mut self, actor: Actor) -> Option<&Session> {
         let session = self.clients.get(actor.client);
-        let own = session.filter(|session| session.epoch == actor.epoch);
+        let own = session
+            .filter(|session| session.epoch == actor.epoch || faults::is_on(Fault::IgnoreEpochs));
         self.counters.fenced += u64::from(own.is_none());
         own
     }

@@ -72,15 +72,15 @@ pub struct Frames {
 
 /// Frames for one group.
 #[derive(Debug, Default)]
-pub(crate) struct Lane {
+pub struct Lane {
     /// The frames, in order.
-    pub(crate) list: Vec<ToGroup>,
+    pub list: Vec<ToGroup>,
     /// What they take on their way: payloads and a fixed cost each.
-    pub(crate) bytes: usize,
+    pub bytes: usize,
     /// There is a way to this group.
     linked: bool,
     /// The group's bag has its limit. Never set where there is one group: then the shard stops reading instead.
-    pub(crate) full: bool,
+    pub full: bool,
     /// The group says that it can store nothing more.
     pub(crate) refuses: bool,
     /// Bytes that wait in sessions until those have joined the group.
@@ -90,20 +90,21 @@ pub(crate) struct Lane {
     void: BTreeSet<Handle>,
     /// Connections that wait for room, in the order they came. Some may be gone, or in it twice; the shard sees to
     /// that.
-    pub(crate) waits: Waits,
+    pub waits: Waits,
 }
 
 /// Connections that wait until a group's link takes more.
 #[derive(Debug, Default)]
-pub(crate) struct Waits {
+pub struct Waits {
     /// With a join. They come first: what waits in sessions can only leave behind one.
-    pub(crate) joins: Vec<Handle>,
+    pub joins: Vec<Handle>,
     /// With a packet, see [`Frames::is_full`].
-    pub(crate) packets: Vec<Handle>,
+    pub packets: Vec<Handle>,
 }
 
 impl Waits {
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
         self.joins.is_empty() && self.packets.is_empty()
     }
 }
@@ -141,7 +142,7 @@ impl Frames {
     }
 
     /// A claim of a connection that may be over is answered.
-    pub(crate) fn claim_answered(&mut self, home: GroupNo, handle: Handle) {
+    pub fn claim_answered(&mut self, home: GroupNo, handle: Handle) {
         let void = &mut self.lanes[usize::from(home.0)].void;
         if !void.is_empty() {
             void.remove(&handle);
@@ -149,7 +150,7 @@ impl Frames {
     }
 
     /// Claims that a new link session is to void.
-    pub(crate) fn void_claims(&self, group: GroupNo) -> Vec<Handle> {
+    pub fn void_claims(&self, group: GroupNo) -> Vec<Handle> {
         self.lanes[usize::from(group.0)]
             .void
             .iter()
@@ -158,23 +159,23 @@ impl Frames {
     }
 
     /// Bytes of the frames for all groups.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// The frames for one group, to be taken away with their bytes.
-    pub(crate) fn lane(&mut self, group: GroupNo) -> &mut Lane {
+    pub fn lane(&mut self, group: GroupNo) -> &mut Lane {
         &mut self.lanes[usize::from(group.0)]
     }
 
     /// Nothing is left for any group.
-    pub(crate) fn taken(&mut self) {
+    pub fn taken(&mut self) {
         debug_assert!(self.lanes.iter().all(|lane| lane.list.is_empty()));
         self.bytes = 0;
     }
 
     /// Whether there is a way to this group.
-    pub(crate) fn knows(&self, group: GroupNo) -> bool {
+    pub fn knows(&self, group: GroupNo) -> bool {
         self.lanes
             .get(usize::from(group.0))
             .is_some_and(|lane| lane.linked)
@@ -194,14 +195,14 @@ impl Frames {
 
     /// Whether nothing more may be made of clients' packets for this group now.
     #[inline]
-    pub(crate) fn is_full(&self, group: GroupNo) -> bool {
+    pub fn is_full(&self, group: GroupNo) -> bool {
         let lane = &self.lanes[usize::from(group.0)];
         lane.full || lane.waiting_bytes >= WAITING_BYTES_MAX
     }
 
     /// Whether the link to this group takes no more now. A connection that is to join must not add to it: clients come
     /// and go while a group is away.
-    pub(crate) fn is_link_full(&self, group: GroupNo) -> bool {
+    pub fn is_link_full(&self, group: GroupNo) -> bool {
         self.lanes[usize::from(group.0)].full
     }
 

@@ -3,7 +3,7 @@
 use super::places::{Held, Place, Step, cost};
 use super::requests::Kind;
 use super::{Context, End, Session, State};
-use cluster::frame::{Disconnect, Join, Joined, Listed, ToGroup, WillFate};
+use cluster::frame::{Disconnect, FromGroup, Join, Joined, Listed, ToGroup, WillFate};
 use cluster::ids::{Actor, Rank};
 use cluster::slots::GroupNo;
 use protocol::ReasonCode;
@@ -210,8 +210,21 @@ impl Session {
 }
 
 /// A claim or a join was stored whose connection is gone: it acts there no more.
-pub fn leave_late(group: GroupNo, actor: Actor, will: WillFate, cx: &mut Context<'_>) {
+pub(super) fn leave_late(group: GroupNo, actor: Actor, will: WillFate, cx: &mut Context<'_>) {
     push_disconnect(group, actor, None, will, cx);
+}
+
+/// A frame for a connection that is gone: what it owns is given back, a kick is confirmed, the rest is void.
+pub fn answer_for_gone(from: GroupNo, frame: FromGroup, cx: &mut Context<'_>) {
+    let (client, epoch) = match frame {
+        FromGroup::Claimed(claimed) => (claimed.client, claimed.epoch),
+        FromGroup::Joined(joined) => (joined.client, joined.epoch),
+        FromGroup::Kick { handle, .. } => {
+            return cx.frames.push(from, ToGroup::Kicked { handle }, 0);
+        }
+        _ => return cx.counters().answers_stale.increment(),
+    };
+    leave_late(from, Actor { client, epoch }, WillFate::Published, cx);
 }
 
 pub(super) fn push_disconnect(

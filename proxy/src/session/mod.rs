@@ -27,10 +27,10 @@ mod subscribe;
 mod tests;
 mod waits;
 
-pub use context::{AssignedIds, Context, Frames, Rules};
+pub use context::{AssignedIds, Context, Frames, Lane, Rules, Waits};
 pub use deliver::{Fanout, Outgoing};
 pub use end::{End, Rule};
-pub use joining::leave_late;
+pub use joining::answer_for_gone;
 
 use crate::limits::OTHER_REQUESTS_MAX;
 use aliases::{AliasesIn, AliasesOut};
@@ -380,7 +380,7 @@ impl Session {
 
     /// What a new link session with a group has to know of the connection; `None` while it owns nothing there, or no
     /// more.
-    pub(crate) fn reattach(&self, group: GroupNo) -> Option<Reattach> {
+    pub fn reattach(&self, group: GroupNo) -> Option<Reattach> {
         if !matches!(self.state, State::Attaching | State::Connected) {
             return None;
         }
@@ -404,6 +404,11 @@ impl Session {
             client: self.client,
             epoch: self.epoch,
         }
+    }
+
+    /// The epoch that the connection owns at its home; 0 before it owns any.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// The connection's name on the link.

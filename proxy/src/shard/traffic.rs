@@ -3,10 +3,9 @@
 use super::connection::Written;
 use super::reading::Unread;
 use super::{Shard, mark};
-use crate::session::{Context, End, Outgoing, Received, leave_late};
+use crate::session::{Context, End, Outgoing, Received, answer_for_gone};
 use bytes::Bytes;
-use cluster::frame::{Body, Delivery, FromGroup, Receiver, ToGroup, WillFate};
-use cluster::ids::{Actor, Handle};
+use cluster::frame::{Body, Delivery, FromGroup, Receiver, ToGroup};
 use cluster::slots::GroupNo;
 use std::io;
 
@@ -208,7 +207,9 @@ impl Shard {
     }
 
     fn take_frame(&mut self, from: GroupNo, frame: FromGroup) {
-        let handle = handle_of(&frame);
+        let Some(handle) = frame.connection() else {
+            unreachable!("{frame:?} is not for one connection");
+        };
         if let FromGroup::Claimed(_) | FromGroup::ClaimRefused { .. } | FromGroup::Kick { .. } =
             &frame
         {
@@ -248,21 +249,7 @@ impl Shard {
             rules: &self.rules,
             peer: &|| None,
         };
-        let will = WillFate::Published;
-        match frame {
-            FromGroup::Claimed(claimed) => {
-                let (client, epoch) = (claimed.client, claimed.epoch);
-                leave_late(from, Actor { client, epoch }, will, &mut context);
-            }
-            FromGroup::Joined(joined) => {
-                let (client, epoch) = (joined.client, joined.epoch);
-                leave_late(from, Actor { client, epoch }, will, &mut context);
-            }
-            FromGroup::Kick { handle, .. } => {
-                context.frames.push(from, ToGroup::Kicked { handle }, 0);
-            }
-            _ => self.rules.counters.answers_stale.increment(),
-        }
+        answer_for_gone(from, frame, &mut context);
     }
 
     /// Writes to every connection that has bytes, once, and closes those that are over.
@@ -310,27 +297,5 @@ impl Shard {
         }
         // From here on the peer's end of the connection, or the wheel, closes it.
         mark(&mut connection.ready, &mut self.ready, index);
-    }
-}
-
-fn handle_of(frame: &FromGroup) -> Handle {
-    match frame {
-        FromGroup::Claimed(claimed) => claimed.handle,
-        FromGroup::ClaimRefused { handle, .. }
-        | FromGroup::Kick { handle, .. }
-        | FromGroup::Published { handle, .. }
-        | FromGroup::Released { handle, .. }
-        | FromGroup::Release { handle, .. }
-        | FromGroup::Subscribed { handle, .. }
-        | FromGroup::Unsubscribed { handle, .. }
-        | FromGroup::Listed { handle, .. }
-        | FromGroup::Rejoin { handle } => *handle,
-        FromGroup::Joined(joined) => joined.handle,
-        FromGroup::Filters(page) => page.handle,
-        FromGroup::Deliver(_)
-        | FromGroup::Resume
-        | FromGroup::Done { .. }
-        | FromGroup::Errand(_)
-        | FromGroup::ErrandDone(_) => unreachable!("not a frame for one connection"),
     }
 }

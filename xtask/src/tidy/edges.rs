@@ -2,7 +2,7 @@
 
 /// Each crate of the workspace with the crates of the workspace it may use. Dependencies of tests
 /// (`[dev-dependencies]`) are free.
-pub(super) const ALLOWED: [(&str, &[&str]); 9] = [
+pub(super) const ALLOWED: [(&str, &[&str]); 10] = [
     ("protocol", &[]),
     ("cluster", &["protocol"]),
     ("session-store", &["protocol"]),
@@ -20,6 +20,7 @@ pub(super) const ALLOWED: [(&str, &[&str]); 9] = [
             "session-store",
         ],
     ),
+    ("sim", &["broker", "cluster", "protocol", "proxy"]),
     ("fuzz", &["protocol"]),
     ("xtask", &[]),
 ];

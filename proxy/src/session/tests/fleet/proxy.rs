@@ -6,10 +6,10 @@ use crate::auth::{AcceptAll, Peer};
 use crate::counters::ProxyCounters;
 use crate::limits::ProxyLimits;
 use crate::records::in_memory::InMemoryRecords;
-use crate::session::{AssignedIds, Context, Frames, Outgoing, Rules, Session, leave_late};
+use crate::session::{AssignedIds, Context, Frames, Outgoing, Rules, Session, answer_for_gone};
 use bytes::{Bytes, BytesMut};
-use cluster::frame::{Body, Delivery, FromGroup, Resume, ToGroup, WillFate};
-use cluster::ids::{Actor, Handle};
+use cluster::frame::{Body, Delivery, FromGroup, Resume, ToGroup};
+use cluster::ids::Handle;
 use cluster::slots::GroupNo;
 use cluster::topology::Routing;
 use std::collections::BTreeMap;
@@ -128,19 +128,9 @@ impl Proxy {
                 let to = done.from;
                 return self.carry(to, frame);
             }
-            FromGroup::Claimed(claimed) => claimed.handle,
-            FromGroup::Joined(joined) => joined.handle,
-            FromGroup::Filters(page) => page.handle,
-            FromGroup::ClaimRefused { handle, .. }
-            | FromGroup::Kick { handle, .. }
-            | FromGroup::Published { handle, .. }
-            | FromGroup::Released { handle, .. }
-            | FromGroup::Release { handle, .. }
-            | FromGroup::Subscribed { handle, .. }
-            | FromGroup::Unsubscribed { handle, .. }
-            | FromGroup::Listed { handle, .. }
-            | FromGroup::Rejoin { handle } => *handle,
-            FromGroup::Resume | FromGroup::Done { .. } => unreachable!("of the link's own end"),
+            frame => frame
+                .connection()
+                .expect("the link's own end has the others"),
         };
         if let FromGroup::Claimed(_) | FromGroup::ClaimRefused { .. } | FromGroup::Kick { .. } =
             &frame
@@ -161,20 +151,7 @@ impl Proxy {
             rules: &self.rules,
             peer: &|| None,
         };
-        match frame {
-            FromGroup::Claimed(it) => {
-                let (client, epoch) = (it.client, it.epoch);
-                leave_late(from, Actor { client, epoch }, WillFate::Published, &mut cx);
-            }
-            FromGroup::Joined(it) => {
-                let (client, epoch) = (it.client, it.epoch);
-                leave_late(from, Actor { client, epoch }, WillFate::Published, &mut cx);
-            }
-            FromGroup::Kick { handle, .. } => {
-                cx.frames.push(from, ToGroup::Kicked { handle }, 0);
-            }
-            _ => {}
-        }
+        answer_for_gone(from, frame, &mut cx);
         self.hand_over();
     }
 

@@ -1,0 +1,40 @@
+//! Known mistakes, to be switched on by the simulator alone: it has to find each of them.
+//!
+//! Without the feature `faults`, which no program of ours has, every switch is a constant `false` and nothing is left of
+//! it. With the feature it is off until a thread switches it on for itself.
+
+/// A known mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// An entry is handed to the group before it is stored.
+    AckBeforeStore,
+    /// A QoS 2 publish that is sent again is taken for a new one.
+    ForgetDeduplication,
+    /// A frame of any epoch acts for its client.
+    IgnoreEpochs,
+}
+
+#[cfg(feature = "faults")]
+thread_local! {
+    static ON: std::cell::Cell<Option<Fault>> = const { std::cell::Cell::new(None) };
+}
+
+/// Switches one mistake on for this thread, or all off.
+#[cfg(feature = "faults")]
+pub fn set(fault: Option<Fault>) {
+    ON.set(fault);
+}
+
+/// Whether the mistake is made.
+#[cfg(feature = "faults")]
+#[inline]
+pub fn is_on(fault: Fault) -> bool {
+    ON.get() == Some(fault)
+}
+
+/// Whether the mistake is made: never.
+#[cfg(not(feature = "faults"))]
+#[inline(always)]
+pub const fn is_on(_fault: Fault) -> bool {
+    false
+}

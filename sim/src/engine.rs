@@ -1,0 +1,190 @@
+//! A member's copy of its group's state, driven as a broker does it: what is due is proposed, what is agreed on is
+//! applied.
+
+use crate::solo::entry_of;
+use broker::consensus::{Consensus, Entry, Event, Payload, Position};
+use broker::group::Replica;
+use broker::leader::clock::Clocks;
+use broker::leader::{Leader, Routes};
+use broker::limits::MachineLimits;
+use broker::log::LogError;
+use broker::machine::State;
+use bytes::Bytes;
+use cluster::topology::NodeName;
+use std::time::Instant;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Entries that a leader has proposed and that are not agreed on.
+const UNDER_WAY_MAX: usize = 4;
+
+/// What a turn came to, beside frames.
+#[derive(Clone, Debug)]
+pub(crate) enum News {
+    /// It leads.
+    Leads { term: u64 },
+    /// It does not lead any more: its links end.
+    Follows { leader: Option<NodeName> },
+    /// It has applied an entry.
+    Applied { index: u64, hash: u64 },
+}
+
+pub(crate) struct Engine {
+    replica: Replica,
+    consensus: Box<dyn Consensus>,
+    routes: Option<Routes>,
+    term: u64,
+    leader: Option<NodeName>,
+}
+
+impl Engine {
+    pub(crate) fn new(consensus: Box<dyn Consensus>, routes: Option<Routes>) -> Self {
+        Self {
+            replica: Replica::following(State::new(MachineLimits::default()), 0),
+            consensus,
+            routes,
+            term: 0,
+            leader: None,
+        }
+    }
+
+    pub(crate) fn leader(&self) -> Option<&Leader> {
+        self.replica.leader()
+    }
+
+    pub(crate) fn leader_mut(&mut self) -> Option<&mut Leader> {
+        self.replica.leader_mut()
+    }
+
+    /// Whether it leads, and no other member can.
+    pub(crate) fn is_sure_to_lead(&self, now: Instant) -> bool {
+        let until = self.consensus.leads_until();
+        self.replica.leader().is_some() && until.is_some_and(|until| now < until)
+    }
+
+    /// Where the leader is, as far as known.
+    pub(crate) fn leader_elsewhere(&self) -> Option<&NodeName> {
+        self.leader.as_ref()
+    }
+
+    pub(crate) fn applied(&self) -> u64 {
+        self.replica.applied()
+    }
+
+    /// Proposes what is due and applies what is agreed on, until neither leads to more.
+    pub(crate) fn commit(&mut self, clocks: Clocks) -> Vec<News> {
+        let mut news = Vec::new();
+        loop {
+            let mut any = self.propose();
+            while let Some(event) = self.consensus.next() {
+                self.take(event, clocks, &mut news);
+                any = true;
+            }
+            if !any {
+                return news;
+            }
+        }
+    }
+
+    fn propose(&mut self) -> bool {
+        let Some(leader) = self.replica.leader_mut() else {
+            return false;
+        };
+        let mut any = false;
+        while leader.under_way() < UNDER_WAY_MAX && leader.due() {
+            let mut body = Vec::new();
+            leader.seal(&mut body);
+            self.consensus.propose(body);
+            any = true;
+        }
+        any
+    }
+
+    fn take(&mut self, event: Event, clocks: Clocks, news: &mut Vec<News>) {
+        match event {
+            Event::Lead { term } => {
+                self.follow(None, news);
+                self.term = term;
+                self.replica.lead(clocks, self.routes.as_ref());
+                news.push(News::Leads { term });
+            }
+            Event::Follow { leader } => self.follow(leader, news),
+            Event::Entry(entry) => {
+                if self.term != entry.term && self.replica.leader().is_some() {
+                    // The news that another one leads may come later than what it has proposed.
+                    self.follow(None, news);
+                }
+                let (index, hash) = (entry.index, hash_of(&entry));
+                self.replica
+                    .apply(&entry)
+                    .expect("entries are read back as they were written");
+                news.push(News::Applied { index, hash });
+            }
+            Event::Install { .. } => {
+                unreachable!("nothing is purged here, so nothing is installed")
+            }
+        }
+    }
+
+    fn follow(&mut self, leader: Option<NodeName>, news: &mut Vec<News>) {
+        self.leader.clone_from(&leader);
+        if self.replica.leader().is_some() {
+            self.replica.follow();
+            news.push(News::Follows { leader });
+        }
+    }
+
+    /// A copy that has applied these entries and does nothing more.
+    pub(crate) fn replayed(bodies: &[Bytes]) -> Self {
+        let mut engine = Self::new(Box::new(Nothing), None);
+        for (index, body) in (1..).zip(bodies) {
+            let entry = entry_of(1, index, body.clone());
+            engine
+                .replica
+                .apply(&entry)
+                .expect("entries are read back as they were written");
+        }
+        engine
+    }
+
+    /// The state, as bytes.
+    pub(crate) fn snapshot(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.replica.begin_snapshot();
+        while !self.replica.put_snapshot(&mut bytes, usize::MAX) {}
+        bytes
+    }
+}
+
+/// Agrees on nothing.
+struct Nothing;
+
+impl Consensus for Nothing {
+    fn propose(&mut self, _body: Vec<u8>) {}
+
+    fn next(&mut self) -> Option<Event> {
+        None
+    }
+
+    fn pending_bytes(&self) -> usize {
+        0
+    }
+
+    fn leads_until(&self) -> Option<Instant> {
+        None
+    }
+
+    fn snapshot_written(&mut self, _at: Position) {}
+
+    fn failure(&self) -> Option<LogError> {
+        None
+    }
+}
+
+/// What an entry is, whoever has it.
+fn hash_of(entry: &Entry) -> u64 {
+    match &entry.payload {
+        Payload::Blank => 1,
+        Payload::Commands { body, .. } => xxh3_64(body),
+        Payload::Members(bytes) => xxh3_64(bytes).rotate_left(1),
+    }
+}

@@ -1,0 +1,185 @@
+//! The oracle: hears of everything that a device sends and gets, and of what is stored and applied; remembers it, and
+//! asks each invariant.
+
+use crate::invariants::agreement::{self, Applied};
+use crate::invariants::{
+    Verdict, Violation, expiry, p1_ack_means_stored, p2_nothing_lost, p3_exactly_once, p4_order,
+    p5_one_owner, p6_session_present, wills_once,
+};
+use crate::ledger::{Fate, Kind, Known, Ledger, Receipt, Sent, Standing};
+use crate::names::Names;
+use crate::net::ConnId;
+use crate::plan::Plan;
+use crate::stored::Stored;
+use cluster::ids::Epoch;
+use std::collections::BTreeMap;
+
+pub(crate) struct Judge {
+    pub(crate) ledger: Ledger,
+    pub(crate) stored: Stored,
+    applied: Applied,
+    topic_group: Vec<usize>,
+    /// Nothing in this world keeps a group from knowing the time and who is connected.
+    pub(crate) exact: bool,
+    violation: Option<Violation>,
+}
+
+impl Judge {
+    pub(crate) fn new(plan: &Plan, names: &Names) -> Self {
+        let standing = |expiry_s| Standing {
+            session: 0,
+            known: Known::None,
+            expiry_s,
+            granted: BTreeMap::new(),
+            since: BTreeMap::new(),
+            got: Vec::new(),
+            newest: (Epoch::default(), 0),
+        };
+        let devices = plan.devices.iter().map(|device| standing(device.expiry_s));
+        Self {
+            ledger: Ledger {
+                devices: devices.collect(),
+                matching: names.matching(),
+                ..Ledger::default()
+            },
+            stored: Stored::new(&plan.groups),
+            applied: Applied::new(plan.groups.len()),
+            topic_group: names.topic_group.clone(),
+            exact: !plan.long_outages && !plan.clock_jumps,
+            violation: None,
+        }
+    }
+
+    /// The first thing that was wrong.
+    pub(crate) fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
+    }
+
+    pub(crate) fn find(&mut self, verdict: Verdict) {
+        if let (None, Err(violation)) = (&self.violation, verdict) {
+            self.violation = Some(violation);
+        }
+    }
+
+    /// A device sends a message for the first time, or leaves it as its will. Its number.
+    pub(crate) fn sent(&mut self, sent: Sent) -> u32 {
+        self.ledger.sent.push(sent);
+        self.ledger.sent.len() as u32 - 1
+    }
+
+    /// PUBACK or PUBREC.
+    pub(crate) fn acked(&mut self, now: u64, number: u32) {
+        let sent = &mut self.ledger.sent[number as usize];
+        let first = sent.acked_at.is_none();
+        sent.acked_at.get_or_insert(now);
+        let group = self.topic_group[sent.topic];
+        let (device, conn, kind) = (sent.device, sent.conn, sent.kind);
+        if first {
+            let verdict = p1_ack_means_stored::acked(&self.ledger, &self.stored, number, group);
+            self.find(verdict);
+        }
+        if kind == Kind::Stale {
+            self.find(p5_one_owner::acked_stale(
+                &self.ledger,
+                device,
+                conn,
+                number,
+            ));
+        }
+    }
+
+    /// CONNACK with success; `known` is what was known when CONNECT left.
+    pub(crate) fn connected(
+        &mut self,
+        now: u64,
+        device: usize,
+        (conn, epoch): (ConnId, Epoch),
+        (known, clean, present): (Known, bool, bool),
+    ) {
+        self.ledger.conns.insert(conn, (now, epoch));
+        self.ledger.devices[device].known = known;
+        let verdict = p6_session_present::connected(&self.ledger, device, clean, present);
+        self.find(verdict);
+        let verdict = expiry::connected(&self.ledger, device, (clean, present), now, self.exact);
+        self.find(verdict);
+        let lasts = self.ledger.devices[device].expiry_s.is_some();
+        if !present && !clean && known != Known::None {
+            self.ledger.end_session(device);
+        }
+        let count = self.ledger.sent.len() as u32;
+        let standing = &mut self.ledger.devices[device];
+        standing.known = if lasts {
+            Known::Some { left_at: None }
+        } else {
+            Known::None
+        };
+        if standing.newest.0 < epoch {
+            standing.newest = (epoch, count);
+        }
+    }
+
+    /// A message has come over the connection that the device uses.
+    pub(crate) fn received(&mut self, device: usize, receipt: Receipt) {
+        self.delivered(device, receipt.conn, receipt.number);
+        self.ledger.devices[device].got.push(receipt);
+        let ledger = &self.ledger;
+        let verdicts = [
+            p3_exactly_once::received(ledger, device, &receipt, self.exact),
+            p4_order::received(ledger, device, &receipt),
+            expiry::received(ledger, device, &receipt, self.exact),
+        ];
+        let sent = &mut self.ledger.sent[receipt.number as usize];
+        let own =
+            |to: &&mut crate::ledger::Target| to.device == device && to.session == receipt.session;
+        if let Some(target) = sent.to.iter_mut().find(own) {
+            target.got = true;
+        }
+        for verdict in verdicts {
+            self.find(verdict);
+        }
+    }
+
+    /// A message has come over any connection.
+    pub(crate) fn delivered(&mut self, device: usize, conn: ConnId, number: u32) {
+        self.find(p5_one_owner::delivered(&self.ledger, device, conn, number));
+    }
+
+    /// A connection with a will is over; it worked until then at least.
+    pub(crate) fn will(&mut self, number: u32, fate: Fate, until: u64) {
+        let topic = self.ledger.sent[number as usize].topic;
+        let targets = self.ledger.targets(topic, until);
+        let sent = &mut self.ledger.sent[number as usize];
+        if sent.kind == Kind::Will(Fate::Open) {
+            sent.kind = Kind::Will(fate);
+            if fate == Fate::Due {
+                // Whoever has it already got it from a group that knew before the device did.
+                sent.to = targets;
+                for target in &mut sent.to {
+                    let got = &self.ledger.devices[target.device].got;
+                    target.got = got.iter().any(|it| it.number == number);
+                }
+            }
+        }
+    }
+
+    /// A member applies an entry.
+    pub(crate) fn applies(&mut self, (group, member): (usize, usize), index: u64, hash: u64) {
+        let verdict = self.applied.applies(group, member, index, hash);
+        self.find(verdict);
+    }
+
+    /// What two ways to a group's state have come to.
+    pub(crate) fn compares(&mut self, group: usize, names: (&str, &str), states: (&[u8], &[u8])) {
+        self.find(agreement::at_end(group, names, states));
+    }
+
+    /// Everybody is back, and has had time.
+    pub(crate) fn at_end(
+        &mut self,
+        lives: impl Fn(usize, u32) -> bool,
+        works: impl Fn(ConnId) -> bool,
+    ) {
+        self.find(p2_nothing_lost::at_end(&self.ledger));
+        self.find(wills_once::at_end(&self.ledger, lives, works, self.exact));
+    }
+}

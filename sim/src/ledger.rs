@@ -1,0 +1,184 @@
+//! What devices have been promised, and what they got: the memory of the oracle.
+
+use crate::net::ConnId;
+use cluster::ids::Epoch;
+use protocol::QoS;
+use std::collections::BTreeMap;
+
+/// A message that a device sent, or left as a will.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    pub(crate) device: usize,
+    /// The connection that it was first sent over.
+    pub(crate) conn: ConnId,
+    pub(crate) topic: usize,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) expiry_s: Option<u32>,
+    pub(crate) kind: Kind,
+    /// PUBACK or PUBREC.
+    pub(crate) acked_at: Option<u64>,
+    /// Whom it was promised to, if it is acknowledged.
+    pub(crate) to: Vec<Target>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Publish,
+    /// Sent over a connection that the device had left behind.
+    Stale,
+    Will(Fate),
+}
+
+/// Whether a will has to be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// The connection is as it should be.
+    Open,
+    /// It ended without DISCONNECT.
+    Due,
+    /// It ended, and nobody can say how for the group.
+    Unclear,
+    /// It ended with DISCONNECT, which this life of the proxy has taken.
+    Dropped { proxy: usize, life: u32 },
+}
+
+/// A receiver that a message was promised to.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) device: usize,
+    pub(crate) session: u32,
+    /// Its filters that match, with the QoS that it can rely on.
+    pub(crate) filters: Vec<(usize, QoS)>,
+    pub(crate) got: bool,
+}
+
+impl Target {
+    /// The QoS of its delivery at least; `None`: nothing is promised any more.
+    pub(crate) fn granted(&self) -> Option<QoS> {
+        self.filters.iter().map(|(_, qos)| *qos).max()
+    }
+}
+
+/// A message that a device got.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Receipt {
+    pub(crate) number: u32,
+    pub(crate) session: u32,
+    pub(crate) conn: ConnId,
+    /// The QoS of the delivery.
+    pub(crate) qos: QoS,
+    pub(crate) dup: bool,
+    pub(crate) retain: bool,
+}
+
+/// What is known of a device's session at the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// There is none.
+    None,
+    /// There may be one.
+    Maybe,
+    /// There is one; since then it has no connection, if it has none.
+    Some { left_at: Option<u64> },
+}
+
+/// What a device can rely on.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    /// Counts its sessions.
+    pub(crate) session: u32,
+    pub(crate) known: Known,
+    pub(crate) expiry_s: Option<u32>,
+    /// Filters with the QoS that SUBACK granted.
+    pub(crate) granted: BTreeMap<usize, QoS>,
+    /// Since when each of them is granted with this QoS at least.
+    pub(crate) since: BTreeMap<usize, u64>,
+    pub(crate) got: Vec<Receipt>,
+    /// The newest connection that had CONNACK: its epoch, and how many messages there had been.
+    pub(crate) newest: (Epoch, u32),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    pub(crate) sent: Vec<Sent>,
+    pub(crate) devices: Vec<Standing>,
+    /// For each topic, the filters that match it; by number.
+    pub(crate) matching: Vec<Vec<usize>>,
+    /// When each connection had its CONNACK, and its epoch.
+    pub(crate) conns: BTreeMap<ConnId, (u64, Epoch)>,
+}
+
+impl Ledger {
+    /// A device subscribes, and the filter's QoS may be this from now on, or what it was.
+    pub(crate) fn may_grant(&mut self, device: usize, filter: usize, qos: QoS) {
+        if let Some(granted) = self.devices[device].granted.get_mut(&filter) {
+            *granted = qos.min(*granted);
+        }
+        for (_, granted) in self.promised(device).filter(|(of, _)| *of == filter) {
+            *granted = qos.min(*granted);
+        }
+    }
+
+    /// SUBACK grants a filter.
+    pub(crate) fn grant(&mut self, now: u64, device: usize, filter: usize, qos: QoS) {
+        let standing = &mut self.devices[device];
+        let before = standing.granted.insert(filter, qos);
+        if before.is_none_or(|before| before < qos) {
+            standing.since.insert(filter, now);
+        }
+    }
+
+    /// A device unsubscribes: what it has not got need not come any more.
+    pub(crate) fn withdraw(&mut self, device: usize, filter: usize) {
+        self.devices[device].granted.remove(&filter);
+        self.devices[device].since.remove(&filter);
+        for sent in &mut self.sent {
+            for target in sent.to.iter_mut().filter(|to| to.device == device) {
+                target.filters.retain(|(of, _)| *of != filter);
+            }
+        }
+    }
+
+    fn promised(&mut self, device: usize) -> impl Iterator<Item = &mut (usize, QoS)> {
+        let targets = self.sent.iter_mut().flat_map(|sent| &mut sent.to);
+        let own = targets.filter(move |to| to.device == device);
+        own.flat_map(|to| &mut to.filters)
+    }
+
+    /// Who has relied since then on getting a message of this topic.
+    pub(crate) fn targets(&self, topic: usize, since: u64) -> Vec<Target> {
+        let devices = self.devices.iter().enumerate();
+        let of = |(device, standing): (usize, &Standing)| {
+            let filters = self.matching[topic].iter();
+            let granted = filters.filter_map(|filter| {
+                let qos = standing.granted.get(filter)?;
+                (standing.since[filter] <= since).then_some(())?;
+                Some((*filter, *qos))
+            });
+            let filters: Vec<_> = granted.collect();
+            (!filters.is_empty()).then_some(Target {
+                device,
+                session: standing.session,
+                filters,
+                got: false,
+            })
+        };
+        devices.filter_map(of).collect()
+    }
+
+    /// The device's session is over, for all that the device knows, or will be with its next CONNECT.
+    pub(crate) fn end_session(&mut self, device: usize) {
+        let standing = &mut self.devices[device];
+        standing.session += 1;
+        standing.granted.clear();
+        standing.since.clear();
+    }
+
+    /// Whom a message is promised to now: those whose session goes on, with the QoS of the delivery.
+    pub(crate) fn owed<'a>(&'a self, sent: &'a Sent) -> impl Iterator<Item = (&'a Target, QoS)> {
+        let to = sent.to.iter();
+        let lives = to.filter(|to| self.devices[to.device].session == to.session);
+        lives.filter_map(|to| Some((to, to.granted()?.min(sent.qos))))
+    }
+}

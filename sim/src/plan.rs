@@ -1,0 +1,135 @@
+//! What a seed makes: how large the world is, who is in it, and what may go wrong there.
+
+use crate::rng::Rng;
+use protocol::Version;
+
+const SECOND: u64 = 1_000_000;
+
+/// A world before anything has happened in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// Members of each group.
+    pub(crate) groups: Vec<usize>,
+    pub(crate) proxies: usize,
+    pub(crate) devices: Vec<DevicePlan>,
+    /// For so long things happen and go wrong, in microseconds.
+    pub(crate) active_us: u64,
+    /// From one end of a connection to the other, in microseconds.
+    pub(crate) latency_us: (u64, u64),
+    /// A sync of a disk, in microseconds.
+    pub(crate) sync_us: (u64, u64),
+    /// How often each kind of fault comes, in comparison.
+    pub(crate) weights: Weights,
+    /// Between two faults, in microseconds.
+    pub(crate) fault_us: (u64, u64),
+    /// Nodes may be away from each other for longer than a proxy's lease.
+    pub(crate) long_outages: bool,
+    /// Wall clocks are set.
+    pub(crate) clock_jumps: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DevicePlan {
+    pub(crate) version: Version,
+    /// `None`: its sessions end with their connections. In seconds; `u32::MAX`: never.
+    pub(crate) expiry_s: Option<u32>,
+    pub(crate) has_will: bool,
+    /// Connects again without closing the connection that it has.
+    pub(crate) takes_over: bool,
+    /// The longest it takes to answer a delivery, in microseconds.
+    pub(crate) answer_us: u64,
+}
+
+/// See [`crate::faults::Fault`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Weights {
+    pub(crate) cut: u64,
+    pub(crate) cut_device: u64,
+    pub(crate) partition: u64,
+    pub(crate) isolate: u64,
+    pub(crate) crash: u64,
+    pub(crate) kill_proxy: u64,
+    pub(crate) slow_disk: u64,
+    pub(crate) pause: u64,
+    pub(crate) clock: u64,
+    pub(crate) slow_net: u64,
+    pub(crate) crash_all: u64,
+}
+
+impl Plan {
+    pub(crate) fn of_seed(rng: &mut Rng) -> Self {
+        let groups = 1 + rng.below(3);
+        let proxies = 1 + rng.below(3);
+        let devices = 2 + rng.below(4);
+        let fast_net = rng.chance(700);
+        let fast_disk = rng.chance(600);
+        let calm = rng.chance(50);
+        let gap_us = *rng.pick(&[SECOND / 2, SECOND, 2 * SECOND, 4 * SECOND]);
+        Self {
+            groups: vec![1; groups],
+            proxies,
+            devices: (0..devices).map(|_| DevicePlan::any(rng)).collect(),
+            active_us: rng.range(8, 30) * SECOND,
+            latency_us: if fast_net {
+                (100, 3_000)
+            } else {
+                (1_000, 80_000)
+            },
+            sync_us: if fast_disk {
+                (50, 4_000)
+            } else {
+                (2_000, 300_000)
+            },
+            weights: Weights::any(rng),
+            fault_us: if calm {
+                (SECOND * 1_000, SECOND * 1_001)
+            } else {
+                (gap_us / 4, gap_us * 2)
+            },
+            long_outages: rng.chance(150),
+            clock_jumps: rng.chance(200),
+        }
+    }
+}
+
+impl DevicePlan {
+    fn any(rng: &mut Rng) -> Self {
+        let version = *rng.pick(&[Version::V5, Version::V5, Version::V311]);
+        let expiries: &[Option<u32>] = match version {
+            Version::V5 => &[None, Some(u32::MAX), Some(u32::MAX), Some(25)],
+            // By the configuration of the proxy, days.
+            _ => &[None, Some(u32::MAX), Some(u32::MAX)],
+        };
+        Self {
+            version,
+            expiry_s: *rng.pick(expiries),
+            has_will: rng.chance(400),
+            takes_over: rng.chance(500),
+            answer_us: *rng.pick(&[1_000, 50_000, 1_500_000]),
+        }
+    }
+}
+
+impl Weights {
+    /// Each world has its own mixture, so that some have much of one thing.
+    fn any(rng: &mut Rng) -> Self {
+        let mut weight = |usual: u64| match rng.below(4) {
+            0 => 0,
+            1 => usual * 4,
+            _ => usual,
+        };
+        Self {
+            cut: weight(10) + 1,
+            cut_device: weight(6),
+            partition: weight(8),
+            isolate: weight(4),
+            crash: weight(8),
+            kill_proxy: weight(4),
+            slow_disk: weight(4),
+            pause: weight(3),
+            clock: weight(3),
+            slow_net: weight(4),
+            crash_all: weight(1),
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What is to happen, by time; what is for the same time happens in the order in which it was planned.
+
+use crate::net::{ConnId, Side};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// Something that will happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Event {
+    /// The next piece of one direction of a connection comes through. `from`: the side that sent it.
+    Arrive { conn: ConnId, from: Side },
+    /// The attempt to make a connection comes to its end.
+    Dialled { conn: ConnId },
+    /// A timer of a proxy's links or of its seconds. Void in another life of it.
+    ProxyTurn { proxy: usize, life: u32 },
+    /// A timer of a broker. Void in another life of it.
+    BrokerTurn { broker: usize, life: u32 },
+    /// A broker's disk has finished a sync.
+    Synced { broker: usize, life: u32 },
+    /// A device does the next thing it does by itself.
+    DeviceStep { device: usize },
+    /// A device answers what it has to answer.
+    DeviceAnswer { device: usize },
+    /// A node starts again.
+    Restart { node: usize },
+    /// The next fault.
+    Fault,
+    /// Faults are over.
+    Calm,
+    /// Is everything done?
+    Check,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Planned {
+    at: u64,
+    order: u64,
+    event: Event,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    heap: BinaryHeap<Reverse<Planned>>,
+    order: u64,
+}
+
+impl Queue {
+    pub(crate) fn put(&mut self, at: u64, event: Event) {
+        self.order += 1;
+        let order = self.order;
+        self.heap.push(Reverse(Planned { at, order, event }));
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<(u64, Event)> {
+        let Reverse(planned) = self.heap.pop()?;
+        Some((planned.at, planned.event))
+    }
+}

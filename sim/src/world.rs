@@ -1,0 +1,373 @@
+//! A world: its parts, and the loop that lets one thing happen after the other.
+
+use crate::broker::Broker;
+use crate::device::Device;
+use crate::env::Env;
+use crate::invariants::{Violation, p5_one_owner, progress};
+use crate::net::{End, Piece};
+use crate::plan::Plan;
+use crate::proxy::Proxy;
+use crate::queue::Event;
+use crate::rng::Rng;
+use crate::trace::{Lines, Trace};
+use broker::faults::Fault;
+
+const SECOND: u64 = 1_000_000;
+/// After the last fault everything has to be done in so long.
+const SETTLE_US: u64 = 120 * SECOND;
+/// It is done when nothing has been owed for so long.
+const QUIET_US: u64 = 2 * SECOND;
+const CHECK_US: u64 = SECOND / 2;
+
+pub(crate) struct World {
+    pub(crate) env: Env,
+    pub(crate) proxies: Vec<Proxy>,
+    pub(crate) brokers: Vec<Broker>,
+    devices: Vec<Device>,
+    /// Nodes that stand still: nothing happens there before.
+    pub(crate) paused_until: Vec<u64>,
+    stage: Stage,
+}
+
+/// How far the world is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Things happen and go wrong.
+    Active,
+    /// Everybody comes back.
+    Settling {
+        quiet_since: Option<u64>,
+    },
+    /// Those whose sessions expire stay away, until then.
+    Expiring {
+        until: u64,
+    },
+    /// They come back, and it must have.
+    Returning {
+        since: u64,
+    },
+    Over,
+}
+
+/// What a world came to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What was wrong first.
+    pub violation: Option<Violation>,
+    /// Hash of everything that happened, in order.
+    pub digest: u64,
+    /// Lines of the trace.
+    pub events: u64,
+    /// Messages that devices sent.
+    pub messages: usize,
+    /// The lines, if they were kept.
+    pub lines: Vec<String>,
+    /// How long it was in its own time, in microseconds.
+    pub time_us: u64,
+}
+
+/// Lets the world of a seed run from its beginning to its end, with a known mistake or without.
+pub fn run(seed: u64, bad: Option<Fault>, lines: Lines) -> Outcome {
+    broker::faults::set(bad);
+    let mut rng = Rng::new(seed);
+    let plan = Plan::of_seed(&mut rng);
+    let mut trace = Trace::new(lines);
+    trace.say(0, format_args!("{plan:?}"));
+    World::new(Env::new(plan, rng, trace)).run()
+}
+
+impl World {
+    fn new(mut env: Env) -> Self {
+        let mut brokers = Vec::new();
+        for (group, members) in env.plan.groups.clone().into_iter().enumerate() {
+            for member in 0..members {
+                brokers.push(Broker::new(brokers.len(), group, member, &mut env));
+            }
+        }
+        let proxies: Vec<_> = (0..env.plan.proxies)
+            .map(|id| Proxy::new(id, &env))
+            .collect();
+        let plans = env.plan.devices.clone().into_iter().enumerate();
+        let nodes = proxies.len() + brokers.len();
+        Self {
+            devices: plans.map(|(id, plan)| Device::new(id, plan)).collect(),
+            proxies,
+            brokers,
+            paused_until: vec![0; nodes],
+            stage: Stage::Active,
+            env,
+        }
+    }
+
+    fn run(mut self) -> Outcome {
+        for broker in &mut self.brokers {
+            broker.start(&mut self.env);
+        }
+        for proxy in &mut self.proxies {
+            proxy.start(&mut self.env);
+        }
+        for device in 0..self.devices.len() {
+            self.env.after(SECOND / 10, Event::DeviceStep { device });
+        }
+        self.env.after(SECOND, Event::Fault);
+        self.env.after(self.env.plan.active_us, Event::Calm);
+        while self.stage != Stage::Over
+            && self.env.judge.violation().is_none()
+            && let Some((at, event)) = self.env.queue.pop()
+        {
+            self.env.now = at;
+            self.take(event);
+        }
+        Outcome {
+            violation: self.env.judge.violation().cloned(),
+            digest: self.env.trace.digest(),
+            events: self.env.trace.count(),
+            messages: self.env.judge.ledger.sent.len(),
+            time_us: self.env.now,
+            lines: self.env.trace.into_lines(),
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        if let Some(until) = self.paused(event) {
+            return self.env.queue.put(until, event);
+        }
+        match event {
+            Event::Arrive { conn, from } => self.arrive(conn, from),
+            Event::Dialled { conn } => self.dialled(conn),
+            Event::ProxyTurn { proxy, life } => {
+                let proxy = &mut self.proxies[proxy];
+                if proxy.up && proxy.life == life {
+                    proxy.wake(&mut self.env);
+                }
+            }
+            Event::BrokerTurn { broker, life } => {
+                let broker = &mut self.brokers[broker];
+                if broker.up && broker.life == life {
+                    broker.wake(&mut self.env);
+                }
+            }
+            Event::Synced { broker, life } => {
+                let broker = &mut self.brokers[broker];
+                if broker.up && broker.life == life {
+                    broker.synced(&mut self.env);
+                }
+            }
+            Event::DeviceStep { device } => self.devices[device].step(&mut self.env),
+            Event::DeviceAnswer { device } => self.devices[device].answer(&mut self.env),
+            Event::Restart { node } => self.restart(node),
+            Event::Fault => self.fault(),
+            Event::Calm => self.calm(),
+            Event::Check => self.check(),
+        }
+    }
+
+    /// Until when the node stands still for which this is.
+    fn paused(&self, event: Event) -> Option<u64> {
+        let node = match event {
+            Event::Arrive { conn, from } => match self.env.net.conns[conn].ends[1 - from] {
+                End::Device(_) => return None,
+                End::Shard { proxy, .. } | End::Link { proxy, .. } => proxy,
+                End::Broker { broker, .. } => self.env.net.node_of_broker(broker),
+            },
+            Event::ProxyTurn { proxy, .. } => proxy,
+            Event::BrokerTurn { broker, .. } | Event::Synced { broker, .. } => {
+                self.env.net.node_of_broker(broker)
+            }
+            _ => return None,
+        };
+        let until = self.paused_until[node];
+        (until > self.env.now).then_some(until)
+    }
+
+    fn arrive(&mut self, conn: usize, from: usize) {
+        let env = &mut self.env;
+        match env.net.arrive(env.now, conn, from) {
+            Err(later) => env.queue.put(later, Event::Arrive { conn, from }),
+            Ok(Some((end, piece))) => self.hear(conn, end, &piece),
+            Ok(None) => {}
+        }
+    }
+
+    fn hear(&mut self, conn: usize, end: End, piece: &Piece) {
+        let env = &mut self.env;
+        match end {
+            End::Device(device) => self.devices[device].hears(env, conn, piece),
+            End::Shard {
+                proxy,
+                life,
+                handle,
+            } => {
+                let proxy = &mut self.proxies[proxy];
+                if proxy.up && proxy.life == life {
+                    proxy.hears_device(env, handle, piece);
+                }
+            }
+            End::Link { proxy, life, group } => {
+                let proxy = &mut self.proxies[proxy];
+                if proxy.up && proxy.life == life {
+                    proxy.hears_group(env, group, conn, piece);
+                }
+            }
+            End::Broker { broker, life } => {
+                let broker = &mut self.brokers[broker];
+                if broker.up && broker.life == life {
+                    broker.hears(env, conn, piece);
+                }
+            }
+        }
+    }
+
+    /// Somebody has tried to make a connection.
+    fn dialled(&mut self, conn: usize) {
+        let env = &mut self.env;
+        if let Some(later) = env.net.dial_later(env.now, conn) {
+            return env.queue.put(later, Event::Dialled { conn });
+        }
+        let [from, to] = env.net.conns[conn].ends;
+        let is_up = match to {
+            End::Shard { proxy, .. } => self.proxies[proxy].up,
+            End::Broker { broker, .. } => self.brokers[broker].up,
+            End::Device(_) | End::Link { .. } => unreachable!("nobody connects to those"),
+        };
+        // Who has given up meanwhile does not come.
+        let made = is_up && env.net.conns[conn].open[0];
+        env.net.conns[conn].made = made;
+        match (from, to) {
+            (End::Device(device), End::Shard { proxy, .. }) if made => {
+                self.proxies[proxy].accept(env, conn, device);
+            }
+            (_, End::Broker { broker, .. }) if made => {
+                let life = self.brokers[broker].life;
+                env.net.conns[conn].ends[1] = End::Broker { broker, life };
+                self.brokers[broker].accept(env, conn);
+            }
+            _ => {}
+        }
+        match from {
+            End::Device(device) => self.devices[device].dialled(env, conn, made),
+            End::Link { proxy, life, group } => {
+                let proxy = &mut self.proxies[proxy];
+                if proxy.up && proxy.life == life {
+                    proxy.dialled(env, group, conn, made);
+                }
+            }
+            End::Shard { .. } | End::Broker { .. } => unreachable!("those wait to be connected to"),
+        }
+    }
+
+    fn restart(&mut self, node: usize) {
+        match node.checked_sub(self.proxies.len()) {
+            None if !self.proxies[node].up => self.proxies[node].start(&mut self.env),
+            Some(broker) if !self.brokers[broker].up => self.brokers[broker].start(&mut self.env),
+            _ => {}
+        }
+    }
+
+    /// From now on nothing goes wrong, and everything is there again.
+    fn calm(&mut self) {
+        self.env.say(format_args!("faults are over"));
+        self.env.calm_since = Some(self.env.now);
+        self.env.net.heal();
+        self.paused_until.fill(0);
+        for broker in &mut self.brokers {
+            broker.slow_disk = (0, 0);
+        }
+        for node in 0..self.proxies.len() + self.brokers.len() {
+            self.restart(node);
+        }
+        self.stage = Stage::Settling { quiet_since: None };
+        self.env.after(CHECK_US, Event::Check);
+    }
+
+    fn check(&mut self) {
+        self.env.after(CHECK_US, Event::Check);
+        match self.stage {
+            Stage::Settling { quiet_since } => self.settle(quiet_since),
+            Stage::Expiring { until } if self.env.now >= until => {
+                self.env.say(format_args!("who stayed away comes back"));
+                for device in &mut self.devices {
+                    device.stays_away = false;
+                }
+                let since = self.env.now;
+                self.stage = Stage::Returning { since };
+            }
+            Stage::Active | Stage::Over | Stage::Expiring { .. } => {}
+            Stage::Returning { since } => {
+                let owed = self.owed();
+                if owed.is_none() {
+                    self.stage = Stage::Over;
+                } else if self.env.now >= since + SETTLE_US {
+                    self.env.judge.find(progress::at_end(owed));
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self, quiet_since: Option<u64>) {
+        let now = self.env.now;
+        let owed = self.owed();
+        if owed.is_some() {
+            self.stage = Stage::Settling { quiet_since: None };
+            if now >= self.env.calm_since.unwrap_or(now) + SETTLE_US {
+                self.env.judge.find(progress::at_end(owed));
+            }
+            return;
+        }
+        let since = quiet_since.unwrap_or(now);
+        self.stage = Stage::Settling {
+            quiet_since: Some(since),
+        };
+        if now >= since + QUIET_US {
+            self.judge();
+            self.expire();
+        }
+    }
+
+    /// What is still owed to anybody, and words of the trace about it.
+    fn owed(&self) -> Option<(String, Vec<String>)> {
+        let net = &self.env.net;
+        let devices = self.devices.iter().find_map(|device| device.owed(net));
+        let proxies = self.proxies.iter().find_map(Proxy::owed);
+        let brokers = self.brokers.iter().find_map(Broker::owed);
+        let owed = devices.or(proxies).or(brokers)?;
+        let words: Vec<&str> = owed.split(' ').collect();
+        let about = words.get(..2).map(|words| words.join(" "));
+        Some((owed, about.into_iter().collect()))
+    }
+
+    /// Everybody is back and has had time: everything that was promised has been kept.
+    fn judge(&mut self) {
+        self.env.say(format_args!("everything is done"));
+        let proxies = &self.proxies;
+        let lives = |proxy: usize, life: u32| proxies[proxy].life == life;
+        let net = &self.env.net;
+        self.env.judge.at_end(lives, |conn| net.works(conn));
+        let served = self.proxies.iter().flat_map(Proxy::serves);
+        let mut counts = vec![0; self.devices.len()];
+        served.for_each(|device| counts[device] += 1);
+        let counts: Vec<(usize, usize)> = counts.into_iter().enumerate().collect();
+        self.env.judge.find(p5_one_owner::at_end(&counts));
+        for broker in &mut self.brokers {
+            broker.compare(&mut self.env);
+        }
+    }
+
+    /// Those whose sessions expire stay away for long enough.
+    fn expire(&mut self) {
+        let finite = |device: &Device| device.expiry_s().filter(|expiry_s| *expiry_s < u32::MAX);
+        let longest = self.devices.iter().filter_map(finite).max();
+        let Some(longest_s) = longest else {
+            self.stage = Stage::Over;
+            return;
+        };
+        for device in self.devices.iter_mut().filter(|it| finite(it).is_some()) {
+            device.stays_away = true;
+            device.drop_socket(&mut self.env);
+        }
+        let wait = u64::from(longest_s) * SECOND + crate::invariants::expiry::LATE_US + SECOND;
+        self.stage = Stage::Expiring {
+            until: self.env.now + wait,
+        };
+    }
+}
