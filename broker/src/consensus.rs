@@ -141,6 +141,9 @@ pub trait Consensus: Send {
         u64::MAX
     }
 
+    /// Whether so few members have space on their disks that nothing can be agreed on, as far as this one knows.
+    fn is_full(&self) -> bool;
+
     /// Why nothing will be agreed on any more, if so.
     fn failure(&self) -> Option<LogError>;
 }

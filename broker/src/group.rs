@@ -10,6 +10,7 @@ mod agreement;
 mod bodies;
 mod links;
 mod replica;
+mod status;
 #[cfg(test)]
 mod tests;
 mod topology;
@@ -18,7 +19,6 @@ pub use crate::leader::LinkRefused;
 use crate::leader::Routes;
 use crate::leader::clock::Clocks;
 use crate::log::{LogError, LogHandle};
-use crate::machine::Counters;
 use crate::snapshots::Snapshots;
 pub(crate) use agreement::{Agreement, Members};
 use bodies::Reads;
@@ -27,6 +27,8 @@ use cluster::frame::ToGroup;
 use links::{Bags, Controls};
 pub use links::{GroupLinks, LinkEnd, LinkTicket};
 pub use replica::{Follower, Replica};
+use status::Shared;
+pub use status::{GroupStatus, Reigns};
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread::Thread;
@@ -162,35 +164,6 @@ impl Seat {
     }
 }
 
-/// What others may know of a running group.
-#[derive(Clone, Debug, Default)]
-pub struct GroupStatus {
-    /// The machine's figures.
-    pub counters: Counters,
-    /// Index of the last applied entry.
-    pub applied: u64,
-    /// Set while this member leads and the first entry of its reign has been applied: the group serves here.
-    pub serving: bool,
-    /// The newest reign of the group, this member's or another's; 0 before the first.
-    pub reign: u32,
-    /// QoS 0 deliveries dropped because a link held its limit of bytes.
-    pub qos0_dropped_link_full: u64,
-    /// QoS 0 deliveries dropped because a link had no session.
-    pub qos0_dropped_link_lost: u64,
-    /// Frames dropped because they came before their link session's `Resume`.
-    pub frames_out_of_turn: u64,
-    /// Claims not taken: their connections were over when the link came back.
-    pub claims_void: u64,
-    /// Slices of snapshots that were written while the group took no frames: it changed faster than they were written.
-    pub snapshot_waits: u64,
-    /// The disk is full, and the log waits for space.
-    pub log_full: bool,
-    /// Snapshots that were given up as the disk was full; they are tried again.
-    pub snapshots_without_space: u64,
-    /// A large step of the wall clock waits for proof.
-    pub proving_clock_step: bool,
-}
-
 /// A running group.
 pub struct RunningGroup {
     shared: Arc<Shared>,
@@ -207,34 +180,6 @@ impl Drop for AbortOnPanic {
         if std::thread::panicking() {
             std::process::abort();
         }
-    }
-}
-
-#[derive(Debug, Default)]
-struct Shared {
-    status: Mutex<GroupStatus>,
-    serving: std::sync::Condvar,
-    stop: AtomicBool,
-    failed: AtomicBool,
-}
-
-impl Shared {
-    /// The group will not serve any more: nobody has to wait for it.
-    fn fail(&self) {
-        let _status = self.lock();
-        self.failed.store(true, Ordering::Release);
-        self.serving.notify_all();
-    }
-
-    /// The group is to end: nobody has to wait for it.
-    fn stop(&self) {
-        let _status = self.lock();
-        self.stop.store(true, Ordering::Release);
-        self.serving.notify_all();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, GroupStatus> {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -322,35 +267,6 @@ impl RunningGroup {
     }
 }
 
-/// The reigns of a member, each once it serves; ends with the group. Waits for the next one.
-#[derive(Debug)]
-pub struct Reigns {
-    shared: Arc<Shared>,
-    /// The last one that it has told of.
-    last: u32,
-}
-
-impl Iterator for Reigns {
-    /// The number of the reign.
-    type Item = u32;
-
-    fn next(&mut self) -> Option<u32> {
-        let shared = &*self.shared;
-        let ended = || shared.failed.load(Ordering::Acquire) || shared.stop.load(Ordering::Acquire);
-        let is_old = |status: &GroupStatus| !status.serving || status.reign == self.last;
-        let mut status = shared.lock();
-        while is_old(&status) && !ended() {
-            let waited = shared.serving.wait(status);
-            status = waited.unwrap_or_else(PoisonError::into_inner);
-        }
-        if ended() {
-            return None;
-        }
-        self.last = status.reign;
-        Some(self.last)
-    }
-}
-
 /// What the group thread owns.
 pub(crate) struct Group {
     replica: Replica,
@@ -377,6 +293,8 @@ pub(crate) struct Group {
     alarm: Instant,
     /// Who waits for changes of the topology.
     waiting: Waiting,
+    /// Somebody has said that the group can store nothing more.
+    said_full: bool,
     /// What a turn on another thread met; the group's thread ends with it.
     failure: Option<LogError>,
 }
@@ -410,6 +328,7 @@ impl Group {
             serving: false,
             alarm: started,
             waiting: Waiting::default(),
+            said_full: false,
             failure: None,
         };
         for end in links {
@@ -481,6 +400,7 @@ impl Group {
         self.take_controls(controls);
         let is_done = self.commit(reads)?;
         self.answer_changes();
+        self.tell_full(controls);
         if !is_done || is_sure && !self.send_frames(reads)? {
             return Ok(true);
         }

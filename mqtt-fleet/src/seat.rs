@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use broker::OpenGroup;
 use broker::consensus::Consensus;
-use broker::log::Durability;
+use broker::log::{Durability, WhenFull};
 use broker::raft::{self, DiskMoved, Found, Member, Recovered, StartError};
 use cluster::slots::GroupNo;
 use cluster::topology::{HostPort, Topology};
@@ -77,8 +77,11 @@ impl Seat {
         let moved = DiskMoved::default();
         let stored = moved.clone();
         let mut member = None;
+        let mut group_options = group_options(settings);
+        // The others go on without this member, and it comes back when there is space.
+        group_options.log.when_full = WhenFull::Wait;
         let open = OpenGroup::open_member(
-            group_options(settings),
+            group_options,
             Box::new(move || stored.tell()),
             |joining| {
                 let mut recovered = Recovered::at(joining.position);

@@ -18,6 +18,10 @@ const UNDER_WAY_MAX: usize = 4;
 /// A leader without a majority ends its links after this long, so that its proxies look for another.
 const NO_QUORUM_PATIENCE: Duration = Duration::from_millis(600);
 
+/// A member without space that leads, as far as it knows, and has heard of no majority for this long says that the
+/// group is full: if the others had space, another would lead by now.
+const FULL_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Who has to agree.
 pub(crate) enum Agreement {
     /// This process alone.
@@ -53,6 +57,18 @@ impl Members {
             unsure_since: None,
         }
     }
+
+    /// Why no link may come while this member is not sure to lead; `is_full`: its disk is.
+    fn unsure(&self, is_full: bool) -> LinkRefused {
+        let long = self
+            .unsure_since
+            .is_some_and(|since| since.elapsed() >= FULL_PATIENCE);
+        if is_full && long {
+            LinkRefused::Full
+        } else {
+            LinkRefused::NoQuorum
+        }
+    }
 }
 
 impl Agreement {
@@ -69,12 +85,14 @@ impl Agreement {
     }
 
     /// Whether a link may come now.
-    pub(super) fn check_leads(&self, leads: bool) -> Result<(), LinkRefused> {
+    pub(super) fn check_leads(&self, leads: bool, is_full: bool) -> Result<(), LinkRefused> {
         match self {
             Self::Members(members) if !leads => Err(LinkRefused::NotLeader {
                 leader: members.leader.clone(),
             }),
-            Self::Members(members) if members.unsure_since.is_some() => Err(LinkRefused::NoQuorum),
+            Self::Members(members) if members.unsure_since.is_some() => {
+                Err(members.unsure(is_full))
+            }
             _ => Ok(()),
         }
     }
@@ -107,6 +125,14 @@ impl Agreement {
     pub(crate) fn snapshot_written(&mut self, at: Position) {
         if let Self::Members(members) = self {
             members.consensus.snapshot_written(at);
+        }
+    }
+
+    /// Whether too few members have space on their disks for anything to be agreed on.
+    pub(super) fn is_full(&self) -> bool {
+        match self {
+            Self::Alone(_) => false,
+            Self::Members(members) => members.consensus.is_full(),
         }
     }
 

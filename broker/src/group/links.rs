@@ -203,7 +203,7 @@ impl Group {
                 }
                 Control::Lost(ticket) => self.session_lost(&ticket),
                 Control::EndAll(why) => self.end_all(&why),
-                Control::Full(full) => self.tell_full(controls, full),
+                Control::Full(full) => self.said_full = full,
                 Control::Topology(change) => self.change_topology(change),
             }
         }
@@ -215,7 +215,8 @@ impl Group {
         full: &Arc<AtomicBool>,
     ) -> Result<LinkTicket, LinkRefused> {
         let leader = self.replica.leader_mut();
-        self.agreement.check_leads(leader.is_some())?;
+        self.agreement
+            .check_leads(leader.is_some(), self.log.is_full())?;
         let leader = leader.ok_or(LinkRefused::NotServing)?;
         let (link, known) = leader.session_up(end.producer)?;
         let reign = leader.state().reign();
@@ -238,8 +239,9 @@ impl Group {
         })
     }
 
-    /// The group can store nothing more, or can again: whoever carries a link of another process is told.
-    pub(super) fn tell_full(&self, controls: &Controls, full: bool) {
+    /// If the group can store nothing more, or can again, whoever carries a link of another process is told.
+    pub(super) fn tell_full(&self, controls: &Controls) {
+        let full = self.said_full || self.agreement.is_full();
         if controls.full.swap(full, Ordering::AcqRel) == full {
             return;
         }

@@ -73,6 +73,10 @@ impl Consensus for Handle {
         self.inbox.kept_from()
     }
 
+    fn is_full(&self) -> bool {
+        self.leads.is_some() && self.inbox.change_lease(|lease| lease.is_full())
+    }
+
     fn failure(&self) -> Option<LogError> {
         self.inbox.failure()
     }

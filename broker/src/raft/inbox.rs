@@ -117,6 +117,13 @@ impl Inbox {
         change(&mut self.lock().lease)
     }
 
+    /// A member has said in `term` whether its disk is full.
+    pub(super) fn space(&self, term: u64, member: u64, full: bool) {
+        if self.change_lease(|lease| lease.space(term, member, full)) {
+            (self.wake)();
+        }
+    }
+
     /// A snapshot of another member begins to come in.
     pub(super) fn snapshot_begins(&self) {
         self.lock().comes_in = true;

@@ -17,6 +17,8 @@ pub(super) struct Lease {
     term: u64,
     /// When the last answered call to each member was sent.
     heard: BTreeMap<u64, Instant>,
+    /// Members whose disks are full, by what they last said.
+    full: BTreeSet<u64>,
 }
 
 impl Lease {
@@ -34,6 +36,7 @@ impl Lease {
     pub(super) fn begin(&mut self, term: u64) {
         self.term = term;
         self.heard.clear();
+        self.full.clear();
     }
 
     /// A call in `term` that was sent at `sent` has been answered.
@@ -42,6 +45,23 @@ impl Lease {
             let heard = self.heard.entry(member).or_insert(sent);
             *heard = sent.max(*heard);
         }
+    }
+
+    /// A member has said in `term` whether its disk is full. Whether that is news.
+    pub(super) fn space(&mut self, term: u64, member: u64, full: bool) -> bool {
+        term == self.term
+            && if full {
+                self.full.insert(member)
+            } else {
+                self.full.remove(&member)
+            }
+    }
+
+    /// Whether too few members for a majority have space.
+    pub(super) fn is_full(&self) -> bool {
+        let lacks =
+            |voters: &BTreeSet<u64>| voters.difference(&self.full).count() <= voters.len() / 2;
+        self.voters.iter().any(lacks)
     }
 
     /// Until when no other can lead; `None`: too few have answered yet.
@@ -103,6 +123,20 @@ mod tests {
             Some(start + ms(450)),
             "a late answer takes nothing back"
         );
+    }
+
+    #[test]
+    fn it_is_full_when_a_majority_is() {
+        let mut lease = lease(&[&[1, 2, 3]]);
+        assert!(lease.space(5, 2, true), "news");
+        assert!(!lease.space(5, 2, true));
+        assert!(!lease.is_full(), "two of three have space");
+        lease.space(4, 3, true);
+        assert!(!lease.is_full(), "that was another reign");
+        lease.space(5, 3, true);
+        assert!(lease.is_full());
+        assert!(lease.space(5, 2, false), "news again");
+        assert!(!lease.is_full());
     }
 
     #[test]

@@ -141,7 +141,14 @@ impl<J: Journal, P: Peers, S: Snapshots> RaftNetwork<Types> for Client<J, P, S> 
             }
             Answer::Append(response) => {
                 inbox.change_lease(|lease| lease.heard(term, target, sent));
+                inbox.space(term, target, false);
                 Some(response)
+            }
+            // It follows, and votes for no other: that is in its memory.
+            Answer::Full => {
+                inbox.change_lease(|lease| lease.heard(term, target, sent));
+                inbox.space(term, target, true);
+                None
             }
             _ => None,
         };

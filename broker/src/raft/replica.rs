@@ -465,6 +465,9 @@ impl<J: Journal, P, S: Snapshots> Shared<J, P, S> {
             response,
             AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_)
         ) {
+            if self.store.log.is_full() {
+                return Some(Answer::Full);
+            }
             self.store.all_durable().await.ok()?;
         }
         Some(Answer::Append(response))

@@ -71,6 +71,8 @@ pub(super) enum Answer {
     Invited { id: u64 },
     /// The member that is meant is not here, or does not take part.
     Absent,
+    /// To [`Request::Append`]: it follows, and its disk has no space for what it has been sent.
+    Full,
 }
 
 /// Who a member is.
@@ -269,6 +271,7 @@ impl Answer {
             Self::Absent => out.push(7),
             Self::Taken => out.push(9),
             Self::Wait => out.push(10),
+            Self::Full => out.push(12),
             Self::Installed(vote) => {
                 out.push(11);
                 put_vote(vote, &mut out);
@@ -303,6 +306,7 @@ impl Answer {
             7 => Self::Absent,
             9 => Self::Taken,
             10 => Self::Wait,
+            12 => Self::Full,
             11 => Self::Installed(read_vote(&mut reader)?),
             8 => Self::Invited { id: reader.u64()? },
             _ => return Err(Malformed("a kind of answer")),
@@ -421,6 +425,7 @@ mod tests {
                 Answer::Absent,
                 Answer::Taken,
                 Answer::Wait,
+                Answer::Full,
                 Answer::Installed(vote),
                 Answer::Invited { id: run },
             ];
