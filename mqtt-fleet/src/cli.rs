@@ -53,7 +53,7 @@ enum Command {
     #[command(hide = true)]
     Guard(GuardArgs),
     /// Drive a broker with many clients, count what is lost, measure latency and CPU
-    Loadtest(LoadtestCommand),
+    Loadtest(Box<LoadtestCommand>),
     /// Check the settings and show each with where it comes from; start nothing
     Check(CheckArgs),
     /// Make certificates to try TLS with: a CA, a server's, a client's

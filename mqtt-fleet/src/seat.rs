@@ -80,10 +80,8 @@ impl Seat {
         let mut group_options = group_options(settings);
         // The others go on without this member, and it comes back when there is space.
         group_options.log.when_full = WhenFull::Wait;
-        let open = OpenGroup::open_member(
-            group_options,
-            Box::new(move || stored.tell()),
-            |joining| {
+        let open =
+            OpenGroup::open_member(group_options, Box::new(move || stored.tell()), |joining| {
                 let mut recovered = Recovered::at(joining.position);
                 for record in joining.records {
                     recovered.record(&record?).map_err(StartError::from)?;
@@ -99,8 +97,7 @@ impl Seat {
                 let (started, handle) = started?;
                 member = Some(started);
                 Ok::<_, RunError>(Box::new(handle) as Box<dyn Consensus>)
-            },
-        )?;
+            })?;
         Ok(Self { open, member })
     }
 }

@@ -175,6 +175,10 @@ impl Consensus for Nothing {
 
     fn snapshot_written(&mut self, _at: Position) {}
 
+    fn is_full(&self) -> bool {
+        false
+    }
+
     fn failure(&self) -> Option<LogError> {
         None
     }

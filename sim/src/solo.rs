@@ -103,6 +103,10 @@ impl Consensus for Solo {
         1
     }
 
+    fn is_full(&self) -> bool {
+        false
+    }
+
     fn failure(&self) -> Option<LogError> {
         None
     }
