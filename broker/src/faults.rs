@@ -34,7 +34,7 @@ pub fn is_on(fault: Fault) -> bool {
 
 /// Whether the mistake is made: never.
 #[cfg(not(feature = "faults"))]
-#[inline(always)]
+#[inline]
 pub const fn is_on(_fault: Fault) -> bool {
     false
 }

@@ -401,13 +401,21 @@ impl Group {
         let is_done = self.commit(reads)?;
         self.answer_changes();
         self.tell_full(controls);
-        if !is_done || is_sure && !self.send_frames(reads)? {
+        // Asked again: a process may stand still for long in between, and then another leads.
+        let may_send = self.is_sure_to_lead();
+        if !is_done || may_send && !self.send_frames(reads)? {
             return Ok(true);
         }
         // After the frames: a segment goes only when no frame's body has to be read from it any more.
-        let written =
-            self.snapshots
-                .turn(&mut self.replica, &self.log, self.agreement.kept_from())?;
+        let holds_frames = !may_send && self.replica.leader().is_some();
+        let kept_from = if holds_frames {
+            0
+        } else {
+            self.agreement.kept_from()
+        };
+        let written = self
+            .snapshots
+            .turn(&mut self.replica, &self.log, kept_from)?;
         if let Some(at) = written {
             self.agreement.snapshot_written(at);
         }
@@ -436,8 +444,8 @@ impl Group {
 
     /// Whether nothing more would be taken in by a turn.
     fn is_quiet(&self) -> bool {
-        // Asked first, so that each link is told.
-        self.links_are_quiet() || self.is_behind()
+        // Asked first, so that each link is told. A member that is not sure to lead takes nothing, and looks again soon.
+        self.links_are_quiet() || self.is_behind() || self.is_unsure()
     }
 
     /// How long nothing is due.

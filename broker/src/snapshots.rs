@@ -447,6 +447,10 @@ impl Snapshots {
 
     /// The oldest covered segment with living messages that was not emptied yet, if there is need.
     fn next_sparse(&self, state: &State, log: &LogHandle) -> Option<Relocation> {
+        // Nothing goes while a snapshot is sent, so nothing would be won.
+        if log.is_pinned() {
+            return None;
+        }
         let segments = self.covered_segments(log);
         let bytes: u64 = segments.iter().map(|info| u64::from(info.bytes)).sum();
         let living = state.counters().message_bytes;

@@ -244,6 +244,10 @@ impl Group {
     }
 
     fn apply(&mut self, entry: &Entry) -> Result<(), LogError> {
+        if entry.index <= self.replica.applied() {
+            // The snapshot that the state is from has it.
+            return Ok(());
+        }
         if let Agreement::Members(members) = &self.agreement
             && members.reign_term != entry.term
             && self.replica.leader().is_some()
@@ -295,8 +299,11 @@ impl Group {
     }
 
     fn install(&mut self, index: u64) -> Result<(), LogError> {
+        if index <= self.replica.applied() {
+            return Ok(());
+        }
         let (state, position) = self.snapshots.install()?;
-        self.replica = Replica::following(state, index);
+        self.replica = Replica::following(state, position.index);
         if let Agreement::Members(members) = &mut self.agreement {
             members.position = position;
         }

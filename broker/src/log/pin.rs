@@ -14,6 +14,11 @@ impl LogHandle {
         locked(&self.shared().tail).pin();
         Pin(self.clone())
     }
+
+    /// Whether somebody holds a [`Pin`].
+    pub fn is_pinned(&self) -> bool {
+        locked(&self.shared().tail).is_pinned()
+    }
 }
 
 impl Drop for Pin {

@@ -492,6 +492,10 @@ impl Tail {
         self.pins += 1;
     }
 
+    pub(super) fn is_pinned(&self) -> bool {
+        self.pins > 0
+    }
+
     /// What has to be released now.
     pub(super) fn unpin(&mut self) -> Vec<u32> {
         self.pins -= 1;

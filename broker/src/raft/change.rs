@@ -76,6 +76,8 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         let Some(running) = self.running() else {
             return Err(ChangeError::NotLeader { leader: None });
         };
+        // What one goes by, another would change under it.
+        let _change = self.begin_change().ok_or(ChangeError::Busy)?;
         let made = tokio::time::timeout(patience, async {
             match change {
                 Change::Add { name, address } => self.add(running, name, &address).await,
@@ -97,7 +99,9 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
             address: address.as_str().into(),
         };
         let id = self.invite(&node, &name).await?;
-        if membership.voter_ids().any(|voter| voter == id) {
+        let is_complete = membership.get_joint_config().len() == 1;
+        let is_voter = membership.voter_ids().any(|voter| voter == id);
+        if is_complete && is_voter && named(&membership, &name).all(|named| named == id) {
             return Ok(());
         }
         let added = raft.add_learner(id, node, true).await;

@@ -1,6 +1,8 @@
 //! The types that openraft is used with, and its settings.
 
-use super::limits::{CALL_ENTRIES_MAX, ELECTION_MAX, HEARTBEAT, KEPT_ENTRIES, SNAPSHOT_CALL, VOTE};
+use super::limits::{
+    CALL_ENTRIES_MAX, ELECTION_MAX, HEARTBEAT, KEPT_ENTRIES, LAG_OF_VOTERS, SNAPSHOT_CALL, VOTE,
+};
 use crate::log::Location;
 use bytes::Bytes;
 use openraft::{AsyncRuntime, Config, OptionalSend, SnapshotPolicy, TokioRuntime};
@@ -93,6 +95,7 @@ pub(super) fn settings(group: &str) -> Config {
         max_payload_entries: CALL_ENTRIES_MAX,
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: KEPT_ENTRIES,
+        replication_lag_threshold: LAG_OF_VOTERS,
         purge_batch_size: 1,
         // See `election`.
         enable_elect: false,

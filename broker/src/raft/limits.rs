@@ -55,6 +55,10 @@ pub const CALL_ENTRIES_MAX: u64 = 256;
 /// instead of the whole snapshot.
 pub const KEPT_ENTRIES: u64 = 1_000;
 
+/// A new member gets its vote when it lacks fewer entries than this: until it has them, a group that needs its vote
+/// waits.
+pub const LAG_OF_VOTERS: u64 = 64;
+
 /// Events that wait for the group. At the limit no more entries are handed over; calls of members are answered all the
 /// same.
 pub const INBOX_EVENTS_MAX: usize = 1_024;

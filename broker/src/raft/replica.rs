@@ -79,6 +79,8 @@ struct Shared<J, P, S: Snapshots> {
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Somebody decides whether it takes part.
     deciding: tokio::sync::Mutex<()>,
+    /// Somebody changes who is in the group.
+    changing: tokio::sync::Mutex<()>,
 }
 
 pub(super) struct Running {
@@ -147,6 +149,7 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
             started: Instant::now(),
             tasks: Mutex::default(),
             deciding: tokio::sync::Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
         });
         let replica = Self { shared };
         let run = replica.clone();
@@ -289,6 +292,11 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         self.shared.running.get()
     }
 
+    /// The right to change who is in the group; `None`: somebody has it.
+    pub(super) fn begin_change(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        self.shared.changing.try_lock().ok()
+    }
+
     pub(super) fn peers(&self) -> &P {
         &self.shared.peers
     }
@@ -379,7 +387,8 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         if let Request::Who = call.request {
             return Answer::Who(Who {
                 run: shared.settings.run,
-                born: running.is_some(),
+                // One that reads its folder, or cannot, has taken part before all the same.
+                born: running.is_some() || !shared.is_empty,
                 met: running.map_or_else(Vec::new, |running| running.met.clone()),
             });
         }

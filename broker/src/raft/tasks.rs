@@ -41,6 +41,13 @@ pub(super) async fn watch_reign(raft: Raft, inbox: Arc<Inbox>) {
     let mut metrics = raft.server_metrics();
     loop {
         let now = metrics.borrow_and_update().clone();
+        // Also one that is the newest again, since a later one was cut off the log.
+        let voters = now
+            .membership_config
+            .membership()
+            .get_joint_config()
+            .clone();
+        inbox.change_lease(|lease| lease.voters(voters));
         let term = now.vote.leader_id.term;
         let own = now.vote.committed && now.vote.leader_id.voted_for == Some(now.id);
         if own && now.state != openraft::ServerState::Leader {
