@@ -1,7 +1,7 @@
 //! Members that join and leave.
 
 use super::fleet::Fleet;
-use crate::raft::{Change, ChangeError, Stage};
+use crate::raft::{Change, ChangeError};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -74,14 +74,7 @@ async fn a_member_that_lost_its_folder_comes_back_in_its_own_place() {
         .into_iter()
         .find(|name| *name != leader)
         .expect("three");
-    fleet.stop(lost).await;
-    std::fs::remove_dir_all(fleet.folder(lost)).expect("removed");
-    fleet.start(lost).await;
-    let is_lost = |fleet: &Fleet| {
-        let stage = fleet.members[lost].replica.status().stage;
-        matches!(stage, Stage::Lost { .. }).then_some(())
-    };
-    fleet.until("it says so", is_lost).await;
+    fleet.lose(lost).await;
     change(&fleet, add(lost)).await.expect("replaced");
     assert_eq!(voters(&fleet, leader), ["a", "b", "c"]);
     assert_eq!(

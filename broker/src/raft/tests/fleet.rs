@@ -4,7 +4,7 @@ use crate::consensus::{Consensus, Event, Payload, Position};
 use crate::group::GROUP_STREAM;
 use crate::log::{Log, LogError, LogHandle, LogOptions};
 use crate::raft::{CallError, Incoming, Outgoing, Peers, Snapshots};
-use crate::raft::{DiskMoved, Handle, MemberStatus, Node, Recovered, Replica, Settings};
+use crate::raft::{DiskMoved, Handle, MemberStatus, Node, Recovered, Replica, Settings, Stage};
 use bytes::Bytes;
 use cluster::slots::GroupNo;
 use cluster::topology::NodeName;
@@ -307,6 +307,18 @@ impl Fleet {
             .values()
             .filter_map(|(_, text)| text.clone())
             .collect()
+    }
+
+    /// Stops a member, removes its folder and starts it again; waits until it says that it has lost what it had.
+    pub(super) async fn lose(&mut self, name: &'static str) {
+        self.stop(name).await;
+        std::fs::remove_dir_all(self.folder(name)).expect("removed");
+        self.start(name).await;
+        let is_lost = |fleet: &Self| {
+            let stage = fleet.members[name].replica.status().stage;
+            matches!(stage, Stage::Lost { .. }).then_some(())
+        };
+        self.until("it says so", is_lost).await;
     }
 
     pub(super) async fn elected(&self) -> &'static str {

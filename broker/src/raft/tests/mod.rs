@@ -109,14 +109,7 @@ async fn a_member_that_lost_its_folder_takes_no_part() {
         .into_iter()
         .find(|name| *name != leader)
         .expect("three");
-    fleet.stop(lost).await;
-    std::fs::remove_dir_all(fleet.folder(lost)).expect("removed");
-    fleet.start(lost).await;
-    let is_lost = |fleet: &Fleet| {
-        let stage = fleet.members[lost].replica.status().stage;
-        matches!(stage, super::Stage::Lost { .. }).then_some(())
-    };
-    fleet.until("it says so", is_lost).await;
+    fleet.lose(lost).await;
     fleet.propose(leader, "two");
     fleet.saw(leader, "two").await;
     assert!(fleet.texts(lost).is_empty());
