@@ -6,7 +6,7 @@
 /// A known mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// An entry is handed to the group before it is stored.
+    /// Nobody waits for the disk.
     AckBeforeStore,
     /// A QoS 2 publish that is sent again is taken for a new one.
     ForgetDeduplication,

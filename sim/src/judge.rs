@@ -6,7 +6,7 @@ use crate::invariants::{
     Verdict, Violation, expiry, p1_ack_means_stored, p2_nothing_lost, p3_exactly_once, p4_order,
     p5_one_owner, p6_session_present, wills_once,
 };
-use crate::ledger::{Fate, Kind, Known, Ledger, Receipt, Sent, Standing};
+use crate::ledger::{Fate, Kind, Known, Ledger, Left, Receipt, Sent, Standing};
 use crate::names::Names;
 use crate::net::ConnId;
 use crate::plan::Plan;
@@ -75,7 +75,13 @@ impl Judge {
         let group = self.topic_group[sent.topic];
         let (device, conn, kind) = (sent.device, sent.conn, sent.kind);
         if first {
-            let verdict = p1_ack_means_stored::acked(&self.ledger, &self.stored, number, group);
+            let verdict = p1_ack_means_stored::acked(
+                &self.ledger,
+                &self.stored,
+                number,
+                group,
+                (now, self.exact),
+            );
             self.find(verdict);
         }
         if kind == Kind::Stale {
@@ -103,19 +109,29 @@ impl Judge {
         let verdict = expiry::connected(&self.ledger, device, (clean, present), now, self.exact);
         self.find(verdict);
         let lasts = self.ledger.devices[device].expiry_s.is_some();
-        if !present && !clean && known != Known::None {
+        let is_over = !present && !clean && known != Known::None;
+        if is_over || self.may_be_another(now, device) {
             self.ledger.end_session(device);
         }
         let count = self.ledger.sent.len() as u32;
         let standing = &mut self.ledger.devices[device];
         standing.known = if lasts {
-            Known::Some { left_at: None }
+            Known::Some { left: None }
         } else {
             Known::None
         };
         if standing.newest.0 < epoch {
             standing.newest = (epoch, count);
         }
+    }
+
+    /// A session that was over when a CONNECT came which had no answer: that CONNECT may have made the one that is there
+    /// now.
+    fn may_be_another(&self, now: u64, device: usize) -> bool {
+        let standing = &self.ledger.devices[device];
+        let tried = |left: Left| left.tried_at.is_some();
+        matches!(standing.known, Known::Some { left: Some(left) } if tried(left))
+            && !standing.is_alive(now, self.exact)
     }
 
     /// A message has come over the connection that the device uses.
@@ -149,7 +165,7 @@ impl Judge {
         let topic = self.ledger.sent[number as usize].topic;
         let targets = self.ledger.targets(topic, until);
         let sent = &mut self.ledger.sent[number as usize];
-        if sent.kind == Kind::Will(Fate::Open) {
+        if matches!(sent.kind, Kind::Will(Fate::Open | Fate::Unclear)) {
             sent.kind = Kind::Will(fate);
             if fate == Fate::Due {
                 // Whoever has it already got it from a group that knew before the device did.
@@ -181,5 +197,56 @@ impl Judge {
     ) {
         self.find(p2_nothing_lost::at_end(&self.ledger));
         self.find(wills_once::at_end(&self.ledger, lives, works, self.exact));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+    use protocol::QoS;
+
+    const SECOND: u64 = 1_000_000;
+
+    /// Device 0 has a session of 25 s, lost its connection at 0, was promised a message, and then sent a CONNECT that had
+    /// no answer. At `now` it is told `present`, and then everybody is done.
+    fn verdict(now: u64, present: bool) -> Option<&'static str> {
+        let mut plan = Plan::of_seed(&mut Rng::new(0));
+        plan.devices.truncate(1);
+        plan.devices[0].expiry_s = Some(25);
+        (plan.long_outages, plan.clock_jumps) = (false, false);
+        let mut judge = Judge::new(&plan, &Names::new(&plan.groups, 1));
+        judge.ledger.grant(0, 0, 0, QoS::AtLeastOnce);
+        let number = judge.sent(Sent {
+            device: 0,
+            conn: 0,
+            topic: 0,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            expiry_s: None,
+            kind: Kind::Publish,
+            acked_at: None,
+            to: judge.ledger.targets(0, 0),
+        });
+        judge.ledger.sent[number as usize].acked_at = Some(0);
+        let known = Known::Some {
+            left: Some(Left {
+                at: 0,
+                tried_at: Some(10 * SECOND),
+            }),
+        };
+        judge.connected(now, 0, (1, Epoch(1)), (known, false, present));
+        judge.at_end(|_, _| true, |_| true);
+        judge.violation().map(|violation| violation.invariant)
+    }
+
+    #[test]
+    fn a_connect_without_an_answer_excuses_nothing_before_its_session_may_be_over() {
+        let (soon, late) = (20 * SECOND, 30 * SECOND);
+        assert_eq!(verdict(soon, true), Some(p2_nothing_lost::NAME));
+        assert_eq!(verdict(soon, false), Some(expiry::NAME));
+        // The session may have expired, and that CONNECT may have made another one.
+        assert_eq!(verdict(late, true), None);
+        assert_eq!(verdict(late, false), None);
     }
 }

@@ -79,9 +79,22 @@ pub(crate) enum Known {
     None,
     /// There may be one.
     Maybe,
-    /// There is one; since then it has no connection, if it has none.
-    Some { left_at: Option<u64> },
+    /// There is one, and it has a connection unless this says how that was lost.
+    Some { left: Option<Left> },
 }
+
+/// How a session lost its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Left {
+    /// Until then its connection worked at least.
+    pub(crate) at: u64,
+    /// When the device gave up a CONNECT without an answer last. If that was taken, the session's time began anew, or
+    /// another session began.
+    pub(crate) tried_at: Option<u64>,
+}
+
+/// Groups count in milliseconds, and leaders take over each other's time: a session may be over so much earlier.
+const EARLY_US: u64 = 1_000_000;
 
 /// What a device can rely on.
 #[derive(Clone, Debug)]
@@ -97,6 +110,22 @@ pub(crate) struct Standing {
     pub(crate) got: Vec<Receipt>,
     /// The newest connection that had CONNACK: its epoch, and how many messages there had been.
     pub(crate) newest: (Epoch, u32),
+}
+
+impl Standing {
+    /// Whether there is a session, and it cannot have expired by then. `exact`: nothing keeps the group from knowing the
+    /// time and who is connected.
+    pub(crate) fn is_alive(&self, now: u64, exact: bool) -> bool {
+        match (self.known, self.expiry_s) {
+            (Known::None | Known::Maybe, _) | (_, None) => false,
+            (Known::Some { .. }, Some(u32::MAX)) => true,
+            // A device gives its connection up long before it expires.
+            (Known::Some { left: None }, _) => exact,
+            (Known::Some { left: Some(left) }, Some(expiry_s)) => {
+                exact && now + EARLY_US < left.at + u64::from(expiry_s) * 1_000_000
+            }
+        }
+    }
 }
 
 #[derive(Debug, Default)]

@@ -1,5 +1,6 @@
 //! What the raft code asks of the log, so that a simulated disk can stand in for it; and waiting for it.
 
+use crate::faults::{self, Fault};
 use crate::log::{Appends, Location, LogError, LogHandle};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -107,7 +108,7 @@ impl DiskMoved {
             tokio::pin!(moved);
             // What comes between the look and the wait must not be missed.
             moved.as_mut().enable();
-            if log.durable() >= sequence {
+            if log.durable() >= sequence || faults::is_on(Fault::AckBeforeStore) {
                 return Ok(());
             }
             if let Some(failure) = log.failure() {

@@ -7,7 +7,7 @@ mod session;
 mod talk;
 
 use crate::env::Env;
-use crate::ledger::{Fate, Kind, Known, Sent};
+use crate::ledger::{Fate, Kind, Known, Left, Sent};
 use crate::net::{ConnId, End, Net};
 use crate::plan::DevicePlan;
 use crate::queue::Event;
@@ -38,6 +38,9 @@ pub(crate) struct Device {
     pub(crate) stays_away: bool,
     /// The will of the connection that ended with DISCONNECT last, and the proxy that took it.
     dropped_will: Option<(u32, usize)>,
+    /// The will of the connection that it left behind last, and when it heard of that last: due when a newer connection has
+    /// CONNACK.
+    stale_will: Option<(u32, u64)>,
 }
 
 /// The connection that a device uses.
@@ -83,6 +86,7 @@ impl Device {
             wants_clean: false,
             stays_away: false,
             dropped_will: None,
+            stale_will: None,
         }
     }
 
@@ -322,6 +326,7 @@ impl Device {
             self.id, at.conn
         ));
         Self::end_will(env, &at, Fate::Unclear);
+        self.stale_will = at.will.map(|number| (number, at.heard));
         self.note_loss(env, &at);
         self.session.lose_connection();
         if !self.lasts() {
@@ -381,10 +386,17 @@ impl Device {
         let was_connected = matches!(at.phase, Phase::Connected | Phase::Leaving);
         standing.known = match standing.known {
             Known::Some { .. } if was_connected => Known::Some {
-                left_at: Some(at.heard),
+                left: Some(Left {
+                    at: at.heard,
+                    tried_at: None,
+                }),
             },
-            // A CONNECT without an answer may have been taken, and the session's time begins anew then.
-            Known::Some { .. } if self.plan.expiry_s != Some(u32::MAX) => Known::Maybe,
+            Known::Some { left: Some(left) } if at.phase == Phase::Greeting => Known::Some {
+                left: Some(Left {
+                    tried_at: Some(env.now),
+                    ..left
+                }),
+            },
             known => known,
         };
     }

@@ -3,7 +3,7 @@
 use super::session::{Asked, Outgoing, Phase as Sending, ack};
 use super::{Device, OPEN_MAX, Phase, Stale, message};
 use crate::env::Env;
-use crate::ledger::{Kind, Receipt, Sent};
+use crate::ledger::{Fate, Kind, Receipt, Sent};
 use crate::net::{ConnId, Piece};
 use crate::queue::Event;
 use crate::stored::number_in;
@@ -283,6 +283,9 @@ impl Device {
             .connected(env.now, self.id, (conn, epoch), (known, clean, present));
         self.wants_clean = false;
         self.dropped_will = None;
+        if let Some((number, until)) = self.stale_will.take() {
+            env.judge.will(number, Fate::Due, until);
+        }
         if !present {
             self.session.forget();
         }

@@ -8,8 +8,6 @@ pub(crate) const NAME: &str = "expiry";
 /// How much later than by the devices' time something may be over: a proxy's lease, a link that is found dead, a group
 /// without a leader.
 pub(crate) const LATE_US: u64 = 40_000_000;
-/// How much earlier: groups count in milliseconds, and leaders take over each other's time.
-const EARLY_US: u64 = 1_000_000;
 /// How much later a message may be sent: group and proxy each count what is left of it in whole seconds.
 const ROUNDED_US: u64 = 3_000_000;
 
@@ -23,20 +21,16 @@ pub(crate) fn connected(
     exact: bool,
 ) -> Verdict {
     let standing = &ledger.devices[who];
-    let (
-        Known::Some {
-            left_at: Some(left),
-        },
-        Some(expiry_s),
-    ) = (standing.known, standing.expiry_s)
+    let (Known::Some { left: Some(left) }, Some(expiry_s)) = (standing.known, standing.expiry_s)
     else {
         return Ok(());
     };
     if clean || expiry_s == u32::MAX {
         return Ok(());
     }
-    let due = left + u64::from(expiry_s) * 1_000_000;
-    let early = exact && !present && now + EARLY_US < due;
+    let latest = left.tried_at.map_or(left.at, |tried| tried.max(left.at));
+    let due = latest + u64::from(expiry_s) * 1_000_000;
+    let early = !present && standing.is_alive(now, exact);
     let late = exact && present && now > due + LATE_US;
     if !early && !late {
         return Ok(());

@@ -7,12 +7,19 @@ use protocol::QoS;
 
 pub(crate) const NAME: &str = "P1 ack means stored";
 
-/// PUBACK or PUBREC has come for this message, which belongs to `group`.
-pub(crate) fn acked(ledger: &Ledger, stored: &Stored, number: u32, group: usize) -> Verdict {
+/// PUBACK or PUBREC has come for this message, which belongs to `group`. `exact`: nothing in this world keeps a group from
+/// knowing the time and who is connected.
+pub(crate) fn acked(
+    ledger: &Ledger,
+    stored: &Stored,
+    number: u32,
+    group: usize,
+    (now, exact): (u64, bool),
+) -> Verdict {
     let sent = &ledger.sent[number as usize];
     let relied_on = |qos: QoS| qos != QoS::AtMostOnce;
-    // Sessions that end with their connection may have ended, and the device has not heard of it.
-    let lasts = |device: usize| ledger.devices[device].expiry_s == Some(u32::MAX);
+    // Sessions that end with their connection, or have expired, may be over before their device hears of it.
+    let lasts = |device: usize| ledger.devices[device].is_alive(now, exact);
     let mut owed = ledger.owed(sent);
     let needed = sent.retain || owed.any(|(to, qos)| relied_on(qos) && lasts(to.device));
     let (have, members) = stored.members_with(group, number);

@@ -13,8 +13,13 @@ pub(crate) fn received(ledger: &Ledger, to: usize, receipt: &Receipt, exact: boo
     if matches!(sent.kind, Kind::Will(_)) && !exact {
         return Ok(());
     }
-    let at_most_once =
-        |it: &Receipt| !it.retain && (it.qos == QoS::ExactlyOnce || sent.qos == QoS::AtMostOnce);
+    // Where the publisher may send it again, or the group, a delivery at QoS 1 may come again.
+    let is_once = |it: &Receipt| match sent.qos {
+        QoS::AtMostOnce => true,
+        QoS::AtLeastOnce => false,
+        QoS::ExactlyOnce => it.qos != QoS::AtLeastOnce,
+    };
+    let at_most_once = |it: &Receipt| !it.retain && is_once(it);
     if !at_most_once(receipt) {
         return Ok(());
     }

@@ -12,10 +12,8 @@ pub(crate) fn connected(ledger: &Ledger, who: usize, clean: bool, present: bool)
         _ if clean => present,
         Known::None => present,
         // Whether it has expired has a file of its own.
-        Known::Some { left_at: None } => !present,
-        Known::Some { left_at: Some(_) } => {
-            !present && ledger.devices[who].expiry_s == Some(u32::MAX)
-        }
+        Known::Some { left: None } => !present,
+        Known::Some { left: Some(_) } => !present && ledger.devices[who].expiry_s == Some(u32::MAX),
         Known::Maybe => false,
     };
     if !wrong {
