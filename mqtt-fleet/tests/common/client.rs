@@ -128,6 +128,19 @@ impl Connect {
 
     /// Connects to a broker that may be killed meanwhile: `None` when the connection broke before CONNACK.
     pub(crate) fn dial(&self, addr: SocketAddr) -> Option<Client> {
+        let (client, code) = self.try_dial(addr)?;
+        assert_eq!(code, 0, "CONNACK for {} says {code:#x}", self.client_id);
+        Some(client)
+    }
+
+    /// Connects, and panics unless the broker answers; the reason code of CONNACK beside the client.
+    pub(crate) fn try_open(&self, addr: SocketAddr) -> (Client, u8) {
+        let answer = self.try_dial(addr);
+        answer.unwrap_or_else(|| panic!("{} got no CONNACK", self.client_id))
+    }
+
+    /// Connects to a broker that may be killed meanwhile or refuse; the reason code of CONNACK beside the client.
+    pub(crate) fn try_dial(&self, addr: SocketAddr) -> Option<(Client, u8)> {
         let mut client = Client::over(TcpStream::connect(addr).ok()?, self.version);
         client.id.clone_from(&self.client_id);
         client.try_send(&self.encode())?;
@@ -137,31 +150,11 @@ impl Connect {
                 code,
                 props,
             }) => {
-                assert_eq!(code, 0, "CONNACK for {} says {code:#x}", self.client_id);
                 client.present = present;
                 client.connack = props;
-                Some(client)
+                Some((client, code))
             }
             Got::Closed => None,
-            other => panic!("{} got {other:?} instead of CONNACK", self.client_id),
-        }
-    }
-
-    /// Connects; the reason code of CONNACK beside the client.
-    pub(crate) fn try_open(&self, addr: SocketAddr) -> (Client, u8) {
-        let mut client = Client::raw(addr, self.version);
-        client.id.clone_from(&self.client_id);
-        client.send(&self.encode());
-        match client.recv() {
-            Packet::ConnAck {
-                present,
-                code,
-                props,
-            } => {
-                client.present = present;
-                client.connack = props;
-                (client, code)
-            }
             other => panic!("{} got {other:?} instead of CONNACK", self.client_id),
         }
     }

@@ -15,6 +15,8 @@ use crate::common::{Client, Connect, Got};
 const EVERY: Duration = Duration::from_millis(100);
 /// Between two tries to connect again.
 const AGAIN: Duration = Duration::from_millis(50);
+/// Table 3-1 of MQTT 5.
+const SERVER_UNAVAILABLE: u8 = 0x88;
 
 /// A publisher that runs.
 pub(crate) struct Probe {
@@ -123,9 +125,11 @@ impl Publisher {
         while !self.stops() {
             let address = addresses.next().expect("there is a proxy");
             let name = format!("of {}", self.topic.replace('/', "-"));
-            match Connect::v5(&name).keep_alive(0).dial(address) {
-                Some(client) => self.publish(client),
-                None => pause(AGAIN),
+            match Connect::v5(&name).keep_alive(0).try_dial(address) {
+                Some((client, 0)) => self.publish(client),
+                // After a kill of everything a proxy may be there before its groups are.
+                Some((_, SERVER_UNAVAILABLE)) | None => pause(AGAIN),
+                Some((_, code)) => panic!("CONNACK for {name} says {code:#x}"),
             }
         }
     }
