@@ -1,5 +1,5 @@
 //! The fleet of `deploy/compose`, with its own configuration files, as processes on loopback: HAProxy, two proxies, two
-//! groups, Redis. A device resumes its TLS session wherever it comes back.
+//! groups of three members, Redis. A device resumes its TLS session wherever it comes back.
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -18,8 +18,20 @@ use crate::support::{Certs, TlsClient, both, mosquitto};
 
 /// Publishes that a group has stored.
 const LOGGED: &str = "mqtt_fleet_group_published_logged_total";
-/// The brokers, each of the group of its number.
-const BROKERS: [&str; 2] = ["broker-0", "broker-1"];
+/// The members of each group.
+const GROUPS: [[&str; 3]; 2] = [
+    ["broker-0-0", "broker-0-1", "broker-0-2"],
+    ["broker-1-0", "broker-1-1", "broker-1-2"],
+];
+
+/// A member of a group and where it listens.
+#[derive(Clone, Copy)]
+struct Places {
+    name: &'static str,
+    link: SocketAddr,
+    peer: SocketAddr,
+    admin: SocketAddr,
+}
 
 /// A proxy of the fleet.
 struct Proxy {
@@ -34,8 +46,9 @@ struct Fleet {
     redis: Process,
     proxies: [Proxy; 2],
     haproxy: InFront,
-    /// Each with the address of its admin port.
-    brokers: [(Process, SocketAddr); 2],
+    _brokers: Vec<Process>,
+    /// Of each group, where its members are.
+    groups: [[Places; 3]; 2],
 }
 
 impl Fleet {
@@ -43,15 +56,19 @@ impl Fleet {
         let certs = Certs::make_in("certs");
         let folder = certs.folder();
         let redis_at = free_address();
-        let brokers = BROKERS.map(|name| (name, free_address()));
-        copy_configuration(folder, redis_at, &brokers);
+        let groups = GROUPS.map(|names| names.map(Places::of));
+        copy_configuration(folder, redis_at, groups.as_flattened());
         let redis = start_redis(folder, redis_at, &[]);
-        let brokers = brokers.map(|(name, link)| {
-            let admin = free_address();
-            let places = [("LISTEN__LINK", link), ("LISTEN__ADMIN", admin)];
-            (start(folder, "broker", name, &places), admin)
-        });
-        for (broker, _) in &brokers {
+        let broker = |member: &Places| {
+            let places = [
+                ("LISTEN__LINK", member.link),
+                ("LISTEN__PEER", member.peer),
+                ("LISTEN__ADMIN", member.admin),
+            ];
+            start(folder, "broker", member.name, &places)
+        };
+        let brokers: Vec<Process> = groups.as_flattened().iter().map(broker).collect();
+        for broker in &brokers {
             broker.await_line("links on");
         }
         let proxies = ["proxy-1", "proxy-2"].map(|name| Proxy::start(folder, name));
@@ -68,7 +85,8 @@ impl Fleet {
             redis,
             proxies,
             haproxy,
-            brokers,
+            _brokers: brokers,
+            groups,
         }
     }
 }
@@ -88,6 +106,17 @@ impl Fleet {
         };
         let mut topics = (0..64).map(|n| format!("t/{n}"));
         topics.find(is_of_group).expect("each group has topics")
+    }
+}
+
+impl Places {
+    fn of(name: &'static str) -> Self {
+        Self {
+            name,
+            link: free_address(),
+            peer: free_address(),
+            admin: free_address(),
+        }
     }
 }
 
@@ -114,13 +143,17 @@ impl Proxy {
 }
 
 /// The configuration of `deploy/compose/fleet`, but for where things are.
-fn copy_configuration(folder: &Path, redis: SocketAddr, brokers: &[(&str, SocketAddr)]) {
+fn copy_configuration(folder: &Path, redis: SocketAddr, brokers: &[Places]) {
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/compose/fleet");
     for name in ["cluster.toml", "broker.toml", "proxy.toml"] {
         let text = std::fs::read_to_string(deploy.join(name)).expect("it is there");
         let mut text = text.replace("redis:6379", &redis.to_string());
-        for (name, link) in brokers {
+        for Places {
+            name, link, peer, ..
+        } in brokers
+        {
             text = text.replace(&format!("{name}:18930"), &link.to_string());
+            text = text.replace(&format!("{name}:18931"), &peer.to_string());
         }
         std::fs::write(folder.join(name), text).expect("a writable folder");
     }
@@ -182,10 +215,16 @@ fn a_device_resumes_its_tls_session_on_another_proxy_also_without_redis() {
     }
 }
 
-/// Waits until a broker says that it has stored more publishes. It says so a moment later than it acknowledges.
-fn await_more(admin: SocketAddr, before: f64) {
-    let has_more = || metric(admin, &[LOGGED]) > before;
-    await_that(has_more, || format!("{admin} stored nothing"));
+/// Publishes that the members of a group have stored.
+fn logged(group: &[Places]) -> f64 {
+    let of_member = |member: &Places| metric(member.admin, &[LOGGED]);
+    group.iter().map(of_member).sum()
+}
+
+/// Waits until all members of a group have stored one publish more. They say so a moment later than it is acknowledged.
+fn await_more(group: &[Places], before: f64) {
+    let have_more = || logged(group) >= before + 3.0;
+    await_that(have_more, || format!("{} stored nothing", group[0].name));
 }
 
 /// What people would try; and then the proxy that their connections go through is killed.
@@ -204,13 +243,13 @@ fn through_haproxy_messages_flow_and_another_proxy_takes_over() {
     let args = [&own[..], &["-d", "-t", "t/+", "-q", "1", "-F", ">%t %p"]].concat();
     let mut sub = mosquitto("mosquitto_sub", port, certs, &args);
     sub.await_line("Subscribed (mid");
-    for (group, (_, admin)) in fleet.brokers.iter().enumerate() {
-        let topic = fleet.topic_of(group);
-        let before = metric(*admin, &[LOGGED]);
+    for (number, group) in fleet.groups.iter().enumerate() {
+        let topic = fleet.topic_of(number);
+        let before = logged(group);
         let args = [&own[..], &["-t", &topic, "-m", "hello", "-q", "1"]].concat();
         mosquitto("mosquitto_pub", port, certs, &args).finish();
         assert_eq!(sub.await_line(">"), format!(">{topic} hello"));
-        await_more(*admin, before);
+        await_more(group, before);
     }
     drop(sub);
 
