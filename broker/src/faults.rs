@@ -8,6 +8,10 @@
 pub enum Fault {
     /// Nobody waits for the disk.
     AckBeforeStore,
+    /// A follower says that entries are stored before they are.
+    AnswerBeforeStore,
+    /// A leader acts though no majority has answered it.
+    LeadWithoutLease,
     /// A QoS 2 publish that is sent again is taken for a new one.
     ForgetDeduplication,
     /// A frame of any epoch acts for its client.

@@ -1,24 +1,30 @@
 //! A broker: a member of a group with its links to proxies, as its threads drive them.
 
-use crate::engine::{Engine, News};
+use crate::engine::{Engine, News, Surety};
+use crate::entries::{entry_of, note_stored, resolve};
 use crate::env::Env;
-use crate::log::Disk;
+use crate::log::{Disk, SharedDisk, lock};
+use crate::member::{Member, Who};
 use crate::net::{ConnId, Piece};
+use crate::outbox::Life;
 use crate::proxy::SECRET;
 use crate::queue::Event;
-use crate::solo::{SharedDisk, Solo, lock};
+use crate::solo::Solo;
 use broker::command::Producer;
+use broker::consensus::Consensus;
 use broker::leader::clock::Clocks;
 use broker::leader::{LinkRefused, Routes};
 use bytes::Bytes;
-use cluster::frame::{Body, FromGroup, StoredAt, ToGroup};
+use cluster::frame::ToGroup;
 use cluster::ids::LinkNo;
 use cluster::link::{GroupIdentity, GroupSession};
 use cluster::slots::GroupNo;
 use cluster::wire::{Hello, Refusal, Refused};
-use protocol::Message;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
+
+/// A member that leads without being sure of it looks again after this long.
+const UNSURE_WAIT_US: u64 = 20_000;
 
 /// A connection of a proxy.
 struct Conn {
@@ -41,8 +47,14 @@ pub(crate) struct Broker {
     pub(crate) wall_off_ms: i64,
     /// A sync takes so much longer until then.
     pub(crate) slow_disk: (u64, u64),
+    /// The whole machine is gone, not only the process: nobody says that it is not there.
+    pub(crate) is_silent: bool,
     disk: SharedDisk,
     engine: Option<Engine>,
+    /// Of a replicated group.
+    raft: Option<Member>,
+    /// A turn is planned that something has asked for.
+    is_woken: bool,
     conns: BTreeMap<ConnId, Conn>,
     /// The newest connection of each link.
     links: Vec<Option<ConnId>>,
@@ -60,8 +72,11 @@ impl Broker {
             started_at: 0,
             wall_off_ms: env.rng.range(0, 4_000).cast_signed() - 2_000,
             slow_disk: (0, 0),
+            is_silent: false,
             disk: Arc::new(Mutex::new(Disk::default())),
             engine: None,
+            raft: None,
+            is_woken: false,
             conns: BTreeMap::new(),
             links: Vec::new(),
             alarm: u64::MAX,
@@ -77,9 +92,60 @@ impl Broker {
             "group {} member {}: starts, life {}",
             self.group, self.member, self.life
         ));
-        let consensus = Solo::new(Arc::clone(&self.disk), u64::from(self.life), env.instant());
-        self.engine = Some(Engine::new(Box::new(consensus), self.routes(env)));
+        let consensus = self.join(env);
+        self.engine = Some(Engine::new(consensus, self.routes(env)));
         self.turn(env);
+    }
+
+    fn join(&mut self, env: &mut Env) -> Box<dyn Consensus> {
+        if env.plan.alone && env.plan.groups[self.group] == 1 {
+            let disk = Arc::clone(&self.disk);
+            return Box::new(Solo::new(disk, u64::from(self.life), env.instant()));
+        }
+        let members = env.names.members[self.group].clone();
+        let who = Who {
+            life: self.of_life(),
+            group: self.group,
+            name: members[self.member].clone(),
+            members,
+            run: env.rng.next(),
+        };
+        let (member, handle) = Member::start(who, &self.disk, &env.outbox);
+        self.raft = Some(member);
+        Box::new(handle)
+    }
+
+    fn of_life(&self) -> Life {
+        (self.id, self.life)
+    }
+
+    /// The member of this life has something for the group.
+    pub(crate) fn woken(&mut self, env: &mut Env, life: u32) {
+        if self.up && self.life == life && !std::mem::replace(&mut self.is_woken, true) {
+            let (broker, delay) = (self.id, env.rng.range(0, 100));
+            env.after(delay, Event::BrokerTurn { broker, life });
+        }
+    }
+
+    /// The member of this life has appended to the disk.
+    pub(crate) fn appended(&mut self, env: &mut Env, life: u32) {
+        if self.up && self.life == life {
+            self.begin_sync(env);
+        }
+    }
+
+    /// Another member's call has come.
+    pub(crate) fn takes_call(&self, number: usize, call: Bytes) {
+        if let Some(raft) = &self.raft {
+            raft.answer(number, call);
+        }
+    }
+
+    /// The process stands still, or goes on.
+    pub(crate) fn pause(&self, stands_still: bool) {
+        if let Some(raft) = &self.raft {
+            raft.pause(stands_still);
+        }
     }
 
     fn routes(&self, env: &Env) -> Option<Routes> {
@@ -92,6 +158,11 @@ impl Broker {
     /// The process is gone, and with it what its disk had not stored. `silently`: so is the machine.
     pub(crate) fn crash(&mut self, env: &mut Env, silently: bool) {
         self.up = false;
+        self.is_silent = silently;
+        self.is_woken = false;
+        if let Some(raft) = self.raft.take() {
+            raft.kill();
+        }
         self.engine = None;
         for conn in std::mem::take(&mut self.conns).into_keys() {
             env.close(conn, 1, silently);
@@ -100,14 +171,13 @@ impl Broker {
         let mut disk = lock(&self.disk);
         let (appended, durable) = (disk.appended(), disk.durable());
         let kept = disk.crash(&mut env.rng);
-        for body in disk.bodies(kept.clone()) {
-            env.judge.stored.stores((self.group, self.member), body);
-        }
+        let member = (self.group, self.member);
+        note_stored(env, member, &disk, kept.clone());
         let (group, member, kept) = (self.group, self.member, kept.end);
         env.trace.say(
             env.now,
             format_args!(
-                "fault: group {group} member {member}: crashes with {appended} entries, {durable} stored, {kept} left"
+                "fault: group {group} member {member}: crashes with {appended} records, {durable} stored, {kept} left"
             ),
         );
     }
@@ -173,7 +243,7 @@ impl Broker {
         };
         let now = env.instant();
         let engine = self.engine.as_mut().expect("it is up");
-        let sure = engine.is_sure_to_lead(now);
+        let sure = engine.surety(now) == Some(Surety::Sure);
         let elsewhere = engine.leader_elsewhere().cloned();
         let result = match engine.leader_mut() {
             None => Err(LinkRefused::NotLeader { leader: elsewhere }),
@@ -246,6 +316,7 @@ impl Broker {
 
     /// A timer.
     pub(crate) fn wake(&mut self, env: &mut Env) {
+        self.is_woken = false;
         if self.alarm <= env.now {
             self.alarm = u64::MAX;
         }
@@ -256,10 +327,12 @@ impl Broker {
     pub(crate) fn synced(&mut self, env: &mut Env) {
         let mut disk = lock(&self.disk);
         let stored = disk.synced();
-        for body in disk.bodies(stored) {
-            env.judge.stored.stores((self.group, self.member), body);
-        }
+        note_stored(env, (self.group, self.member), &disk, stored);
         drop(disk);
+        if let Some(raft) = &self.raft {
+            raft.disk_moved();
+        }
+        self.begin_sync(env);
         self.turn(env);
     }
 
@@ -273,10 +346,11 @@ impl Broker {
     /// Everything that can be done now.
     fn turn(&mut self, env: &mut Env) {
         let clocks = self.clocks(env);
-        let Some(engine) = &mut self.engine else {
+        if self.engine.is_none() {
             return;
-        };
-        let is_sure = engine.is_sure_to_lead(env.instant());
+        }
+        let is_sure = self.is_sure_to_lead(env);
+        let engine = self.engine.as_mut().expect("just seen");
         if let Some(leader) = engine.leader_mut() {
             leader.advance(clocks);
         }
@@ -285,11 +359,23 @@ impl Broker {
         }
         self.commit(env, clocks);
         self.begin_sync(env);
-        if is_sure {
+        if self.is_sure_to_lead(env) {
             self.send_frames();
         }
         self.tick(env);
         self.set_alarm(env);
+    }
+
+    /// Whether it leads, and no other member can. A leader that is unsure for long ends its links.
+    fn is_sure_to_lead(&mut self, env: &mut Env) -> bool {
+        let surety = self
+            .engine
+            .as_mut()
+            .and_then(|engine| engine.surety(env.instant()));
+        if surety == Some(Surety::TooLong) {
+            self.end_links(env, &LinkRefused::NoQuorum);
+        }
+        surety == Some(Surety::Sure)
     }
 
     fn take_frames(&mut self) {
@@ -341,10 +427,14 @@ impl Broker {
         self.links.clear();
         let conns: Vec<ConnId> = self.conns.keys().copied().collect();
         for at in conns {
-            if self.conns[&at].link.is_some() {
-                self.conns.get_mut(&at).expect("just seen").link = None;
-                self.refuse(env, at, why);
+            let conn = self.conns.get_mut(&at).expect("just seen");
+            let Some(link) = conn.link.take() else {
+                continue;
+            };
+            if let Some(leader) = self.engine.as_mut().and_then(Engine::leader_mut) {
+                leader.session_lost(link);
             }
+            self.refuse(env, at, why);
         }
     }
 
@@ -423,7 +513,8 @@ impl Broker {
             leader.wait_ms().into_iter().chain(resuming).min()
         });
         let leader = leader.map(|ms| env.now + ms * 1_000);
-        let Some(due) = sessions.chain(leader).min() else {
+        let unsure = engine.is_unsure().then_some(env.now + UNSURE_WAIT_US);
+        let Some(due) = sessions.chain(leader).chain(unsure).min() else {
             return;
         };
         let due = due.max(env.now + 500);
@@ -434,9 +525,33 @@ impl Broker {
         }
     }
 
+    /// Whether it knows that its group exists, also when it is started again.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.raft.is_none() || !lock(&self.disk).entries().is_empty()
+    }
+
+    /// Whether it leads, as far as it knows.
+    pub(crate) fn leads(&self) -> bool {
+        self.engine
+            .as_ref()
+            .is_some_and(|engine| engine.leader().is_some())
+    }
+
+    /// Whether it may act as the leader now.
+    pub(crate) fn may_act(&self, env: &Env) -> bool {
+        let engine = self.engine.as_ref();
+        engine.is_some_and(|engine| engine.may_act(env.instant()))
+    }
+
     /// What its links still have to do.
     pub(crate) fn owed(&self) -> Option<String> {
         let engine = self.engine.as_ref()?;
+        if let Some(error) = engine.failure() {
+            return Some(format!(
+                "group {} has a member that failed: {error}",
+                self.group
+            ));
+        }
         let leader = engine.leader()?;
         let waits = self.conns.values().any(|conn| !conn.bag.is_empty());
         if leader.state().has_errands() {
@@ -452,7 +567,10 @@ impl Broker {
             return;
         };
         let disk = lock(&self.disk);
-        let mut replayed = Engine::replayed(disk.bodies(0..disk.durable() as usize));
+        let is_raft = self.raft.is_some();
+        let entries = disk.entries().into_iter().take(engine.applied() as usize);
+        let entries = entries.map(|record| entry_of(record, is_raft));
+        let mut replayed = Engine::replayed(entries);
         drop(disk);
         if replayed.applied() != engine.applied() {
             return;
@@ -462,22 +580,4 @@ impl Broker {
         env.judge
             .compares(self.group, (&name, "its log"), (&states.0, &states.1));
     }
-}
-
-/// Reads bodies that are in the log.
-fn resolve(disk: &SharedDisk, frames: &mut [FromGroup]) {
-    for frame in frames {
-        if let FromGroup::Deliver(delivery) = frame
-            && let Body::Stored(at) = delivery.body
-        {
-            delivery.body = Body::Inline(read(disk, at));
-        }
-    }
-}
-
-fn read(disk: &SharedDisk, at: StoredAt) -> Message {
-    let disk = lock(disk);
-    let body = disk.body(u64::from(at.record));
-    let (from, to) = (at.offset as usize, (at.offset + at.len) as usize);
-    Message::read_from(&body.slice(from..to)).expect("a message is there")
 }

@@ -1,7 +1,6 @@
 //! A member's copy of its group's state, driven as a broker does it: what is due is proposed, what is agreed on is
 //! applied.
 
-use crate::solo::entry_of;
 use broker::consensus::{Consensus, Entry, Event, Payload, Position};
 use broker::group::Replica;
 use broker::leader::clock::Clocks;
@@ -9,13 +8,26 @@ use broker::leader::{Leader, Routes};
 use broker::limits::MachineLimits;
 use broker::log::LogError;
 use broker::machine::State;
-use bytes::Bytes;
 use cluster::topology::NodeName;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Entries that a leader has proposed and that are not agreed on.
 const UNDER_WAY_MAX: usize = 4;
+
+/// A leader without a majority ends its links after this long, as a broker's group does.
+const NO_QUORUM_PATIENCE: Duration = Duration::from_millis(600);
+
+/// Whether a member may act as the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Surety {
+    /// No other one can.
+    Sure,
+    /// Another one may.
+    Unsure,
+    /// And has had time enough to: the links are to end.
+    TooLong,
+}
 
 /// What a turn came to, beside frames.
 #[derive(Clone, Debug)]
@@ -34,6 +46,8 @@ pub(crate) struct Engine {
     routes: Option<Routes>,
     term: u64,
     leader: Option<NodeName>,
+    /// Since when it leads without being sure of it.
+    unsure_since: Option<Instant>,
 }
 
 impl Engine {
@@ -44,6 +58,7 @@ impl Engine {
             routes,
             term: 0,
             leader: None,
+            unsure_since: None,
         }
     }
 
@@ -55,10 +70,34 @@ impl Engine {
         self.replica.leader_mut()
     }
 
-    /// Whether it leads, and no other member can.
-    pub(crate) fn is_sure_to_lead(&self, now: Instant) -> bool {
+    /// Whether no other member can lead; `None`: another one does, as far as this one knows.
+    pub(crate) fn surety(&mut self, now: Instant) -> Option<Surety> {
+        self.replica.leader()?;
+        if self.may_act(now) {
+            self.unsure_since = None;
+            return Some(Surety::Sure);
+        }
+        let since = *self.unsure_since.get_or_insert(now);
+        Some(if now < since + NO_QUORUM_PATIENCE {
+            Surety::Unsure
+        } else {
+            Surety::TooLong
+        })
+    }
+
+    /// Whether it may act as the leader now.
+    pub(crate) fn may_act(&self, now: Instant) -> bool {
         let until = self.consensus.leads_until();
         self.replica.leader().is_some() && until.is_some_and(|until| now < until)
+    }
+
+    /// Whether it leads without being sure of it.
+    pub(crate) fn is_unsure(&self) -> bool {
+        self.unsure_since.is_some()
+    }
+
+    pub(crate) fn failure(&self) -> Option<LogError> {
+        self.consensus.failure()
     }
 
     /// Where the leader is, as far as known.
@@ -126,6 +165,7 @@ impl Engine {
     }
 
     fn follow(&mut self, leader: Option<NodeName>, news: &mut Vec<News>) {
+        self.unsure_since = None;
         self.leader.clone_from(&leader);
         if self.replica.leader().is_some() {
             self.replica.follow();
@@ -134,10 +174,9 @@ impl Engine {
     }
 
     /// A copy that has applied these entries and does nothing more.
-    pub(crate) fn replayed(bodies: &[Bytes]) -> Self {
+    pub(crate) fn replayed(entries: impl Iterator<Item = Entry>) -> Self {
         let mut engine = Self::new(Box::new(Nothing), None);
-        for (index, body) in (1..).zip(bodies) {
-            let entry = entry_of(1, index, body.clone());
+        for entry in entries {
             engine
                 .replica
                 .apply(&entry)

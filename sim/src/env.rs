@@ -1,8 +1,10 @@
 //! What all parts of a world share: the time, the network, chance, the trace, and the judge.
 
+use crate::calls::Call;
 use crate::judge::Judge;
 use crate::names::Names;
 use crate::net::{ConnId, End, Net, Side};
+use crate::outbox::Outbox;
 use crate::plan::Plan;
 use crate::queue::{Event, Queue};
 use crate::rng::Rng;
@@ -17,6 +19,7 @@ const WALL_MS: u64 = 1_767_225_600_000;
 pub(crate) struct Env {
     /// Microseconds since the world began.
     pub(crate) now: u64,
+    /// When that was; nothing looks at the difference to the machine's own time.
     base: Instant,
     pub(crate) plan: Plan,
     pub(crate) names: Names,
@@ -25,24 +28,29 @@ pub(crate) struct Env {
     pub(crate) rng: Rng,
     pub(crate) trace: Trace,
     pub(crate) judge: Judge,
+    /// What members have for the world.
+    pub(crate) outbox: Outbox,
+    /// Calls between members, by number.
+    pub(crate) calls: Vec<Call>,
     /// Since when nothing goes wrong any more.
     pub(crate) calm_since: Option<u64>,
     next_nonce: u64,
 }
 
 impl Env {
-    pub(crate) fn new(plan: Plan, rng: Rng, trace: Trace) -> Self {
+    pub(crate) fn new(plan: Plan, rng: Rng, trace: Trace, base: Instant) -> Self {
         let names = Names::new(&plan.groups, plan.devices.len());
         let brokers = plan.groups.iter().sum();
         Self {
             now: 0,
-            // Nothing looks at the difference to the machine's own time; some subtract a little from it.
-            base: Instant::now() + Duration::from_secs(3_600),
+            base,
             queue: Queue::default(),
             net: Net::new(plan.proxies, brokers, plan.latency_us),
             rng,
             trace,
             judge: Judge::new(&plan, &names),
+            outbox: Outbox::default(),
+            calls: Vec::new(),
             calm_since: None,
             next_nonce: 0,
             names,

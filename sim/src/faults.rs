@@ -1,5 +1,6 @@
 //! What goes wrong, by the seed.
 
+use crate::broker::Broker;
 use crate::env::Env;
 use crate::queue::Event;
 use crate::world::World;
@@ -20,6 +21,9 @@ enum Fault {
     Clock,
     SlowNet,
     CrashAll,
+    CrashLeader,
+    CrashGroup,
+    Split,
 }
 
 /// How long something is away at most, in microseconds: less than a proxy's lease, unless the world is of the kind in
@@ -56,6 +60,9 @@ impl World {
             Fault::Clock => self.set_clock(),
             Fault::SlowNet => self.slow_net(),
             Fault::CrashAll => self.crash_all(),
+            Fault::CrashLeader => self.crash_leader(),
+            Fault::CrashGroup => self.crash_group(),
+            Fault::Split => self.split(),
         }
     }
 
@@ -66,6 +73,8 @@ impl World {
         } else {
             0
         };
+        let is_any = self.env.plan.groups.iter().any(|members| *members > 1);
+        let replicated = |weight: u64| if is_any { weight } else { 0 };
         let all = [
             (Fault::CutLink, weights.cut),
             (Fault::CutDevice, weights.cut_device),
@@ -78,6 +87,9 @@ impl World {
             (Fault::Clock, clock),
             (Fault::SlowNet, weights.slow_net),
             (Fault::CrashAll, weights.crash_all),
+            (Fault::CrashLeader, replicated(weights.crash_leader)),
+            (Fault::CrashGroup, replicated(weights.crash_group)),
+            (Fault::Split, replicated(weights.split)),
         ];
         let sum: u64 = all.iter().map(|(_, weight)| weight).sum();
         let mut left = self.env.rng.next() % sum;
@@ -157,8 +169,14 @@ impl World {
         ));
     }
 
+    /// Whether all members of a group have stored that it exists. One that crashes before has to be helped by a person.
+    fn has_begun(&self, group: usize) -> bool {
+        let mut members = self.brokers.iter();
+        members.all(|broker| broker.group != group || broker.has_begun())
+    }
+
     fn crash(&mut self, broker: usize) {
-        if !self.brokers[broker].up {
+        if !self.brokers[broker].up || !self.has_begun(self.brokers[broker].group) {
             return;
         }
         let silently = self.env.rng.chance(300);
@@ -189,6 +207,63 @@ impl World {
         }
     }
 
+    /// A member that leads others crashes.
+    fn crash_leader(&mut self) {
+        let leads = |broker: &&Broker| broker.leads() && self.env.plan.groups[broker.group] > 1;
+        let leaders = self.brokers.iter().filter(leads);
+        let leaders: Vec<usize> = leaders.map(|broker| broker.id).collect();
+        if !leaders.is_empty() {
+            let leader = *self.env.rng.pick(&leaders);
+            self.crash(leader);
+        }
+    }
+
+    fn replicated_group(&mut self) -> Vec<usize> {
+        let groups = self.env.plan.groups.iter().enumerate();
+        let replicated = groups.filter(|(_, members)| **members > 1);
+        let replicated: Vec<usize> = replicated.map(|(group, _)| group).collect();
+        let group = *self.env.rng.pick(&replicated);
+        let own = self.brokers.iter().filter(|broker| broker.group == group);
+        own.map(|broker| broker.id).collect()
+    }
+
+    /// All members of a group crash.
+    fn crash_group(&mut self) {
+        for broker in self.replicated_group() {
+            self.crash(broker);
+        }
+    }
+
+    /// One member is cut off from the others of its group or from one of them, in one direction or both; the proxies
+    /// reach it.
+    fn split(&mut self) {
+        let members = self.replicated_group();
+        let one = *self.env.rng.pick(&members);
+        let all = self.env.rng.chance(700);
+        let time = outage_us(&mut self.env);
+        let until = self.env.now + time;
+        let (to, from) = *self
+            .env
+            .rng
+            .pick(&[(true, true), (true, false), (false, true)]);
+        let net = &mut self.env.net;
+        let node = net.node_of_broker(one);
+        let others = members.iter().filter(|other| **other != one);
+        for other in others.take(if all { usize::MAX } else { 1 }) {
+            let other = net.node_of_broker(*other);
+            if to {
+                net.block(other, node, until);
+            }
+            if from {
+                net.block(node, other, until);
+            }
+        }
+        let name = self.name(node);
+        self.env.say(format_args!(
+            "fault: {name} is cut off from its group (all {all}, to it {to}, from it {from}) for {time} us"
+        ));
+    }
+
     fn slow_disk(&mut self) {
         let broker = self.env.rng.below(self.brokers.len());
         let until = self.env.now + outage_us(&mut self.env);
@@ -205,6 +280,10 @@ impl World {
         let node = self.env.rng.below(self.nodes());
         let time = self.env.rng.skewed(10_000, 5 * SECOND);
         self.paused_until[node] = self.env.now + time;
+        if let Some(broker) = node.checked_sub(self.proxies.len()) {
+            self.brokers[broker].pause(true);
+            self.env.after(time, Event::Resume { node });
+        }
         let name = self.name(node);
         self.env
             .say(format_args!("fault: {name} stands still for {time} us"));

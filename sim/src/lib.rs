@@ -9,16 +9,21 @@
 //! Invariant: the same seed gives the same trace, bit for bit, in every process.
 
 mod broker;
+mod calls;
+mod clock;
 mod device;
 mod engine;
+mod entries;
 mod env;
 mod faults;
 pub mod invariants;
 mod judge;
 mod ledger;
 mod log;
+mod member;
 mod names;
 mod net;
+mod outbox;
 mod plan;
 mod proxy;
 mod queue;

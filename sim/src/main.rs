@@ -37,6 +37,10 @@ struct Args {
 enum Bad {
     /// Entries are taken for stored before they are
     AckBeforeStore,
+    /// A follower says that entries are stored before they are
+    AnswerBeforeStore,
+    /// A leader acts though no majority has answered it
+    LeadWithoutLease,
     /// A QoS 2 publish that comes again is a new one
     ForgetDeduplication,
     /// A connection that was taken over still acts
@@ -47,6 +51,8 @@ impl Bad {
     fn fault(self) -> Fault {
         match self {
             Self::AckBeforeStore => Fault::AckBeforeStore,
+            Self::AnswerBeforeStore => Fault::AnswerBeforeStore,
+            Self::LeadWithoutLease => Fault::LeadWithoutLease,
             Self::ForgetDeduplication => Fault::ForgetDeduplication,
             Self::IgnoreEpochs => Fault::IgnoreEpochs,
         }

@@ -1,5 +1,6 @@
 //! Names of topics, filters and clients, and what belongs to which group.
 
+use crate::member::address_of;
 use cluster::ring::GroupWeight;
 use cluster::shard_key::{HomeKey, ShardKeyRules};
 use cluster::slots::{GroupNo, SlotTable};
@@ -80,6 +81,12 @@ impl Names {
             filters,
             clients,
         }
+    }
+
+    /// The broker whose member takes calls at this address.
+    pub(crate) fn broker_at(&self, address: &str) -> Option<usize> {
+        let mut all = self.members.iter().flatten();
+        all.position(|name| address_of(name).as_str() == address)
     }
 
     /// For each topic, the filters that match it.

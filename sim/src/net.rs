@@ -133,8 +133,22 @@ impl Net {
             .map_or(0, |pair| self.blocked_until[pair])
     }
 
+    /// Until when nothing comes through from one node to another.
+    pub(crate) fn blocked_until(&self, from: usize, to: usize) -> u64 {
+        self.blocked_until[from * self.nodes + to]
+    }
+
+    /// How long it takes from one node to another.
+    pub(crate) fn delay_of(&self, now: u64, (from, to): (usize, usize), rng: &mut Rng) -> u64 {
+        self.late(now, self.slow[from * self.nodes + to], rng)
+    }
+
     fn delay(&self, now: u64, from: End, to: End, rng: &mut Rng) -> u64 {
         let slow = self.pair(from, to).map_or((0, 0), |pair| self.slow[pair]);
+        self.late(now, slow, rng)
+    }
+
+    fn late(&self, now: u64, slow: (u64, u64), rng: &mut Rng) -> u64 {
         let late = if now < slow.0 { slow.1 } else { 0 };
         rng.skewed(self.latency.0, self.latency.1) + late
     }

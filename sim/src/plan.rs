@@ -26,6 +26,12 @@ pub(crate) struct Plan {
     pub(crate) long_outages: bool,
     /// Wall clocks are set.
     pub(crate) clock_jumps: bool,
+    /// Groups of one member are those of a broker that stands alone, without openraft.
+    pub(crate) alone: bool,
+    /// So many of a thousand calls between members are lost, and as many answers.
+    pub(crate) calls_lost: u64,
+    /// So many of a thousand calls come twice.
+    pub(crate) calls_doubled: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -54,11 +60,21 @@ pub(crate) struct Weights {
     pub(crate) clock: u64,
     pub(crate) slow_net: u64,
     pub(crate) crash_all: u64,
+    pub(crate) crash_leader: u64,
+    pub(crate) crash_group: u64,
+    pub(crate) split: u64,
 }
 
 impl Plan {
     pub(crate) fn of_seed(rng: &mut Rng) -> Self {
         let groups = 1 + rng.below(3);
+        let is_replicated = rng.chance(700);
+        let mut members = vec![1; groups];
+        for members in &mut members {
+            if is_replicated && rng.chance(600) {
+                *members = 3;
+            }
+        }
         let proxies = 1 + rng.below(3);
         let devices = 2 + rng.below(4);
         let fast_net = rng.chance(700);
@@ -66,7 +82,7 @@ impl Plan {
         let calm = rng.chance(50);
         let gap_us = *rng.pick(&[SECOND / 2, SECOND, 2 * SECOND, 4 * SECOND]);
         Self {
-            groups: vec![1; groups],
+            groups: members,
             proxies,
             devices: (0..devices).map(|_| DevicePlan::any(rng)).collect(),
             active_us: rng.range(8, 30) * SECOND,
@@ -88,6 +104,9 @@ impl Plan {
             },
             long_outages: rng.chance(150),
             clock_jumps: rng.chance(200),
+            alone: rng.chance(700),
+            calls_lost: *rng.pick(&[0, 0, 5, 50]),
+            calls_doubled: *rng.pick(&[0, 0, 20]),
         }
     }
 }
@@ -130,6 +149,9 @@ impl Weights {
             clock: weight(3),
             slow_net: weight(4),
             crash_all: weight(1),
+            crash_leader: weight(6),
+            crash_group: weight(1),
+            split: weight(6),
         }
     }
 }

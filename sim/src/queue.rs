@@ -17,10 +17,16 @@ pub(crate) enum Event {
     BrokerTurn { broker: usize, life: u32 },
     /// A broker's disk has finished a sync.
     Synced { broker: usize, life: u32 },
+    /// A call of a member comes to another one.
+    CallArrives { call: usize },
+    /// The answer to it comes back.
+    AnswerArrives { call: usize },
     /// A device does the next thing it does by itself.
     DeviceStep { device: usize },
     /// A device answers what it has to answer.
     DeviceAnswer { device: usize },
+    /// A node that stands still may go on.
+    Resume { node: usize },
     /// A node starts again.
     Restart { node: usize },
     /// The next fault.
@@ -49,6 +55,11 @@ impl Queue {
         self.order += 1;
         let order = self.order;
         self.heap.push(Reverse(Planned { at, order, event }));
+    }
+
+    /// When the next thing happens.
+    pub(crate) fn next_at(&self) -> Option<u64> {
+        self.heap.peek().map(|Reverse(planned)| planned.at)
     }
 
     pub(crate) fn pop(&mut self) -> Option<(u64, Event)> {

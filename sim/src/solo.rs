@@ -1,19 +1,11 @@
 //! Agreement of a group with one member: what its disk has stored is agreed on.
 
-use crate::log::Disk;
+use crate::log::{SharedDisk, lock};
 use broker::consensus::{Consensus, Entry, Event, Payload, Position};
 use broker::faults::{self, Fault};
-use broker::log::{Location, LogError};
-use bytes::Bytes;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use broker::group::GROUP_STREAM;
+use broker::log::{LogError, Record, RecordKind};
 use std::time::{Duration, Instant};
-
-/// A disk that the group proposes to and the world syncs.
-pub(crate) type SharedDisk = Arc<Mutex<Disk>>;
-
-pub(crate) fn lock(disk: &SharedDisk) -> MutexGuard<'_, Disk> {
-    disk.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 pub(crate) struct Solo {
     disk: SharedDisk,
@@ -44,20 +36,13 @@ impl Solo {
     }
 }
 
-/// Where an entry's record is.
-fn place_of(index: u64) -> Location {
-    Location {
-        segment: 1,
-        offset: index as u32,
-    }
-}
-
 /// An entry of a log that has nothing else.
-pub(crate) fn entry_of(term: u64, index: u64, body: Bytes) -> Entry {
+fn entry_of(term: u64, record: &Record) -> Entry {
+    let body = record.body.clone();
     Entry {
         term,
-        index,
-        at: place_of(index),
+        index: record.index,
+        at: record.at,
         payload: Payload::Commands { body, offset: 0 },
     }
 }
@@ -65,7 +50,9 @@ pub(crate) fn entry_of(term: u64, index: u64, body: Bytes) -> Entry {
 impl Consensus for Solo {
     fn propose(&mut self, body: Vec<u8>) {
         self.pending_bytes += body.len();
-        lock(&self.disk).append(Bytes::from(body));
+        let mut disk = lock(&self.disk);
+        let index = disk.appended() + 1;
+        disk.append(GROUP_STREAM, index, (RecordKind::Data, body.into()));
     }
 
     fn next(&mut self) -> Option<Event> {
@@ -82,11 +69,10 @@ impl Consensus for Solo {
         if self.next > agreed {
             return None;
         }
-        let index = self.next;
-        let body = disk.body(index).clone();
+        let record = disk.record(self.next);
         self.next += 1;
-        self.pending_bytes = self.pending_bytes.saturating_sub(body.len());
-        Some(Event::Entry(entry_of(self.term, index, body)))
+        self.pending_bytes = self.pending_bytes.saturating_sub(record.body.len());
+        Some(Event::Entry(entry_of(self.term, record)))
     }
 
     fn pending_bytes(&self) -> usize {

@@ -40,6 +40,11 @@ impl Stored {
         self.0[group][member].extend(numbers_in(bytes));
     }
 
+    /// A member's disk has nothing any more.
+    pub(crate) fn forgets(&mut self, (group, member): (usize, usize)) {
+        self.0[group][member].clear();
+    }
+
     /// How many members of the group have a message, and how many there are.
     pub(crate) fn members_with(&self, group: usize, number: u32) -> (usize, usize) {
         let members = &self.0[group];

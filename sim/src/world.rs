@@ -1,9 +1,10 @@
 //! A world: its parts, and the loop that lets one thing happen after the other.
 
 use crate::broker::Broker;
+use crate::clock::Clock;
 use crate::device::Device;
 use crate::env::Env;
-use crate::invariants::{Violation, p5_one_owner, progress};
+use crate::invariants::{Violation, one_leader, p5_one_owner, progress};
 use crate::net::{End, Piece};
 use crate::plan::Plan;
 use crate::proxy::Proxy;
@@ -69,11 +70,14 @@ pub struct Outcome {
 /// Lets the world of a seed run from its beginning to its end, with a known mistake or without.
 pub fn run(seed: u64, bad: Option<Fault>, lines: Lines) -> Outcome {
     broker::faults::set(bad);
+    let clock = Clock::new();
+    let _time = clock.enter();
     let mut rng = Rng::new(seed);
+    broker::raft::seed(rng.next());
     let plan = Plan::of_seed(&mut rng);
     let mut trace = Trace::new(lines);
     trace.say(0, format_args!("{plan:?}"));
-    World::new(Env::new(plan, rng, trace)).run()
+    World::new(Env::new(plan, rng, trace, clock.base())).run(&clock)
 }
 
 impl World {
@@ -99,7 +103,7 @@ impl World {
         }
     }
 
-    fn run(mut self) -> Outcome {
+    fn run(mut self, clock: &Clock) -> Outcome {
         for broker in &mut self.brokers {
             broker.start(&mut self.env);
         }
@@ -113,10 +117,16 @@ impl World {
         self.env.after(self.env.plan.active_us, Event::Calm);
         while self.stage != Stage::Over
             && self.env.judge.violation().is_none()
-            && let Some((at, event)) = self.env.queue.pop()
+            && let Some(at) = self.env.queue.next_at()
         {
-            self.env.now = at;
-            self.take(event);
+            if clock.reach(at, &self.env.outbox) {
+                self.env.now = at;
+                let (_, event) = self.env.queue.pop().expect("it was just seen");
+                self.take(event);
+            } else {
+                self.env.now = clock.now();
+                self.take_outbox();
+            }
         }
         Outcome {
             violation: self.env.judge.violation().cloned(),
@@ -145,6 +155,8 @@ impl World {
                 let broker = &mut self.brokers[broker];
                 if broker.up && broker.life == life {
                     broker.wake(&mut self.env);
+                    let group = broker.group;
+                    self.check_leaders(group);
                 }
             }
             Event::Synced { broker, life } => {
@@ -153,6 +165,9 @@ impl World {
                     broker.synced(&mut self.env);
                 }
             }
+            Event::CallArrives { call } => self.call_arrives(call),
+            Event::AnswerArrives { call } => self.answer_arrives(call),
+            Event::Resume { node } => self.resume(node),
             Event::DeviceStep { device } => self.devices[device].step(&mut self.env),
             Event::DeviceAnswer { device } => self.devices[device].answer(&mut self.env),
             Event::Restart { node } => self.restart(node),
@@ -174,10 +189,23 @@ impl World {
             Event::BrokerTurn { broker, .. } | Event::Synced { broker, .. } => {
                 self.env.net.node_of_broker(broker)
             }
+            Event::CallArrives { call } => {
+                let to = self.env.calls[call].to();
+                self.env.net.node_of_broker(to)
+            }
+            Event::Restart { node } => node,
             _ => return None,
         };
         let until = self.paused_until[node];
         (until > self.env.now).then_some(until)
+    }
+
+    /// Two members of a group must not act as leaders at the same time.
+    fn check_leaders(&mut self, group: usize) {
+        let act = |broker: &&Broker| broker.group == group && broker.may_act(&self.env);
+        let brokers = self.brokers.iter().filter(act);
+        let members: Vec<usize> = brokers.map(|broker| broker.member).collect();
+        self.env.judge.find(one_leader::sure(group, &members));
     }
 
     fn arrive(&mut self, conn: usize, from: usize) {
@@ -256,6 +284,15 @@ impl World {
         }
     }
 
+    /// A node that stood still goes on, unless it is to stand for longer.
+    fn resume(&mut self, node: usize) {
+        if let Some(broker) = node.checked_sub(self.proxies.len())
+            && self.paused_until[node] <= self.env.now
+        {
+            self.brokers[broker].pause(false);
+        }
+    }
+
     fn restart(&mut self, node: usize) {
         match node.checked_sub(self.proxies.len()) {
             None if !self.proxies[node].up => self.proxies[node].start(&mut self.env),
@@ -274,6 +311,7 @@ impl World {
             broker.slow_disk = (0, 0);
         }
         for node in 0..self.proxies.len() + self.brokers.len() {
+            self.resume(node);
             self.restart(node);
         }
         self.stage = Stage::Settling { quiet_since: None };

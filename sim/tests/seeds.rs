@@ -51,6 +51,8 @@ fn a_seed_makes_the_same_world_in_another_process() {
 fn each_known_mistake_is_found() {
     for bad in [
         Fault::AckBeforeStore,
+        Fault::AnswerBeforeStore,
+        Fault::LeadWithoutLease,
         Fault::ForgetDeduplication,
         Fault::IgnoreEpochs,
     ] {

@@ -11,6 +11,7 @@ use super::inbox::Inbox;
 use super::limits::{PIECE_AGAIN, PIECE_WAIT};
 use super::machine::snapshot_meta;
 use super::network::{CallError, Peers, call};
+use super::process;
 use super::wire::{Answer, Call, Piece, Request};
 use crate::consensus::Position;
 use crate::log::LogError;
@@ -150,7 +151,7 @@ impl<S: Snapshots> Receiver<S> {
         }
         let (snapshots, raft) = (self.snapshots.clone(), raft.clone());
         let inbox = Arc::clone(&self.inbox);
-        let taking = tokio::spawn(async move {
+        let taking = process::spawn(async move {
             let is_last = piece.last;
             let taken = take(state, snapshots, raft, piece).await;
             if is_last || taken.is_err() {

@@ -3,6 +3,7 @@
 use super::limits::{
     CALL_ENTRIES_MAX, ELECTION_MAX, HEARTBEAT, KEPT_ENTRIES, LAG_OF_VOTERS, SNAPSHOT_CALL, VOTE,
 };
+use super::process;
 use crate::log::Location;
 use bytes::Bytes;
 use openraft::{AsyncRuntime, Config, OptionalSend, SnapshotPolicy, TokioRuntime};
@@ -172,7 +173,7 @@ impl AsyncRuntime for Runtime {
         T: Future + OptionalSend + 'static,
         T::Output: OptionalSend + 'static,
     {
-        Tokio::spawn(future)
+        process::spawn(future)
     }
 
     fn sleep(duration: Duration) -> Self::Sleep {

@@ -3,8 +3,9 @@
 use super::config::Vote;
 use super::election::Election;
 use super::lease::Lease;
-use super::limits::{INBOX_BYTES_MAX, INBOX_EVENTS_MAX};
+use super::limits::{INBOX_BYTES_MAX, INBOX_EVENTS_MAX, LEASE};
 use crate::consensus::{Event, Payload, Position};
+use crate::faults::{self, Fault};
 use crate::log::LogError;
 use bytes::Bytes;
 use cluster::topology::NodeName;
@@ -238,6 +239,9 @@ impl Inbox {
     pub(super) fn leads_until(&self, term: u64, now: Instant) -> Option<Instant> {
         let state = self.lock();
         if state.open == Some(term) {
+            if faults::is_on(Fault::LeadWithoutLease) {
+                return Some(now + LEASE);
+            }
             state.lease.until(now)
         } else {
             None

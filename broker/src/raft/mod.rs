@@ -19,6 +19,7 @@
 //! | `entries`   | where each entry is                                                                      |
 //! | `recovered` | what a member finds in its own log                                                       |
 //! | `record`, `wire`, `codec` | bytes of records and of calls                                              |
+//! | `process`   | where tasks are started: in a program, or in a simulated process                        |
 //! | `journal`   | what is asked of the log; a simulated disk can stand in for it                           |
 //! | `status`    | what a member says of itself                                                             |
 //!
@@ -74,6 +75,7 @@ mod machine;
 mod member;
 mod network;
 mod peers;
+mod process;
 mod record;
 mod recovered;
 mod replica;
@@ -96,6 +98,8 @@ pub use handle::Handle;
 pub use journal::{Content, DiskMoved, Journal, NewRecord, Placed};
 pub use member::{Found, Member, Options};
 pub use network::{CallError, Peers};
+#[cfg(feature = "faults")]
+pub use process::{Process, polls};
 pub use recovered::Recovered;
 pub use replica::{Replica, Settings, StartError};
 pub use status::{MemberStatus, Peer, Role, Stage};

@@ -5,6 +5,7 @@ use super::config::{Node, Types, random};
 use super::election::Election;
 use super::journal::Journal;
 use super::limits::{CALL, CALL_AGAIN};
+use super::process;
 use super::storage::Store;
 use super::wire::{Answer, Call, Request};
 use bytes::Bytes;
@@ -110,7 +111,7 @@ impl<J: Journal, P: Peers, S: Snapshots> Client<J, P, S> {
             };
             return Err(RPCError::Unreachable(Unreachable::new(&full)));
         }
-        let asked = tokio::spawn(async move {
+        let asked = process::spawn(async move {
             let answer = call(&peers, &node, &Call { to, request }).await?;
             read(answer).ok_or_else(|| CallError {
                 address: node.address.clone(),

@@ -10,12 +10,14 @@ use super::journal::{DiskMoved, Journal};
 use super::limits::{BIRTH_AGAIN, ELECTION_MAX, PROPOSALS_MAX};
 use super::machine::{Machine, NewestSnapshot};
 use super::network::{self, Network, Peers};
+use super::process;
 use super::record::Identity;
 use super::recovered::Recovered;
 use super::status::{MemberStatus, Stage};
 use super::storage::{self, Store};
 use super::tasks;
 use super::wire::{Answer, Call, Request, Who};
+use crate::faults::{self, Fault};
 use crate::log::LogError;
 use bytes::Bytes;
 use cluster::slots::GroupNo;
@@ -173,7 +175,7 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.shared.tasks.lock();
         let tasks = tasks.as_mut().unwrap_or_else(|error| error.get_mut());
-        tasks.push(tokio::spawn(task));
+        tasks.push(process::spawn(task));
     }
 
     /// Asks the others until it is clear what to do with an empty folder, and does that.
@@ -477,7 +479,9 @@ impl<J: Journal, P, S: Snapshots> Shared<J, P, S> {
             if self.store.log.is_full() {
                 return Some(Answer::Full);
             }
-            self.store.all_durable().await.ok()?;
+            if !faults::is_on(Fault::AnswerBeforeStore) {
+                self.store.all_durable().await.ok()?;
+            }
         }
         Some(Answer::Append(response))
     }

@@ -1,0 +1,238 @@
+//! A member of a replicated group: production code over the world's disk, network and time.
+
+use crate::log::{SharedDisk, lock};
+use crate::outbox::{Life, Out, Outbox};
+use broker::consensus::Position;
+use broker::log::{Location, LogError, RecordKind};
+use broker::raft::{
+    CallError, Content, DiskMoved, Handle, Incoming, Journal, NewRecord, Node, Outgoing, Peers,
+    Placed, Process, Recovered, Replica, Settings, Snapshots,
+};
+use bytes::Bytes;
+use cluster::slots::GroupNo;
+use cluster::topology::{HostPort, NodeName};
+use std::future::{Future, pending};
+use tokio::sync::oneshot;
+
+/// A member as long as it lives.
+pub(crate) struct Member {
+    process: Process,
+    moved: DiskMoved,
+    replica: Replica<Platter, Wires, NoSnapshots>,
+    outbox: Outbox,
+}
+
+/// Which member it is.
+pub(crate) struct Who {
+    pub(crate) life: Life,
+    pub(crate) group: usize,
+    pub(crate) name: NodeName,
+    pub(crate) members: Vec<NodeName>,
+    pub(crate) run: u64,
+}
+
+/// Where a member takes calls.
+pub(crate) fn address_of(name: &NodeName) -> HostPort {
+    format!("{name}:1").parse().expect("a host and a port")
+}
+
+impl Member {
+    /// Starts a member with what its disk has.
+    pub(crate) fn start(who: Who, disk: &SharedDisk, outbox: &Outbox) -> (Self, Handle) {
+        let process = Process::default();
+        let moved = DiskMoved::default();
+        let mut recovered = Recovered::at(Position::default());
+        {
+            let disk = lock(disk);
+            for record in disk.records(0..disk.durable() as usize) {
+                recovered
+                    .record(record)
+                    .expect("records are read back as they were written");
+            }
+        }
+        let life = who.life;
+        let members = who.members.into_iter();
+        let settings = Settings {
+            group: GroupNo(who.group as u8),
+            name: who.name,
+            members: members
+                .map(|name| (name.clone(), address_of(&name)))
+                .collect(),
+            run: who.run,
+        };
+        let platter = Platter {
+            disk: disk.clone(),
+            life,
+            outbox: outbox.clone(),
+        };
+        let wires = Wires {
+            life,
+            outbox: outbox.clone(),
+        };
+        let woken = outbox.clone();
+        let wake = Box::new(move || woken.put(Out::Woken(life)));
+        let start = || {
+            Replica::start(
+                settings,
+                platter,
+                moved.clone(),
+                recovered,
+                wires,
+                NoSnapshots,
+                wake,
+            )
+        };
+        let (replica, handle) = process.run(start).expect("a member that starts");
+        let member = Self {
+            process,
+            moved,
+            replica,
+            outbox: outbox.clone(),
+        };
+        (member, handle)
+    }
+
+    /// Another member's call has come.
+    pub(crate) fn answer(&self, number: usize, call: Bytes) {
+        let (replica, outbox) = (self.replica.clone(), self.outbox.clone());
+        self.process.spawn(async move {
+            let answer = replica.answer(call).await;
+            outbox.put(Out::Answer {
+                call: number,
+                answer,
+            });
+        });
+    }
+
+    /// The disk has stored more.
+    pub(crate) fn disk_moved(&self) {
+        self.moved.tell();
+    }
+
+    pub(crate) fn pause(&self, stands_still: bool) {
+        self.process.pause(stands_still);
+    }
+
+    pub(crate) fn kill(&self) {
+        self.process.kill();
+    }
+}
+
+/// A simulated disk as a member sees it.
+#[derive(Clone, Debug)]
+struct Platter {
+    disk: SharedDisk,
+    life: Life,
+    outbox: Outbox,
+}
+
+impl Journal for Platter {
+    fn append(&self, records: &[NewRecord]) -> Result<Placed, LogError> {
+        let mut disk = lock(&self.disk);
+        let mut append = |record: &NewRecord| {
+            let content = match &record.content {
+                Content::Body(head, body) => {
+                    let bytes = [&head[..], &body[..]].concat();
+                    (RecordKind::Data, bytes.into())
+                }
+                Content::Truncate => (RecordKind::Truncate, Bytes::new()),
+            };
+            disk.append(record.stream, record.index, content)
+        };
+        let locations = records.iter().map(&mut append).collect();
+        self.outbox.put(Out::Appended(self.life));
+        Ok(Placed {
+            sequence: disk.appended(),
+            locations,
+        })
+    }
+
+    fn durable(&self) -> u64 {
+        lock(&self.disk).durable()
+    }
+
+    fn failure(&self) -> Option<LogError> {
+        None
+    }
+
+    fn is_full(&self) -> bool {
+        false
+    }
+
+    fn read(&self, at: Location, offset: u32, len: u32) -> Result<Bytes, LogError> {
+        let disk = lock(&self.disk);
+        let body = disk.body(at);
+        Ok(body.slice(offset as usize..(offset + len) as usize))
+    }
+}
+
+/// A member's end of the network.
+#[derive(Clone, Debug)]
+struct Wires {
+    life: Life,
+    outbox: Outbox,
+}
+
+impl Peers for Wires {
+    fn call(
+        &self,
+        to: &Node,
+        call: Bytes,
+    ) -> impl Future<Output = Result<Bytes, CallError>> + Send + 'static {
+        let (life, outbox, to) = (self.life, self.outbox.clone(), to.address.clone());
+        async move {
+            let (reply, answer) = oneshot::channel();
+            let from = life;
+            outbox.put(Out::Call {
+                from,
+                to: to.clone(),
+                call,
+                reply,
+            });
+            match answer.await {
+                Ok(answer) => answer.ok_or_else(|| CallError {
+                    address: to,
+                    why: "nobody is there".into(),
+                }),
+                // It got lost.
+                Err(_) => pending().await,
+            }
+        }
+    }
+}
+
+/// Members keep all their entries, so none has to be sent a snapshot.
+#[derive(Clone, Debug)]
+struct NoSnapshots;
+
+#[derive(Debug)]
+enum Never {}
+
+impl Snapshots for NoSnapshots {
+    type Outgoing = Never;
+    type Incoming = Never;
+
+    async fn open(&self) -> Result<Option<Never>, LogError> {
+        Ok(None)
+    }
+
+    async fn receive(&self) -> Result<Never, LogError> {
+        unreachable!("nobody sends a snapshot")
+    }
+}
+
+impl Outgoing for Never {
+    async fn next(&mut self) -> Result<Option<Bytes>, LogError> {
+        match *self {}
+    }
+}
+
+impl Incoming for Never {
+    async fn take(&mut self, _bytes: Bytes) -> Result<(), LogError> {
+        match *self {}
+    }
+
+    async fn finish(self) -> Result<Position, LogError> {
+        match self {}
+    }
+}

@@ -1,0 +1,61 @@
+//! What members have for the world, whoever runs them at the time.
+
+use bytes::Bytes;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Notify, oneshot};
+
+/// One life of a broker: its number, and how often it has started.
+pub(crate) type Life = (usize, u32);
+
+/// `None`: nobody is there.
+pub(crate) type Reply = oneshot::Sender<Option<Bytes>>;
+
+/// What a member has for the world.
+#[derive(Debug)]
+pub(crate) enum Out {
+    /// There is something for its group.
+    Woken(Life),
+    /// Its disk has something to sync.
+    Appended(Life),
+    /// It calls the member at this address.
+    Call {
+        from: Life,
+        to: Box<str>,
+        call: Bytes,
+        reply: Reply,
+    },
+    /// It has an answer to a call.
+    Answer { call: usize, answer: Bytes },
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outbox(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    queue: Mutex<Vec<Out>>,
+    any: Notify,
+}
+
+impl Outbox {
+    pub(crate) fn put(&self, out: Out) {
+        let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.push(out);
+        self.0.any.notify_one();
+    }
+
+    pub(crate) fn take(&self) -> Vec<Out> {
+        let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut queue)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        let queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.is_empty()
+    }
+
+    /// Waits until there may be something.
+    pub(crate) async fn filled(&self) {
+        self.0.any.notified().await;
+    }
+}
