@@ -9,14 +9,17 @@ mod embedded;
 #[cfg(test)]
 pub(crate) mod in_memory;
 mod incoming;
+mod keeping;
 mod limits;
 mod remote;
 
 use crate::counters::ProxyCounters;
+pub use cache::{Load, Loaded};
 use cluster::filters::{FilterDigest, HeldFilter};
 use cluster::ids::Handle;
 use cluster::slots::GroupNo;
 pub use embedded::EmbeddedRecords;
+pub use keeping::{Keeping, Store};
 use protocol::{SubscribeOptions, TopicFilter, Version};
 pub use remote::RemoteRecords;
 use session_store::EventKind;

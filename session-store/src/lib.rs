@@ -34,8 +34,9 @@ pub use error::StoreError;
 pub use journal::Journal;
 pub use record::{Event, EventKind, Filter, FilterOptions, Record};
 pub use remote::{
-    RedisConfig, RedisConfigError, RedisMode, RedisStartError, RedisStats, RedisStore,
-    StoredTicketKey, StoredTicketKeys, TICKET_KEY_BYTES, TicketKeyring, TicketRules,
+    Numbered, Offered, Outbox, RedisConfig, RedisConfigError, RedisMode, RedisStartError,
+    RedisStats, RedisStore, StoredTicketKey, StoredTicketKeys, TICKET_KEY_BYTES, TicketKeyring,
+    TicketRules, seconds_to_live,
 };
 pub use store::{Page, Saved, SessionStore};
 pub use write_behind::{Flushed, Sink, Write, WriteBehind, WriteBehindStats};

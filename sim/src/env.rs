@@ -7,6 +7,7 @@ use crate::net::{ConnId, End, Net, Side};
 use crate::outbox::Outbox;
 use crate::plan::Plan;
 use crate::queue::{Event, Queue};
+use crate::redis::Redis;
 use crate::rng::Rng;
 use crate::trace::Trace;
 use bytes::Bytes;
@@ -25,6 +26,7 @@ pub(crate) struct Env {
     pub(crate) names: Names,
     pub(crate) queue: Queue,
     pub(crate) net: Net,
+    pub(crate) redis: Redis,
     pub(crate) rng: Rng,
     pub(crate) trace: Trace,
     pub(crate) judge: Judge,
@@ -46,6 +48,7 @@ impl Env {
             base,
             queue: Queue::default(),
             net: Net::new(plan.proxies, brokers, plan.latency_us),
+            redis: Redis::new(plan.redis, plan.proxies),
             rng,
             trace,
             judge: Judge::new(&plan, &names),

@@ -4,7 +4,7 @@
 use crate::invariants::agreement::{self, Applied};
 use crate::invariants::{
     Verdict, Violation, expiry, p1_ack_means_stored, p2_nothing_lost, p3_exactly_once, p4_order,
-    p5_one_owner, p6_session_present, wills_once,
+    p5_one_owner, p6_session_present, records, wills_once,
 };
 use crate::ledger::{Fate, Kind, Known, Ledger, Left, Receipt, Sent, Standing};
 use crate::names::Names;
@@ -12,7 +12,8 @@ use crate::net::ConnId;
 use crate::plan::Plan;
 use crate::stored::Stored;
 use cluster::ids::Epoch;
-use std::collections::BTreeMap;
+use session_store::Record;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) struct Judge {
     pub(crate) ledger: Ledger,
@@ -32,6 +33,7 @@ impl Judge {
             expiry_s,
             granted: BTreeMap::new(),
             since: BTreeMap::new(),
+            unsure: BTreeSet::new(),
             got: Vec::new(),
             newest: (Epoch::default(), 0),
         };
@@ -109,9 +111,10 @@ impl Judge {
         let verdict = expiry::connected(&self.ledger, device, (clean, present), now, self.exact);
         self.find(verdict);
         let lasts = self.ledger.devices[device].expiry_s.is_some();
-        let is_over = !present && !clean && known != Known::None;
-        if is_over || self.may_be_another(now, device) {
+        if !present && !clean && known != Known::None {
             self.ledger.end_session(device);
+        } else if !clean && self.may_be_another(now, device) {
+            self.ledger.doubt_session(device);
         }
         let count = self.ledger.sent.len() as u32;
         let standing = &mut self.ledger.devices[device];
@@ -182,6 +185,21 @@ impl Judge {
     pub(crate) fn applies(&mut self, (group, member): (usize, usize), index: u64, hash: u64) {
         let verdict = self.applied.applies(group, member, index, hash);
         self.find(verdict);
+    }
+
+    /// What is stored of a device that has resumed its session, through the proxy of this name.
+    pub(crate) fn records(
+        &mut self,
+        filters: &[String],
+        device: usize,
+        (node, record): (&str, Option<&Record>),
+    ) {
+        self.find(records::at_end(
+            &self.ledger,
+            filters,
+            device,
+            (node, record),
+        ));
     }
 
     /// What two ways to a group's state have come to.

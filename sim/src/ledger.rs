@@ -3,7 +3,7 @@
 use crate::net::ConnId;
 use cluster::ids::Epoch;
 use protocol::QoS;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A message that a device sent, or left as a will.
 #[derive(Clone, Debug)]
@@ -107,6 +107,9 @@ pub(crate) struct Standing {
     pub(crate) granted: BTreeMap<usize, QoS>,
     /// Since when each of them is granted with this QoS at least.
     pub(crate) since: BTreeMap<usize, u64>,
+    /// Filters that the session may have beside those, or with another QoS: a SUBSCRIBE or UNSUBSCRIBE had no answer, or
+    /// was refused.
+    pub(crate) unsure: BTreeSet<usize>,
     pub(crate) got: Vec<Receipt>,
     /// The newest connection that had CONNACK: its epoch, and how many messages there had been.
     pub(crate) newest: (Epoch, u32),
@@ -141,6 +144,7 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// A device subscribes, and the filter's QoS may be this from now on, or what it was.
     pub(crate) fn may_grant(&mut self, device: usize, filter: usize, qos: QoS) {
+        self.devices[device].unsure.insert(filter);
         if let Some(granted) = self.devices[device].granted.get_mut(&filter) {
             *granted = qos.min(*granted);
         }
@@ -152,6 +156,7 @@ impl Ledger {
     /// SUBACK grants a filter.
     pub(crate) fn grant(&mut self, now: u64, device: usize, filter: usize, qos: QoS) {
         let standing = &mut self.devices[device];
+        standing.unsure.remove(&filter);
         let before = standing.granted.insert(filter, qos);
         if before.is_none_or(|before| before < qos) {
             standing.since.insert(filter, now);
@@ -162,11 +167,17 @@ impl Ledger {
     pub(crate) fn withdraw(&mut self, device: usize, filter: usize) {
         self.devices[device].granted.remove(&filter);
         self.devices[device].since.remove(&filter);
+        self.devices[device].unsure.insert(filter);
         for sent in &mut self.sent {
             for target in sent.to.iter_mut().filter(|to| to.device == device) {
                 target.filters.retain(|(of, _)| *of != filter);
             }
         }
+    }
+
+    /// UNSUBACK.
+    pub(crate) fn withdrawn(&mut self, device: usize, filter: usize) {
+        self.devices[device].unsure.remove(&filter);
     }
 
     fn promised(&mut self, device: usize) -> impl Iterator<Item = &mut (usize, QoS)> {
@@ -202,6 +213,17 @@ impl Ledger {
         standing.session += 1;
         standing.granted.clear();
         standing.since.clear();
+        standing.unsure.clear();
+    }
+
+    /// The session that is there may be another one than the device relied on.
+    pub(crate) fn doubt_session(&mut self, device: usize) {
+        let standing = &mut self.devices[device];
+        let granted = standing.granted.keys().copied();
+        let mut unsure = std::mem::take(&mut standing.unsure);
+        unsure.extend(granted);
+        self.end_session(device);
+        self.devices[device].unsure = unsure;
     }
 
     /// Whom a message is promised to now: those whose session goes on, with the QoS of the delivery.

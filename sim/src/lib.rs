@@ -27,6 +27,7 @@ mod outbox;
 mod plan;
 mod proxy;
 mod queue;
+mod redis;
 mod rng;
 mod solo;
 mod stored;

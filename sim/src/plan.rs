@@ -1,5 +1,6 @@
 //! What a seed makes: how large the world is, who is in it, and what may go wrong there.
 
+use crate::redis::RedisPlan;
 use crate::rng::Rng;
 use protocol::Version;
 
@@ -32,6 +33,7 @@ pub(crate) struct Plan {
     pub(crate) calls_lost: u64,
     /// So many of a thousand calls come twice.
     pub(crate) calls_doubled: u64,
+    pub(crate) redis: RedisPlan,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +109,7 @@ impl Plan {
             alone: rng.chance(700),
             calls_lost: *rng.pick(&[0, 0, 5, 50]),
             calls_doubled: *rng.pick(&[0, 0, 20]),
+            redis: RedisPlan::any(rng),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What is to happen, by time; what is for the same time happens in the order in which it was planned.
 
 use crate::net::{ConnId, Side};
+use crate::redis::CallId;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -21,6 +22,20 @@ pub(crate) enum Event {
     CallArrives { call: usize },
     /// The answer to it comes back.
     AnswerArrives { call: usize },
+    /// A proxy's attempt to reach Redis comes to its end. Void in another life of it, as all here.
+    RedisOpened { proxy: usize, life: u32, link: u64 },
+    /// A command comes to Redis.
+    RedisCall { call: CallId },
+    /// Its answer comes to the proxy.
+    RedisAnswer {
+        proxy: usize,
+        life: u32,
+        call: CallId,
+    },
+    /// The next fault of Redis.
+    RedisFault,
+    /// Redis is there again.
+    RedisBack,
     /// A device does the next thing it does by itself.
     DeviceStep { device: usize },
     /// A device answers what it has to answer.

@@ -2,7 +2,6 @@
 
 use crate::log::{SharedDisk, lock};
 use broker::consensus::{Consensus, Entry, Event, Payload, Position};
-use broker::faults::{self, Fault};
 use broker::group::GROUP_STREAM;
 use broker::log::{LogError, Record, RecordKind};
 use std::time::{Duration, Instant};
@@ -61,11 +60,7 @@ impl Consensus for Solo {
             return Some(Event::Lead { term: self.term });
         }
         let disk = lock(&self.disk);
-        let agreed = if faults::is_on(Fault::AckBeforeStore) {
-            disk.appended()
-        } else {
-            disk.durable()
-        };
+        let agreed = disk.durable();
         if self.next > agreed {
             return None;
         }

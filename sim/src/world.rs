@@ -7,7 +7,7 @@ use crate::env::Env;
 use crate::invariants::{Violation, one_leader, p5_one_owner, progress};
 use crate::net::{End, Piece};
 use crate::plan::Plan;
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, name_of};
 use crate::queue::Event;
 use crate::rng::Rng;
 use crate::trace::{Lines, Trace};
@@ -37,7 +37,10 @@ enum Stage {
     Active,
     /// Everybody comes back.
     Settling {
+        since: u64,
         quiet_since: Option<u64>,
+        /// All sessions are resumed once more, so that their records are right.
+        resumed: bool,
     },
     /// Those whose sessions expire stay away, until then.
     Expiring {
@@ -114,6 +117,7 @@ impl World {
             self.env.after(SECOND / 10, Event::DeviceStep { device });
         }
         self.env.after(SECOND, Event::Fault);
+        self.env.plan_redis_fault();
         self.env.after(self.env.plan.active_us, Event::Calm);
         while self.stage != Stage::Over
             && self.env.judge.violation().is_none()
@@ -168,6 +172,21 @@ impl World {
             Event::CallArrives { call } => self.call_arrives(call),
             Event::AnswerArrives { call } => self.answer_arrives(call),
             Event::Resume { node } => self.resume(node),
+            Event::RedisOpened { proxy, life, link } => {
+                let proxy = &mut self.proxies[proxy];
+                if proxy.up && proxy.life == life {
+                    proxy.redis_opened(&mut self.env, link);
+                }
+            }
+            Event::RedisCall { call } => self.env.redis_hears(call),
+            Event::RedisAnswer { proxy, life, call } => {
+                let proxy = &mut self.proxies[proxy];
+                if proxy.up && proxy.life == life {
+                    proxy.hears_redis(&mut self.env, call);
+                }
+            }
+            Event::RedisFault => self.env.redis_fault(),
+            Event::RedisBack => self.env.redis_back(),
             Event::DeviceStep { device } => self.devices[device].step(&mut self.env),
             Event::DeviceAnswer { device } => self.devices[device].answer(&mut self.env),
             Event::Restart { node } => self.restart(node),
@@ -185,7 +204,9 @@ impl World {
                 End::Shard { proxy, .. } | End::Link { proxy, .. } => proxy,
                 End::Broker { broker, .. } => self.env.net.node_of_broker(broker),
             },
-            Event::ProxyTurn { proxy, .. } => proxy,
+            Event::ProxyTurn { proxy, .. }
+            | Event::RedisOpened { proxy, .. }
+            | Event::RedisAnswer { proxy, .. } => proxy,
             Event::BrokerTurn { broker, .. } | Event::Synced { broker, .. } => {
                 self.env.net.node_of_broker(broker)
             }
@@ -306,6 +327,7 @@ impl World {
         self.env.say(format_args!("faults are over"));
         self.env.calm_since = Some(self.env.now);
         self.env.net.heal();
+        self.env.heal_redis();
         self.paused_until.fill(0);
         for broker in &mut self.brokers {
             broker.slow_disk = (0, 0);
@@ -314,14 +336,18 @@ impl World {
             self.resume(node);
             self.restart(node);
         }
-        self.stage = Stage::Settling { quiet_since: None };
+        self.settle_anew(false);
         self.env.after(CHECK_US, Event::Check);
     }
 
     fn check(&mut self) {
         self.env.after(CHECK_US, Event::Check);
         match self.stage {
-            Stage::Settling { quiet_since } => self.settle(quiet_since),
+            Stage::Settling {
+                since,
+                quiet_since,
+                resumed,
+            } => self.settle(since, quiet_since, resumed),
             Stage::Expiring { until } if self.env.now >= until => {
                 self.env.say(format_args!("who stayed away comes back"));
                 for device in &mut self.devices {
@@ -342,23 +368,68 @@ impl World {
         }
     }
 
-    fn settle(&mut self, quiet_since: Option<u64>) {
+    fn settle_anew(&mut self, resumed: bool) {
+        self.stage = Stage::Settling {
+            since: self.env.now,
+            quiet_since: None,
+            resumed,
+        };
+    }
+
+    fn settle(&mut self, since: u64, quiet_since: Option<u64>, resumed: bool) {
         let now = self.env.now;
         let owed = self.owed();
-        if owed.is_some() {
-            self.stage = Stage::Settling { quiet_since: None };
-            if now >= self.env.calm_since.unwrap_or(now) + SETTLE_US {
-                self.env.judge.find(progress::at_end(owed));
-            }
+        if owed.is_some() && now >= since + SETTLE_US {
+            self.env.judge.find(progress::at_end(owed));
             return;
         }
-        let since = quiet_since.unwrap_or(now);
+        let quiet_since = owed.is_none().then(|| quiet_since.unwrap_or(now));
         self.stage = Stage::Settling {
-            quiet_since: Some(since),
+            since,
+            quiet_since,
+            resumed,
         };
-        if now >= since + QUIET_US {
-            self.judge();
+        if quiet_since.is_none_or(|quiet| now < quiet + QUIET_US) {
+            return;
+        }
+        if resumed {
+            self.judge_records();
             self.expire();
+        } else {
+            self.judge();
+            self.resume_sessions();
+        }
+    }
+
+    /// All sessions that last are resumed once more.
+    fn resume_sessions(&mut self) {
+        if !self.env.plan.redis.used {
+            return self.expire();
+        }
+        for device in self.devices.iter_mut().filter(|device| device.lasts()) {
+            device.drop_socket(&mut self.env);
+        }
+        self.settle_anew(true);
+    }
+
+    /// All sessions have been resumed, and there was time.
+    fn judge_records(&mut self) {
+        let Env {
+            judge,
+            redis,
+            names,
+            now,
+            ..
+        } = &mut self.env;
+        for proxy in &self.proxies {
+            for device in proxy
+                .serves()
+                .filter(|device| self.devices[*device].lasts())
+            {
+                let record = redis.record(*now, &names.clients[device]);
+                let node = name_of(proxy.id);
+                judge.records(&names.filters, device, (&node, record.as_ref()));
+            }
         }
     }
 

@@ -29,17 +29,20 @@ use unloaded::Unloaded;
 
 /// A record to be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Load {
-    pub(super) client_id: Box<str>,
+pub struct Load {
+    /// The client.
+    pub client_id: Box<str>,
     /// Goes with the answer: an answer to an earlier load is not one to this.
     pub(super) number: u64,
 }
 
 /// A record that was loaded, or was not.
 #[derive(Debug)]
-pub(super) struct Loaded {
-    pub(super) load: Load,
-    pub(super) result: Result<Option<Record>, StoreError>,
+pub struct Loaded {
+    /// The question.
+    pub load: Load,
+    /// The record, if there is one. [`StoreError::Unavailable`]: there was no answer in time.
+    pub result: Result<Option<Record>, StoreError>,
 }
 
 /// The records of one shard's clients, as far as they are needed.

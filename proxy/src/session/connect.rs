@@ -283,8 +283,10 @@ impl Session {
         self.leave_places(end, except, cx);
         if except != Some(self.home) {
             push_disconnect(self.home, self.actor(), expiry_s, end.will(), cx);
-            self.record_end(end, expiry_s.unwrap_or(self.expiry_s), cx);
         }
+        // Also where the home ended it: whoever keeps the record is to wait for nothing any more, and where another
+        // connection owns the session now its record has a higher epoch.
+        self.record_end(end, expiry_s.unwrap_or(self.expiry_s), cx);
     }
 
     pub(super) fn finish(&mut self, end: End, cx: &mut Context<'_>) {

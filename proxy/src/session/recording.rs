@@ -67,7 +67,7 @@ impl Session {
     }
 
     /// Asks a group which filters it holds of the session, for its record.
-    pub(crate) fn ask_for_filters(&mut self, asked: FilterQuestion, cx: &mut Context<'_>) {
+    pub fn ask_for_filters(&mut self, asked: FilterQuestion, cx: &mut Context<'_>) {
         if !self.is_connected() || !cx.frames.knows(asked.group) {
             return;
         }

@@ -99,7 +99,7 @@ impl Driver {
         loop {
             self.send_ready();
             let closing = self.shared.closing_at();
-            if closing.is_some() && self.shared.outbox().len() == 0 {
+            if closing.is_some() && self.shared.outbox().is_empty() {
                 break;
             }
             tokio::select! {
@@ -137,7 +137,9 @@ impl Driver {
         let shared = Arc::clone(&self.shared);
         let mut outbox = shared.outbox();
         while self.sends.len() < limit {
-            let Some(next) = outbox.next() else { break };
+            let Some(next) = outbox.take_next() else {
+                break;
+            };
             let name = shared.write_name(next.number);
             let send = send(link.clone(), Arc::clone(&self.scripts), next, name);
             self.sends.spawn_local(send);
@@ -283,7 +285,7 @@ impl Driver {
                 let number = self.links;
                 self.link.send_replace(Some(Link { connection, number }));
                 // It may answer and still write nothing: then the first write shows.
-                let nothing_waits = self.shared.outbox().len() == 0;
+                let nothing_waits = self.shared.outbox().is_empty();
                 if nothing_waits || self.health.trouble().is_none() {
                     self.well();
                 } else {

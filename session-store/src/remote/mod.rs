@@ -41,8 +41,9 @@ use tokio::sync::{mpsc, oneshot};
 pub use config::{RedisConfig, RedisConfigError, RedisMode};
 use connect::Opener;
 use driver::Driver;
-use outbox::Outbox;
+pub use outbox::{Numbered, Offered, Outbox};
 use question::{Question, Reply};
+pub use script::seconds_to_live;
 use shared::Shared;
 pub use stats::RedisStats;
 pub use tickets::{

@@ -14,16 +14,16 @@ use crate::Write;
 
 /// A write with its number; later ones of this process have higher numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Numbered {
+pub struct Numbered {
     /// What is to be written.
-    pub(super) write: Arc<Write>,
+    pub write: Arc<Write>,
     /// Its number.
-    pub(super) number: u64,
+    pub number: u64,
 }
 
 /// What became of an offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Offered {
+pub enum Offered {
     /// It waits.
     Taken,
     /// It waits in the place of an older one.
@@ -36,7 +36,7 @@ pub(super) enum Offered {
 
 /// The writes of all shards, bounded by number and bytes, those on their way included.
 #[derive(Debug)]
-pub(super) struct Outbox {
+pub struct Outbox {
     clients: HashMap<Arc<str>, Client, RandomState>,
     /// Clients whose write may leave, in the order their wait began.
     ready: VecDeque<Arc<str>>,
@@ -58,7 +58,7 @@ struct Client {
 
 impl Outbox {
     /// Nothing waits yet; at most `entries_max` writes of together `bytes_max` bytes will.
-    pub(super) fn new(entries_max: usize, bytes_max: usize) -> Self {
+    pub fn new(entries_max: usize, bytes_max: usize) -> Self {
         Self {
             clients: HashMap::default(),
             ready: VecDeque::new(),
@@ -72,13 +72,13 @@ impl Outbox {
     }
 
     /// A number above all that were given.
-    pub(super) fn next_number(&mut self) -> u64 {
+    pub fn next_number(&mut self) -> u64 {
         self.last_number += 1;
         self.last_number
     }
 
     /// Takes a write in, unless there is no room for it.
-    pub(super) fn offer(&mut self, write: Write) -> Offered {
+    pub fn offer(&mut self, write: Write) -> Offered {
         let bytes = cost(&write);
         let client = self.clients.get(write.client_id());
         let waiting = client.and_then(|client| client.waiting.as_ref());
@@ -112,7 +112,7 @@ impl Outbox {
     }
 
     /// The next write to send; it is on its way from here on.
-    pub(super) fn next(&mut self) -> Option<Numbered> {
+    pub fn take_next(&mut self) -> Option<Numbered> {
         let client_id = self.ready.pop_front()?;
         let client = self
             .clients
@@ -124,7 +124,7 @@ impl Outbox {
     }
 
     /// The write on its way for this client is done with: stored, outdated or refused for good.
-    pub(super) fn done(&mut self, client_id: &str) {
+    pub fn done(&mut self, client_id: &str) {
         let (name, client) = self.arrived(client_id);
         let sent = client.on_its_way.take().expect("it was on its way");
         let more = client.waiting.is_some();
@@ -139,7 +139,7 @@ impl Outbox {
 
     /// The write on its way for this client failed and has to be sent again. `parked`: not before
     /// [`unpark`](Self::unpark); otherwise it is the next. A newer one takes its place.
-    pub(super) fn failed(&mut self, client_id: &str, parked: bool) {
+    pub fn failed(&mut self, client_id: &str, parked: bool) {
         let (name, client) = self.arrived(client_id);
         let sent = client.on_its_way.take().expect("it was on its way");
         if client.waiting.is_some() {
@@ -156,7 +156,7 @@ impl Outbox {
     }
 
     /// Lets up to `limit` of the failed writes leave again; says whose.
-    pub(super) fn unpark(&mut self, limit: usize) -> Vec<Arc<str>> {
+    pub fn unpark(&mut self, limit: usize) -> Vec<Arc<str>> {
         let count = self.parked.len().min(limit);
         let leaving: Vec<_> = self.parked.drain(..count).collect();
         self.ready.extend(leaving.iter().cloned());
@@ -164,23 +164,28 @@ impl Outbox {
     }
 
     /// The newest write of a client that waits or is on its way: newer than what is stored.
-    pub(super) fn newest(&self, client_id: &str) -> Option<&Numbered> {
+    pub fn newest(&self, client_id: &str) -> Option<&Numbered> {
         let client = self.clients.get(client_id)?;
         client.waiting.as_ref().or(client.on_its_way.as_ref())
     }
 
     /// Writes that wait or are on their way.
-    pub(super) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.entries
     }
 
+    /// Whether nothing waits, and nothing is on its way.
+    pub fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+
     /// Their bytes: client ids and records.
-    pub(super) fn byte_len(&self) -> usize {
+    pub fn byte_len(&self) -> usize {
         self.bytes
     }
 
     /// Writes that failed and wait for [`unpark`](Self::unpark).
-    pub(super) fn parked_len(&self) -> usize {
+    pub fn parked_len(&self) -> usize {
         self.parked.len()
     }
 
@@ -221,18 +226,18 @@ mod tests {
         assert_eq!(outbox.offer(save(1, 2, 20)), Offered::Coalesced);
         assert_eq!(outbox.offer(save(1, 1, 20)), Offered::Outdated);
         assert_eq!((outbox.len(), outbox.byte_len()), (2, 32));
-        let first = outbox.next().expect("two wait");
+        let first = outbox.take_next().expect("two wait");
         assert_eq!(
             (first.write.epoch(), first.number),
             (2, 3),
             "its place stays"
         );
         assert_eq!(outbox.offer(save(1, 2, 30)), Offered::Taken);
-        assert_eq!(outbox.next().map(|sent| sent.number), Some(2));
-        assert_eq!(outbox.next(), None, "not while one is on its way");
+        assert_eq!(outbox.take_next().map(|sent| sent.number), Some(2));
+        assert_eq!(outbox.take_next(), None, "not while one is on its way");
         assert_eq!(outbox.newest("1").map(|newest| newest.number), Some(4));
         outbox.done("1");
-        assert_eq!(outbox.next().map(|sent| sent.number), Some(4));
+        assert_eq!(outbox.take_next().map(|sent| sent.number), Some(4));
         outbox.done("1");
         outbox.done("2");
         assert_eq!((outbox.len(), outbox.byte_len()), (0, 0));
@@ -246,11 +251,11 @@ mod tests {
             outbox.offer(save(client, 1, 10));
         }
         for _ in 0..2 {
-            outbox.next().expect("they wait");
+            outbox.take_next().expect("they wait");
         }
         outbox.failed("1", false);
         assert_eq!(
-            outbox.next().map(|sent| sent.number),
+            outbox.take_next().map(|sent| sent.number),
             Some(2),
             "first again"
         );
@@ -263,12 +268,12 @@ mod tests {
             Offered::Coalesced,
             "parked or not"
         );
-        assert_eq!(outbox.next().map(|sent| sent.number), Some(3));
-        assert_eq!(outbox.next(), None);
+        assert_eq!(outbox.take_next().map(|sent| sent.number), Some(3));
+        assert_eq!(outbox.take_next(), None);
         outbox.unpark(1);
-        assert_eq!(outbox.next().map(|sent| sent.number), Some(4));
+        assert_eq!(outbox.take_next().map(|sent| sent.number), Some(4));
         outbox.unpark(usize::MAX);
-        assert_eq!(outbox.next().map(|sent| sent.number), Some(5));
+        assert_eq!(outbox.take_next().map(|sent| sent.number), Some(5));
     }
 
     #[test]
@@ -288,7 +293,7 @@ mod tests {
             Offered::Coalesced,
             "it shrinks"
         );
-        outbox.next().expect("one waits");
+        outbox.take_next().expect("one waits");
         assert_eq!(
             outbox.offer(save(3, 1, 1)),
             Offered::Full,
@@ -336,7 +341,7 @@ mod tests {
                         Offered::Outdated => {}
                         Offered::Full => prop_assert!(false, "there is room"),
                     },
-                    Step::Next => sent.extend(outbox.next()),
+                    Step::Next => sent.extend(outbox.take_next()),
                     Step::Done(at) if !sent.is_empty() => {
                         let write = sent.swap_remove(at.index(sent.len()));
                         stored.insert(write.write.client_id().to_string(), write.number);
@@ -360,7 +365,7 @@ mod tests {
                     stored.insert(write.write.client_id().to_string(), write.number);
                     outbox.done(write.write.client_id());
                 }
-                match outbox.next() {
+                match outbox.take_next() {
                     Some(write) => sent.push(write),
                     None => break,
                 }

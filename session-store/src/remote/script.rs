@@ -223,9 +223,9 @@ async fn run(
     }
 }
 
-/// How long Redis keeps the record: for ever while the client is connected or its session never
+/// How long Redis keeps a record, in seconds; 0: for ever, while the client is connected or its session never
 /// expires.
-fn seconds_to_live(record: &Record) -> u64 {
+pub fn seconds_to_live(record: &Record) -> u64 {
     if record.disconnected_at_ms.is_none() || record.expiry_s == u32::MAX {
         return 0;
     }

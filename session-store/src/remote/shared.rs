@@ -117,7 +117,7 @@ impl Shared {
     pub(super) fn show(&self, outbox: &Outbox) {
         set(&self.stats.writes_waiting, outbox.len());
         set(&self.stats.bytes_waiting, outbox.byte_len());
-        if outbox.len() == 0 {
+        if outbox.is_empty() {
             self.empty.notify_all();
         }
         if outbox.len() <= WRITES_FEW {
@@ -145,7 +145,7 @@ impl Shared {
         let outbox = self.outbox();
         let (outbox, _) = self
             .empty
-            .wait_timeout_while(outbox, wait, |outbox| outbox.len() > 0)
+            .wait_timeout_while(outbox, wait, |outbox| !outbox.is_empty())
             .unwrap_or_else(PoisonError::into_inner);
         outbox.len()
     }

@@ -252,8 +252,12 @@ impl Device {
             Packet::PubComp(it) => self.session.completed(it.packet_id),
             Packet::SubAck(suback) => self.hear_suback(env, suback.packet_id, suback.reasons[0]),
             Packet::UnsubAck(unsuback) => {
-                let asked = self.session.asked;
-                self.session.asked = asked.filter(|asked| asked.id != unsuback.packet_id);
+                let is_it = |asked: &mut Asked| asked.id == unsuback.packet_id;
+                if let Some(asked) = self.session.asked.take_if(is_it)
+                    && unsuback.reasons.iter().all(|reason| !reason.is_error())
+                {
+                    env.judge.ledger.withdrawn(self.id, asked.filter);
+                }
             }
             Packet::Disconnect(disconnect) => {
                 env.say(format_args!(

@@ -1,5 +1,6 @@
 //! A proxy's link to a group: the bag of the shard, the production link machine, and the connection it has at the time.
 
+use super::name_of;
 use crate::env::Env;
 use crate::net::{ConnId, End, Piece};
 use cluster::frame::{FromGroup, ToGroup};
@@ -31,7 +32,7 @@ pub(super) struct Carrier {
 
 impl Carrier {
     pub(super) fn new(proxy: usize, life: u32, group: usize, env: &mut Env) -> Self {
-        let name = format!("proxy-{proxy}");
+        let name = name_of(proxy);
         let identity = ProducerIdentity {
             group: group as u32,
             node: proxy as u32 + 1,

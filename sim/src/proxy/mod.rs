@@ -2,13 +2,15 @@
 //! client do, with the network of the world for sockets.
 
 mod links;
+mod records;
 
 use crate::env::Env;
 use crate::net::{ConnId, End as Place, Piece};
 use crate::queue::Event;
+use crate::redis::CallId;
 use bytes::{Bytes, BytesMut};
 use cluster::frame::{Body, Delivery, FromGroup, ToGroup};
-use cluster::ids::Handle;
+use cluster::ids::{Epoch, Handle};
 use cluster::slots::GroupNo;
 use links::Carrier;
 pub(crate) use links::SECRET;
@@ -18,6 +20,8 @@ use proxy::limits::ProxyLimits;
 use proxy::session::{
     AssignedIds, Context, End, Frames, Outgoing, Patience, Rules, Session, answer_for_gone,
 };
+use records::Records;
+pub(crate) use records::name_of;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -41,6 +45,8 @@ pub(crate) struct Proxy {
     frames: Frames,
     conns: BTreeMap<Handle, Conn>,
     carriers: Vec<Carrier>,
+    /// `None`: nobody keeps records.
+    records: Option<Records>,
     handles: u32,
     alarm: u64,
 }
@@ -59,12 +65,13 @@ impl Proxy {
                 counters: Arc::new(ProxyCounters::default()),
                 authenticator: Arc::new(AcceptAll),
                 now_s: 0,
-                keeps_records: false,
+                keeps_records: env.plan.redis.used,
                 ids: AssignedIds::new(id as u64),
                 routing,
             },
             conns: BTreeMap::new(),
             carriers: Vec::new(),
+            records: None,
             handles: 0,
             alarm: u64::MAX,
         }
@@ -86,6 +93,8 @@ impl Proxy {
         self.carriers = groups
             .map(|group| Carrier::new(id, life, group, env))
             .collect();
+        let routing = &self.rules.routing;
+        self.records = env.plan.redis.used.then(|| Records::new(id, life, routing));
         self.turn(env);
     }
 
@@ -100,6 +109,7 @@ impl Proxy {
             env.close(conn.id, 1, silently);
         }
         self.conns.clear();
+        self.records = None;
     }
 
     /// A device has connected.
@@ -160,6 +170,22 @@ impl Proxy {
         self.turn(env);
     }
 
+    /// An attempt to reach Redis has come to its end.
+    pub(crate) fn redis_opened(&mut self, env: &mut Env, link: u64) {
+        if let Some(records) = &mut self.records {
+            records.opened(env, link);
+        }
+        self.turn(env);
+    }
+
+    /// An answer of Redis has come.
+    pub(crate) fn hears_redis(&mut self, env: &mut Env, call: CallId) {
+        if let Some(records) = &mut self.records {
+            records.hears(env, call);
+        }
+        self.turn(env);
+    }
+
     /// A timer.
     pub(crate) fn wake(&mut self, env: &mut Env) {
         if self.alarm <= env.now {
@@ -185,14 +211,44 @@ impl Proxy {
         self.read();
         self.hand_over();
         self.flush(env);
+        self.keep_records(env);
         self.set_alarm(env);
+    }
+
+    /// Hands changes to the session store, and asks groups what records have to say.
+    fn keep_records(&mut self, env: &mut Env) {
+        let Some(records) = &mut self.records else {
+            return;
+        };
+        let now_ms = (env.now - self.started_at) / 1_000;
+        let changes = std::mem::take(&mut self.frames.changes);
+        records.turn(env, now_ms, changes, &self.rules.counters);
+        let mut questions = Vec::new();
+        while let Some(question) = records.next_question() {
+            questions.push(question);
+        }
+        if questions.is_empty() {
+            return;
+        }
+        for asked in questions {
+            self.with(asked.handle, |session, cx| {
+                session.ask_for_filters(asked, cx);
+            });
+        }
+        self.hand_over();
+        for group in 0..self.carriers.len() {
+            self.carriers[group].turn(env);
+        }
     }
 
     fn set_alarm(&mut self, env: &mut Env) {
         let second = self.started_at + u64::from(self.rules.now_s + 1) * 1_000_000;
-        let seconds = (!self.conns.is_empty()).then_some(second);
+        let records_wait = self.records.as_ref().is_some_and(Records::has_waiting);
+        let seconds = (!self.conns.is_empty() || records_wait).then_some(second);
+        let records = self.records.as_ref().and_then(Records::due);
         let links = self.carriers.iter().filter_map(Carrier::deadline);
-        let due = links.map(|at| env.micros(at)).chain(seconds).min();
+        let links = links.map(|at| env.micros(at));
+        let due = links.chain(seconds).chain(records).min();
         let Some(due) = due.map(|due| due.max(env.now + 1)) else {
             return;
         };
@@ -376,11 +432,9 @@ impl Proxy {
     /// Writes what sessions have for their devices, and closes what is over.
     fn flush(&mut self, env: &mut Env) {
         for conn in self.conns.values_mut() {
-            if conn.session.is_connected() {
-                env.net
-                    .epochs
-                    .entry(conn.id)
-                    .or_insert_with(|| conn.session.epoch());
+            // It may be over already when its CONNACK leaves.
+            if conn.session.epoch() != Epoch::default() {
+                env.net.epochs.insert(conn.id, conn.session.epoch());
             }
             env.send(conn.id, 1, std::mem::take(&mut conn.out));
             if conn.session.ended().is_some() {
@@ -392,7 +446,9 @@ impl Proxy {
 
     /// What the links still keep.
     pub(crate) fn owed(&self) -> Option<String> {
-        let owed = self.carriers.iter().find_map(Carrier::owed)?;
+        let waits = self.records.as_ref().is_some_and(Records::has_waiting);
+        let records = waits.then(|| "records wait to be written".to_owned());
+        let owed = self.carriers.iter().find_map(Carrier::owed).or(records)?;
         Some(format!("proxy {}: {owed}", self.id))
     }
 

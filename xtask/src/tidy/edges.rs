@@ -20,7 +20,10 @@ pub(super) const ALLOWED: [(&str, &[&str]); 10] = [
             "session-store",
         ],
     ),
-    ("sim", &["broker", "cluster", "protocol", "proxy"]),
+    (
+        "sim",
+        &["broker", "cluster", "protocol", "proxy", "session-store"],
+    ),
     ("fuzz", &["protocol"]),
     ("xtask", &[]),
 ];

@@ -1,3 +1,4 @@
+use super::super::limits::STORE_WRITES_MAX;
 use super::super::{Connected, Held, What};
 use super::*;
 use cluster::ids::Handle;

@@ -57,6 +57,22 @@ fn the_record_gets_what_was_granted_and_how_it_ended() {
     assert_eq!(ended.what, What::Ended { expiry_s: 0, how });
 }
 
+/// Whoever keeps the record waits for nothing more of the connection then, and remembers nothing of it.
+#[test]
+fn a_connection_that_its_home_ends_is_over_for_the_record_too() {
+    let mut wire = Wire::new(ProxyLimits::default());
+    wire.send_connect(Connect::new(Version::V5, "client"));
+    wire.claimed(true);
+    changes(&mut wire);
+    let reason = ReasonCode::SessionTakenOver;
+    wire.frame(FromGroup::Kick {
+        handle: HANDLE,
+        reason,
+    });
+    let how = EventKind::ClosedFor(reason.as_u8());
+    assert_eq!(changes(&mut wire), [What::Ended { expiry_s: 0, how }]);
+}
+
 fn changes(wire: &mut Wire) -> Vec<What> {
     let changes = std::mem::take(&mut wire.frames.changes);
     changes.into_iter().map(|change| change.what).collect()
