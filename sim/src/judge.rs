@@ -4,7 +4,7 @@
 use crate::invariants::agreement::{self, Applied};
 use crate::invariants::{
     Verdict, Violation, expiry, p1_ack_means_stored, p2_nothing_lost, p3_exactly_once, p4_order,
-    p5_one_owner, p6_session_present, records, wills_once,
+    p5_one_owner, p6_session_present, records, shared, wills_once,
 };
 use crate::ledger::{Fate, Kind, Known, Ledger, Left, Receipt, Sent, Standing};
 use crate::names::Names;
@@ -34,6 +34,8 @@ impl Judge {
             granted: BTreeMap::new(),
             since: BTreeMap::new(),
             unsure: BTreeSet::new(),
+            shares: false,
+            unshares: false,
             got: Vec::new(),
             newest: (Epoch::default(), 0),
         };
@@ -42,6 +44,9 @@ impl Judge {
             ledger: Ledger {
                 devices: devices.collect(),
                 matching: names.matching(),
+                shared_by: (0..names.topics.len())
+                    .map(|topic| names.shared_by(topic))
+                    .collect(),
                 ..Ledger::default()
             },
             stored: Stored::new(&plan.groups),
@@ -145,6 +150,7 @@ impl Judge {
         let verdicts = [
             p3_exactly_once::received(ledger, device, &receipt, self.exact),
             p4_order::received(ledger, device, &receipt),
+            shared::received(ledger, &receipt),
             expiry::received(ledger, device, &receipt, self.exact),
         ];
         let sent = &mut self.ledger.sent[receipt.number as usize];
@@ -214,6 +220,7 @@ impl Judge {
         works: impl Fn(ConnId) -> bool,
     ) {
         self.find(p2_nothing_lost::at_end(&self.ledger));
+        self.find(shared::at_end(&self.ledger));
         self.find(wills_once::at_end(&self.ledger, lives, works, self.exact));
     }
 }
@@ -226,27 +233,39 @@ mod tests {
 
     const SECOND: u64 = 1_000_000;
 
-    /// Device 0 has a session of 25 s, lost its connection at 0, was promised a message, and then sent a CONNECT that had
-    /// no answer. At `now` it is told `present`, and then everybody is done.
-    fn verdict(now: u64, present: bool) -> Option<&'static str> {
+    /// The oracle of a world with so many devices, whose sessions end after 25 s.
+    fn oracle(devices: usize) -> (Judge, Names) {
         let mut plan = Plan::of_seed(&mut Rng::new(0));
-        plan.devices.truncate(1);
-        plan.devices[0].expiry_s = Some(25);
+        plan.devices = vec![plan.devices[0]; devices];
+        for device in &mut plan.devices {
+            device.expiry_s = Some(25);
+        }
         (plan.long_outages, plan.clock_jumps) = (false, false);
-        let mut judge = Judge::new(&plan, &Names::new(&plan.groups, 1));
-        judge.ledger.grant(0, 0, 0, QoS::AtLeastOnce);
-        let number = judge.sent(Sent {
+        let names = Names::new(&plan.groups, devices);
+        (Judge::new(&plan, &names), names)
+    }
+
+    fn message(judge: &Judge, topic: usize, qos: QoS) -> Sent {
+        Sent {
             device: 0,
             conn: 0,
-            topic: 0,
-            qos: QoS::AtLeastOnce,
+            topic,
+            qos,
             retain: false,
             expiry_s: None,
             kind: Kind::Publish,
-            acked_at: None,
-            to: judge.ledger.targets(0, 0),
-        });
-        judge.ledger.sent[number as usize].acked_at = Some(0);
+            acked_at: Some(0),
+            to: judge.ledger.targets(topic, 0),
+            shared: judge.ledger.shared(topic, 0),
+        }
+    }
+
+    /// Device 0 has a session of 25 s, lost its connection at 0, was promised a message, and then sent a CONNECT that had
+    /// no answer. At `now` it is told `present`, and then everybody is done.
+    fn verdict(now: u64, present: bool) -> Option<&'static str> {
+        let (mut judge, _) = oracle(1);
+        judge.ledger.grant(0, 0, 0, QoS::AtLeastOnce);
+        judge.sent(message(&judge, 0, QoS::AtLeastOnce));
         let known = Known::Some {
             left: Some(Left {
                 at: 0,
@@ -266,5 +285,45 @@ mod tests {
         // The session may have expired, and that CONNECT may have made another one.
         assert_eq!(verdict(late, true), None);
         assert_eq!(verdict(late, false), None);
+    }
+
+    /// Two devices share a subscription, a message goes to it at QoS 2, and these get it. `unsubscribes`: the first one does
+    /// before its session ends.
+    fn shared_verdict(got_by: &[usize], unsubscribes: bool) -> Option<&'static str> {
+        let (mut judge, names) = oracle(2);
+        let mut topics = 0..names.topics.len();
+        let shared = |topic: usize| Some((topic, names.shared_by(topic)?));
+        let (topic, filter) = topics.find_map(shared).expect("there are some");
+        for device in 0..2 {
+            judge.ledger.may_grant(device, filter, QoS::ExactlyOnce);
+            judge.ledger.grant(0, device, filter, QoS::ExactlyOnce);
+        }
+        let number = judge.sent(message(&judge, topic, QoS::ExactlyOnce));
+        for device in got_by {
+            let receipt = Receipt {
+                number,
+                session: 0,
+                conn: 0,
+                qos: QoS::ExactlyOnce,
+                dup: false,
+                retain: false,
+            };
+            judge.received(*device, receipt);
+        }
+        if unsubscribes {
+            judge.ledger.withdraw(0, filter);
+            judge.ledger.end_session(0);
+        }
+        judge.at_end(|_, _| true, |_| true);
+        judge.violation().map(|violation| violation.invariant)
+    }
+
+    #[test]
+    fn one_member_of_a_shared_subscription_gets_a_message() {
+        assert_eq!(shared_verdict(&[1], false), None);
+        assert_eq!(shared_verdict(&[], false), Some(shared::NAME));
+        assert_eq!(shared_verdict(&[0, 1], false), Some(shared::NAME));
+        // It may have taken the message along.
+        assert_eq!(shared_verdict(&[], true), None);
     }
 }

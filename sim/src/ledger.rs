@@ -20,6 +20,16 @@ pub(crate) struct Sent {
     pub(crate) acked_at: Option<u64>,
     /// Whom it was promised to, if it is acknowledged.
     pub(crate) to: Vec<Target>,
+    /// The shared subscription that it goes to.
+    pub(crate) shared: Option<Shared>,
+}
+
+/// A shared subscription when a message was sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub(crate) filter: usize,
+    /// Devices that were members for sure, with their sessions, and have not unsubscribed since.
+    pub(crate) members: Vec<(usize, u32)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +120,9 @@ pub(crate) struct Standing {
     /// Filters that the session may have beside those, or with another QoS: a SUBSCRIBE or UNSUBSCRIBE had no answer, or
     /// was refused.
     pub(crate) unsure: BTreeSet<usize>,
+    /// The session has asked for a shared subscription, and may have left one.
+    pub(crate) shares: bool,
+    pub(crate) unshares: bool,
     pub(crate) got: Vec<Receipt>,
     /// The newest connection that had CONNACK: its epoch, and how many messages there had been.
     pub(crate) newest: (Epoch, u32),
@@ -135,8 +148,14 @@ impl Standing {
 pub(crate) struct Ledger {
     pub(crate) sent: Vec<Sent>,
     pub(crate) devices: Vec<Standing>,
-    /// For each topic, the filters that match it; by number.
+    /// For each topic, the filters that match it and are not shared; by number.
     pub(crate) matching: Vec<Vec<usize>>,
+    /// For each topic, the shared subscription that it goes to.
+    pub(crate) shared_by: Vec<Option<usize>>,
+    /// A session has ended that shared: QoS 2 messages that it was sent ended with it.
+    pub(crate) sharer_ended: bool,
+    /// A session has ended that had left a shared subscription: what it was sent from there was its own, at any QoS.
+    pub(crate) own_ended: bool,
     /// When each connection had its CONNACK, and its epoch.
     pub(crate) conns: BTreeMap<ConnId, (u64, Epoch)>,
 }
@@ -145,6 +164,7 @@ impl Ledger {
     /// A device subscribes, and the filter's QoS may be this from now on, or what it was.
     pub(crate) fn may_grant(&mut self, device: usize, filter: usize, qos: QoS) {
         self.devices[device].unsure.insert(filter);
+        self.devices[device].shares |= self.shared_by.contains(&Some(filter));
         if let Some(granted) = self.devices[device].granted.get_mut(&filter) {
             *granted = qos.min(*granted);
         }
@@ -168,7 +188,11 @@ impl Ledger {
         self.devices[device].granted.remove(&filter);
         self.devices[device].since.remove(&filter);
         self.devices[device].unsure.insert(filter);
+        self.devices[device].unshares |= self.shared_by.contains(&Some(filter));
         for sent in &mut self.sent {
+            if let Some(shared) = sent.shared.as_mut().filter(|it| it.filter == filter) {
+                shared.members.retain(|(member, _)| *member != device);
+            }
             for target in sent.to.iter_mut().filter(|to| to.device == device) {
                 target.filters.retain(|(of, _)| *of != filter);
             }
@@ -207,6 +231,21 @@ impl Ledger {
         devices.filter_map(of).collect()
     }
 
+    /// The shared subscription that a message of this topic goes to, with those who have relied on it since then.
+    pub(crate) fn shared(&self, topic: usize, since: u64) -> Option<Shared> {
+        let filter = self.shared_by[topic]?;
+        let relies =
+            |standing: &Standing| standing.since.get(&filter).is_some_and(|at| *at <= since);
+        let devices = self.devices.iter().enumerate();
+        let members = devices.filter(|(_, standing)| relies(standing));
+        Some(Shared {
+            filter,
+            members: members
+                .map(|(device, standing)| (device, standing.session))
+                .collect(),
+        })
+    }
+
     /// The device's session is over, for all that the device knows, or will be with its next CONNECT.
     pub(crate) fn end_session(&mut self, device: usize) {
         let standing = &mut self.devices[device];
@@ -214,6 +253,8 @@ impl Ledger {
         standing.granted.clear();
         standing.since.clear();
         standing.unsure.clear();
+        self.sharer_ended |= std::mem::take(&mut standing.shares);
+        self.own_ended |= std::mem::take(&mut standing.unshares);
     }
 
     /// The session that is there may be another one than the device relied on.

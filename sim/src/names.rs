@@ -10,6 +10,9 @@ use std::sync::Arc;
 
 /// Topics of each group.
 const TOPICS_PER_GROUP: usize = 2;
+/// The names of topics that only shared subscriptions match: each has one of its own, or all of them have one together.
+const SHARED_ALONE: &str = "y";
+const SHARED_TOGETHER: &str = "z";
 
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
@@ -59,18 +62,32 @@ impl Names {
             groups: Vec::new(),
         });
         let mut topics = Vec::new();
-        for group in 0..groups {
-            let names = (0..).map(|n| format!("t{n}/x"));
-            let own = names.filter(|name| usize::from(routing.group_of_topic(name).0) == group);
-            topics.extend(own.take(TOPICS_PER_GROUP));
+        for (last, count) in [
+            ("x", TOPICS_PER_GROUP),
+            (SHARED_ALONE, 1),
+            (SHARED_TOGETHER, 1),
+        ] {
+            for group in 0..groups {
+                let names = (0..).map(|n| format!("t{n}/{last}"));
+                let own = names.filter(|name| usize::from(routing.group_of_topic(name).0) == group);
+                topics.extend(own.take(count));
+            }
         }
         let topic_group = topics
             .iter()
             .map(|topic| usize::from(routing.group_of_topic(topic).0));
         let clients: Vec<_> = (0..devices).map(|n| format!("device-{n}")).collect();
         let homes = clients.iter().map(|id| usize::from(routing.home_of(id).0));
-        let mut filters = topics.clone();
-        filters.extend(["#".to_owned(), "+/x".to_owned()]);
+        let filters = topics
+            .iter()
+            .filter_map(|topic| match topic.rsplit_once('/')? {
+                (_, SHARED_ALONE) => Some(format!("$share/alone/{topic}")),
+                (_, SHARED_TOGETHER) => None,
+                _ => Some(topic.clone()),
+            });
+        let mut filters: Vec<String> = filters.collect();
+        let together = format!("$share/together/+/{SHARED_TOGETHER}");
+        filters.extend(["+/x/#".to_owned(), "+/x".to_owned(), together]);
         Self {
             topic_group: topic_group.collect(),
             homes: homes.collect(),
@@ -89,13 +106,28 @@ impl Names {
         all.position(|name| address_of(name).as_str() == address)
     }
 
-    /// For each topic, the filters that match it.
+    /// For each topic, the filters that match it and are not shared.
     pub(crate) fn matching(&self) -> Vec<Vec<usize>> {
         let of = |topic: &String| {
             let filters = self.filters.iter().enumerate();
             let matching = filters.filter(|(_, filter)| filter_matches(filter, topic));
-            matching.map(|(at, _)| at).collect()
+            let matching = matching.map(|(at, _)| at);
+            matching.filter(|at| !self.is_shared(*at)).collect()
         };
         self.topics.iter().map(of).collect()
+    }
+
+    pub(crate) fn is_shared(&self, filter: usize) -> bool {
+        self.filters[filter].starts_with("$share/")
+    }
+
+    /// The shared subscription that a topic's messages go to, if there is one.
+    pub(crate) fn shared_by(&self, topic: usize) -> Option<usize> {
+        let matches = |filter: &String| {
+            let inner = filter.strip_prefix("$share/");
+            let inner = inner.and_then(|rest| rest.split_once('/'));
+            inner.is_some_and(|(_, inner)| filter_matches(inner, &self.topics[topic]))
+        };
+        self.filters.iter().position(matches)
     }
 }

@@ -290,6 +290,7 @@ impl Device {
             kind,
             acked_at: None,
             to: Vec::new(),
+            shared: None,
         }
     }
 

@@ -31,6 +31,7 @@ impl Device {
             retain: env.rng.chance(80),
             expiry_s: (v5 && env.rng.chance(60)).then_some(3),
             to: env.judge.ledger.targets(topic, env.now),
+            shared: env.judge.ledger.shared(topic, env.now),
             ..self.sent(topic, qos, Kind::Publish)
         };
         let number = env.judge.sent(sent);
@@ -71,6 +72,7 @@ impl Device {
         let entry = Sent {
             conn,
             to: env.judge.ledger.targets(topic, env.now),
+            shared: env.judge.ledger.shared(topic, env.now),
             ..self.sent(topic, qos, Kind::Stale)
         };
         let number = env.judge.sent(entry);
@@ -98,6 +100,17 @@ impl Device {
             QoS::ExactlyOnce,
             QoS::ExactlyOnce,
         ]);
+        let is_shared = env.names.is_shared(filter);
+        if is_shared && !self.lasts() {
+            return;
+        }
+        // What is shared at QoS 0 is promised to nobody.
+        let least = if is_shared {
+            QoS::AtLeastOnce
+        } else {
+            QoS::AtMostOnce
+        };
+        let qos = qos.max(least);
         let id = self.session.request_id();
         self.session.asked = Some(Asked {
             id,

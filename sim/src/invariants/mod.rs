@@ -13,6 +13,7 @@ pub(crate) mod p5_one_owner;
 pub(crate) mod p6_session_present;
 pub(crate) mod progress;
 pub(crate) mod records;
+pub(crate) mod shared;
 pub(crate) mod wills_once;
 
 /// A promise that was broken.

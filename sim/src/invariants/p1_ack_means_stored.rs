@@ -21,7 +21,11 @@ pub(crate) fn acked(
     // Sessions that end with their connection, or have expired, may be over before their device hears of it.
     let lasts = |device: usize| ledger.devices[device].is_alive(now, exact);
     let mut owed = ledger.owed(sent);
-    let needed = sent.retain || owed.any(|(to, qos)| relied_on(qos) && lasts(to.device));
+    let mut sharers = sent.shared.iter().flat_map(|shared| &shared.members);
+    let is_shared = sharers
+        .any(|(device, session)| lasts(*device) && ledger.devices[*device].session == *session);
+    let needed =
+        sent.retain || is_shared || owed.any(|(to, qos)| relied_on(qos) && lasts(to.device));
     let (have, members) = stored.members_with(group, number);
     if !needed || have * 2 > members {
         return Ok(());
