@@ -408,10 +408,13 @@ impl Group {
         }
         // After the frames: a segment goes only when no frame's body has to be read from it any more.
         let holds_frames = !may_send && self.replica.leader().is_some();
-        let kept_from = if holds_frames {
-            0
-        } else {
-            self.agreement.kept_from()
+        let agreement = &self.agreement;
+        let kept_from = || {
+            if holds_frames {
+                0
+            } else {
+                agreement.kept_from()
+            }
         };
         let written = self
             .snapshots
@@ -424,7 +427,7 @@ impl Group {
             Reads::Disk => self
                 .snapshots
                 .go_on(&mut self.replica, &self.log, position)?,
-            Reads::Memory => self.snapshots.wants_to_go_on(&self.log),
+            Reads::Memory => self.snapshots.wants_to_go_on(&self.replica, &self.log),
         };
         if self.agreement.is_unplaced() || self.shared.stop.load(Ordering::Acquire) {
             return Ok(false);

@@ -36,11 +36,11 @@ pub struct GroupOptions {
 
 /// What a member of a replicated group joins it with.
 #[derive(Debug)]
-pub struct Joining {
+pub struct Joining<'a> {
     /// Its log.
     pub log: LogHandle,
     /// What is in that; not read yet.
-    pub records: Replay,
+    pub records: &'a mut Replay,
     /// Its snapshots.
     pub files: SnapshotStore,
     /// Where the newest of them stands.
@@ -89,7 +89,7 @@ impl OpenGroup {
         records.start_at(STORE_STREAM, restored.journalled + 1);
         replay(&mut restored, &mut records)?;
         let stats = records.stats().clone();
-        snapshots.replayed(stats.bytes);
+        snapshots.replayed(stats.bytes, restored.applied);
         let mut replica = Replica::following(restored.state, restored.applied);
         replica.lead(clocks(started), None);
         let alone = Alone::new(log.clone(), restored.applied);
@@ -112,7 +112,7 @@ impl OpenGroup {
     pub fn open_member<E: From<LogError>>(
         options: GroupOptions,
         stored: Box<dyn Fn() + Send + Sync>,
-        join: impl FnOnce(Joining) -> Result<Box<dyn Consensus>, E>,
+        join: impl FnOnce(Joining<'_>) -> Result<Box<dyn Consensus>, E>,
     ) -> Result<Self, E> {
         let started = Instant::now();
         let waker = GroupWaker::default();
@@ -126,7 +126,6 @@ impl OpenGroup {
             nudge.nudge_if_behind();
         };
         let (log, mut records) = Log::open(&options.data, options.log, Box::new(wake))?;
-        let stats = records.stats().clone();
         let files = SnapshotStore::open(&options.data)?;
         let kept = Some(files.clone());
         let mut snapshots =
@@ -135,11 +134,14 @@ impl OpenGroup {
         records.start_at(GROUP_STREAM, restored.position.index + 1);
         let consensus = join(Joining {
             log: log.clone(),
-            records,
+            records: &mut records,
             files,
             position: restored.position.clone(),
             waker: waker.clone(),
         })?;
+        let stats = records.stats().clone();
+        // They come back from the consensus to be applied.
+        snapshots.replayed(stats.bytes, records.reached(GROUP_STREAM).unwrap_or(0));
         let members = Members::new(consensus, restored.position);
         Ok(Self {
             replica: Replica::following(restored.state, restored.applied),

@@ -10,6 +10,8 @@
 mod covered;
 mod journalled;
 mod slices;
+#[cfg(test)]
+mod tests;
 pub mod transfer;
 mod writer;
 
@@ -18,11 +20,13 @@ use crate::consensus::Position;
 use crate::group::{AbortOnPanic, GROUP_STREAM, GroupWaker, Replica, read_message};
 use crate::limits::{MachineLimits, SNAPSHOT_AGAIN, SNAPSHOT_BACKLOG_BYTES, SNAPSHOT_SLICE_BYTES};
 use crate::log::{
-    LogError, LogHandle, Record, RecordKind, STORE_STREAM, SegmentInfo, SnapshotStore, WhenFull,
+    BODIES_STREAM, LogError, LogHandle, Record, RecordKind, STORE_STREAM, SegmentInfo,
+    SnapshotStore, WhenFull,
 };
 use crate::machine::{Effects, State};
 use covered::{Covered, covered_segments};
 pub use journalled::Journalled;
+use journalled::{replay_journal, restore_store};
 use slices::{Given, Slice, SlicesIn, slices};
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -106,6 +110,8 @@ pub(crate) struct Snapshots {
     bytes: u64,
     /// Log bytes behind the newest snapshot when the log was opened.
     replayed: u64,
+    /// They count once the entries up to this one are applied: a snapshot before that would cover less than it could.
+    replayed_up_to: u64,
     sizes: Sizes,
     running: Option<Running>,
     /// Wakes the group when its snapshot can go on.
@@ -145,6 +151,7 @@ impl Snapshots {
             kept_from: u64::MAX,
             bytes: 0,
             replayed: 0,
+            replayed_up_to: 0,
             sizes,
             running: None,
             waker,
@@ -159,10 +166,11 @@ impl Snapshots {
         }
     }
 
-    /// This many bytes of the log were replayed behind the newest snapshot: they count towards the next one, else
-    /// a process that is restarted often would never build one.
-    pub(crate) fn replayed(&mut self, bytes: u64) {
+    /// This many bytes of the log were replayed behind the newest snapshot, up to this entry: they count towards the next
+    /// one, else a process that is restarted often would never build one.
+    pub(crate) fn replayed(&mut self, bytes: u64, up_to: u64) {
         self.replayed = bytes;
+        self.replayed_up_to = up_to;
     }
 
     /// The state as the newest snapshots have it, with the live `store`; empty where there is none.
@@ -201,10 +209,11 @@ impl Snapshots {
         &mut self,
         replica: &mut Replica,
         log: &LogHandle,
-        kept_from: u64,
+        kept_from: impl Fn() -> u64,
     ) -> Result<Option<Position>, LogError> {
-        self.review |= replica.take_freed() || kept_from != self.kept_from;
-        self.kept_from = kept_from;
+        let is_kept_from = kept_from();
+        self.review |= replica.take_freed() || is_kept_from != self.kept_from;
+        self.kept_from = is_kept_from;
         let mut written = None;
         if self.files.is_none() {
             self.covered = Covered {
@@ -227,8 +236,8 @@ impl Snapshots {
                 self.review = true;
             }
         }
-        if kept_from > 0 && std::mem::take(&mut self.review) {
-            self.release(replica.state(), log);
+        if is_kept_from > 0 && std::mem::take(&mut self.review) {
+            self.release(replica.state(), log, kept_from)?;
         }
         Ok(written)
     }
@@ -273,10 +282,10 @@ impl Snapshots {
     }
 
     /// Whether [`Snapshots::go_on`] has something to do.
-    pub(crate) fn wants_to_go_on(&self, log: &LogHandle) -> bool {
+    pub(crate) fn wants_to_go_on(&self, replica: &Replica, log: &LogHandle) -> bool {
         match &self.running {
             Some(running) => running.slices.as_ref().is_some_and(SlicesIn::has_room),
-            None => self.is_due(log),
+            None => self.is_due(replica, log),
         }
     }
 
@@ -288,7 +297,7 @@ impl Snapshots {
         log: &LogHandle,
         position: Option<&Position>,
     ) -> Result<bool, LogError> {
-        if self.running.is_none() && self.is_due(log) {
+        if self.running.is_none() && self.is_due(replica, log) {
             self.start(replica, log, position)?;
         }
         self.waits += u64::from(self.is_behind(replica));
@@ -322,9 +331,11 @@ impl Snapshots {
         self.without_space
     }
 
-    fn is_due(&self, log: &LogHandle) -> bool {
+    fn is_due(&self, replica: &Replica, log: &LogHandle) -> bool {
         let bytes = log.stats().bytes.load(Ordering::Relaxed);
-        let grown = bytes.saturating_sub(self.bytes) + self.replayed;
+        let is_applied = replica.applied() >= self.replayed_up_to;
+        let replayed = if is_applied { self.replayed } else { 0 };
+        let grown = bytes.saturating_sub(self.bytes) + replayed;
         let may_again = self.again_at.is_none_or(|at| Instant::now() >= at);
         self.files.is_some() && grown >= self.sizes.bytes_between && may_again
     }
@@ -379,22 +390,42 @@ impl Snapshots {
         Ok(())
     }
 
-    fn release(&mut self, state: &State, log: &LogHandle) {
+    fn release(
+        &mut self,
+        state: &State,
+        log: &LogHandle,
+        kept_from: impl Fn() -> u64,
+    ) -> Result<(), LogError> {
         let live: Vec<u32> = state.live_segments();
-        let mut done = self.covered_segments(log);
+        let closed = log.closed_segments();
+        if kept_from() == 0 {
+            // What closed last may hold messages that have just begun to come in.
+            self.review = true;
+            return Ok(());
+        }
+        let mut done = self.covered_segments(closed)?;
         done.retain(|segment| live.binary_search(&segment.id).is_err());
         let done: Vec<u32> = done.into_iter().map(|segment| segment.id).collect();
         if !done.is_empty() {
             log.release(&done);
         }
         self.sparse = true;
+        Ok(())
     }
 
-    /// Closed segments that no restart has to replay, oldest first.
-    fn covered_segments(&self, log: &LogHandle) -> Vec<SegmentInfo> {
+    /// Those of the closed segments that no restart has to replay, oldest first.
+    fn covered_segments(&self, closed: Vec<SegmentInfo>) -> Result<Vec<SegmentInfo>, LogError> {
         let mut covered = self.covered;
+        let mut ranges = closed.iter().flat_map(|segment| &segment.streams);
+        let newest = match self.files.as_deref() {
+            Some(files) if ranges.any(|range| range.stream == BODIES_STREAM) => {
+                files.newest(GROUP_STREAM)?
+            }
+            _ => None,
+        };
+        let aside = newest.filter(|newest| *newest > covered.group);
         covered.group = covered.group.min(self.kept_from.saturating_sub(1));
-        covered_segments(log.closed_segments(), covered)
+        Ok(covered_segments(closed, covered, aside))
     }
 
     /// Goes on emptying a segment, or looks for one where the log is far larger than what lives in it. Whether
@@ -413,7 +444,7 @@ impl Snapshots {
             return Ok(false);
         }
         if self.relocation.is_none() && std::mem::take(&mut self.sparse) {
-            self.relocation = self.next_sparse(leader.state(), log);
+            self.relocation = self.next_sparse(leader.state(), log)?;
         }
         let Some(Relocation { segment, mut from }) = self.relocation.take() else {
             return Ok(false);
@@ -446,22 +477,24 @@ impl Snapshots {
     }
 
     /// The oldest covered segment with living messages that was not emptied yet, if there is need.
-    fn next_sparse(&self, state: &State, log: &LogHandle) -> Option<Relocation> {
+    fn next_sparse(&self, state: &State, log: &LogHandle) -> Result<Option<Relocation>, LogError> {
         // Nothing goes while a snapshot is sent, so nothing would be won.
         if log.is_pinned() {
-            return None;
+            return Ok(None);
         }
-        let segments = self.covered_segments(log);
+        let segments = self.covered_segments(log.closed_segments())?;
         let bytes: u64 = segments.iter().map(|info| u64::from(info.bytes)).sum();
         let living = state.counters().message_bytes;
         if bytes <= living * LOG_PER_LIVING_BYTE + self.sizes.segment_bytes * SLACK_SEGMENTS {
-            return None;
+            return Ok(None);
         }
         let live = state.live_segments();
         let mut rest = segments.iter().filter(|info| info.id > self.emptied);
-        let sparse = rest.find(|info| live.binary_search(&info.id).is_ok())?;
-        let segment = sparse.id;
-        Some(Relocation { segment, from: 0 })
+        let sparse = rest.find(|info| live.binary_search(&info.id).is_ok());
+        Ok(sparse.map(|info| Relocation {
+            segment: info.id,
+            from: 0,
+        }))
     }
 }
 
@@ -519,21 +552,6 @@ fn next_slice(head: &mut Vec<u8>, replica: &mut Replica) -> Slice {
     bytes.reserve(SNAPSHOT_SLICE_BYTES + SNAPSHOT_SLICE_BYTES / 8);
     let is_last = replica.put_snapshot(&mut bytes, SNAPSHOT_SLICE_BYTES);
     Slice { bytes, is_last }
-}
-
-/// Fills an empty table from the newest snapshot; index of the last journal record in it.
-fn restore_store(files: &SnapshotStore, store: &mut dyn Journalled) -> Result<u64, LogError> {
-    let Some(mut snapshot) = files.latest(STORE_STREAM)? else {
-        return Ok(0);
-    };
-    let restored = store.restore(&mut snapshot.content);
-    restored.map_err(|error| LogError::snapshot("restore", error))?;
-    Ok(snapshot.index)
-}
-
-fn replay_journal(store: &mut dyn Journalled, record: &Record) -> Result<(), LogError> {
-    let replayed = store.replay(&record.body);
-    replayed.map_err(|error| LogError::snapshot("replay", error))
 }
 
 /// Applies all records of both streams.

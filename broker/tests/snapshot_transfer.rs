@@ -92,7 +92,7 @@ fn open_log(data: &Path) -> LogHandle {
 
 /// A member's folder.
 struct Member {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     log: LogHandle,
     files: SnapshotStore,
 }
@@ -142,7 +142,7 @@ fn sender(publishes: &[(u8, usize, bool)]) -> Member {
     Member {
         log: open_log(dir.path()),
         files,
-        _dir: dir,
+        dir,
     }
 }
 
@@ -154,7 +154,7 @@ fn receiver() -> Member {
     Member {
         log,
         files: SnapshotStore::open(dir.path()).expect("opens"),
-        _dir: dir,
+        dir,
     }
 }
 
@@ -298,6 +298,39 @@ fn what_is_not_whole_is_not_there() {
     receive(&to, &sent).expect("it can be begun again");
     assert_same(&from, &to);
     receive(&to, &sent).expect_err("it has this one");
+}
+
+#[test]
+fn a_damaged_snapshot_is_found_out_before_its_last_chunk() {
+    let (from, to) = (much(), receiver());
+    let index = from.files.newest(0).expect("a folder").expect("one");
+    let folder = from.dir.path().join("member/snapshots");
+    let path = folder.join(format!("00000-{index:020}.snapshot"));
+    let whole = std::fs::read(&path).expect("there");
+    for at in (24..whole.len()).step_by(whole.len() / 40) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        std::fs::write(&path, bytes).expect("written");
+        // Nothing but the head was read to open it.
+        let Ok(Some(mut sender)) = Sender::open(&from.files, &from.log) else {
+            assert!(at < 24 + 40, "it has another position");
+            continue;
+        };
+        let mut receiver = Receiver::new(&to.files, &to.log);
+        let ended = loop {
+            match sender.next_chunk() {
+                Ok(Some(chunk)) => {
+                    // It may find out itself.
+                    let _taken = receiver.take(&chunk);
+                }
+                ended => break ended,
+            }
+        };
+        ended.expect_err("it does not end well");
+        receiver.finish().expect_err("it is not whole");
+    }
+    std::fs::write(&path, whole).expect("written");
+    receive(&to, &chunks(&from)).expect("it is whole again");
 }
 
 #[test]

@@ -207,6 +207,11 @@ pub(crate) fn add_member(metrics: &mut Metrics, reporter: Later<Arc<Reporter>>) 
                     "Entries that the member farthest behind lacks; 0 where this one does not lead",
                     figure(MemberReport::lag_max),
                 ),
+                (
+                    "snapshots_cut_short",
+                    "Snapshots of other members that began to come in and did not become whole",
+                    reporter.get().map_or(0, |reporter| reporter.snapshots_cut_short()),
+                ),
             ]
         },
     );

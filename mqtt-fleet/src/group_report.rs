@@ -143,6 +143,12 @@ impl Reporter {
         self.agrees.as_ref()
     }
 
+    /// Snapshots of other members that began to come in and did not become whole.
+    pub(crate) fn snapshots_cut_short(&self) -> u64 {
+        let status = self.agrees.as_ref().map(Member::status);
+        status.map_or(0, |status| status.snapshots_cut_short)
+    }
+
     /// How the member is now. Looks at the disk, so it may take a moment.
     pub(crate) fn report(&self) -> MemberReport {
         let full = (self.read)().log_full;
@@ -303,6 +309,7 @@ mod tests {
             snapshot: 0,
             members: Vec::new(),
             quorum_ms: None,
+            snapshots_cut_short: 0,
             failure: None,
         }
     }

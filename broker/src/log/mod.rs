@@ -64,7 +64,7 @@ pub use error::LogError;
 pub use handle::LogHandle;
 pub use pin::Pin;
 pub use replay::{Record, RecordKind, Replay, ReplayStats};
-pub use snapshot::{Snapshot, SnapshotStore, Unfinished};
+pub use snapshot::{Snapshot, SnapshotStore, Unchecked, Unfinished};
 pub use stats::{LogStats, SYNC_CLASSES_US};
 
 use directory::{Directory, Lock};

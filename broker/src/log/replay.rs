@@ -114,6 +114,13 @@ impl Replay {
         &self.stats
     }
 
+    /// Index of the last record of `stream` that was handed out and not dropped by a later one.
+    pub fn reached(&self, stream: u16) -> Option<u64> {
+        let mut all = self.progress.iter();
+        let progress = all.find(|progress| progress.stream == stream)?;
+        Some(progress.next? - 1)
+    }
+
     fn advance(&mut self) -> Result<Option<Record>, LogError> {
         loop {
             let Some((source, image, at)) = self.open.as_mut() else {

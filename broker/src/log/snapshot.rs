@@ -106,7 +106,11 @@ impl SnapshotStore {
             return Ok(None);
         };
         let path = self.path(stream, index);
-        let len = check(&path, stream, index)?;
+        let mut first = Unchecked::open(path.clone(), stream, index)?;
+        let len = first.left();
+        let read = io::copy(&mut first, &mut io::sink());
+        read.map_err(|error| LogError::io("read", &path, error))?;
+        first.check()?;
         let file = File::open(&path).map_err(|error| LogError::io("open", &path, error))?;
         let mut reader = BufReader::with_capacity(BLOCK, file);
         reader
@@ -117,6 +121,14 @@ impl SnapshotStore {
             len,
             content: reader.take(len),
         }))
+    }
+
+    /// The newest snapshot of `stream`, for who reads it through once and believes it only when that is
+    /// [checked](Unchecked::check).
+    pub fn latest_unchecked(&self, stream: u16) -> Result<Option<Unchecked>, LogError> {
+        let index = self.indexes(stream)?.pop();
+        let opened = index.map(|index| Unchecked::open(self.path(stream, index), stream, index));
+        opened.transpose()
     }
 
     /// Removes all snapshots of `stream` but the newest `keep` (at least one stays). Returns how
@@ -228,56 +240,105 @@ fn header(stream: u16, index: u64) -> [u8; HEADER] {
     header
 }
 
-/// Reads the file through and compares. Returns the bytes of content.
-fn check(path: &Path, stream: u16, index: u64) -> Result<u64, LogError> {
-    let failed = |error| LogError::io("read", path, error);
-    let damaged = |offset, what| LogError::Damaged {
-        file: path.to_path_buf(),
-        offset,
-        what,
-    };
-    let mut file = File::open(path).map_err(failed)?;
-    let size = file.metadata().map_err(failed)?.len();
-    if size < (HEADER + TRAILER) as u64 {
-        return Err(damaged(size, "the snapshot is shorter than its frame"));
-    }
-    let mut first = [0; HEADER];
-    file.read_exact(&mut first).map_err(failed)?;
-    let version = u32::from_le_bytes([first[8], first[9], first[10], first[11]]);
-    if first[..8] == MAGIC && version != VERSION {
-        return Err(LogError::Unsupported {
-            file: path.to_path_buf(),
-            version,
-        });
-    }
-    if first != header(stream, index) {
-        return Err(damaged(0, "the header is not the one of this snapshot"));
-    }
-    let len = size - (HEADER + TRAILER) as u64;
-    let mut hash = Xxh3::new();
-    hash.update(&first);
-    let mut left = (len + 8) as usize;
-    let mut block = vec![0; BLOCK];
-    let mut stated = [0; 8];
-    while left > 0 {
-        let part = &mut block[..BLOCK.min(left)];
-        file.read_exact(part).map_err(failed)?;
-        hash.update(part);
-        left -= part.len();
-        if left == 0 && part.len() >= 8 {
-            stated.copy_from_slice(&part[part.len() - 8..]);
+/// A snapshot whose content may be damaged, for all that is known before the end of it. Reads as end of file behind the
+/// content.
+pub struct Unchecked {
+    path: PathBuf,
+    file: BufReader<File>,
+    /// Of what was read.
+    hash: Xxh3,
+    /// Bytes of content.
+    len: u64,
+    /// Those that are not read yet.
+    left: u64,
+}
+
+impl Unchecked {
+    fn open(path: PathBuf, stream: u16, index: u64) -> Result<Self, LogError> {
+        let failed = |error| LogError::io("read", &path, error);
+        let file = File::open(&path).map_err(failed)?;
+        let size = file.metadata().map_err(failed)?.len();
+        let damaged = |offset, what| {
+            Err(LogError::Damaged {
+                file: path.clone(),
+                offset,
+                what,
+            })
+        };
+        if size < (HEADER + TRAILER) as u64 {
+            return damaged(size, "the snapshot is shorter than its frame");
         }
+        let mut file = BufReader::with_capacity(BLOCK, file);
+        let mut first = [0; HEADER];
+        file.read_exact(&mut first).map_err(failed)?;
+        let version = u32::from_le_bytes([first[8], first[9], first[10], first[11]]);
+        if first[..8] == MAGIC && version != VERSION {
+            return Err(LogError::Unsupported {
+                file: path,
+                version,
+            });
+        }
+        if first != header(stream, index) {
+            return damaged(0, "the header is not the one of this snapshot");
+        }
+        let mut hash = Xxh3::new();
+        hash.update(&first);
+        let len = size - (HEADER + TRAILER) as u64;
+        Ok(Self {
+            path,
+            file,
+            hash,
+            len,
+            left: len,
+        })
     }
-    let mut stored = [0; 8];
-    file.read_exact(&mut stored).map_err(failed)?;
-    if u64::from_le_bytes(stored) != hash.digest() {
-        return Err(damaged(size - 8, "the content fails its check"));
+
+    /// Bytes of content that are not read yet.
+    pub fn left(&self) -> u64 {
+        self.left
     }
-    // With fewer than eight bytes in the last block the length straddles two: the check holds it.
-    if stated != [0; 8] && u64::from_le_bytes(stated) != len {
-        return Err(damaged(size - 16, "the length is another one"));
+
+    /// Whether what was read is what was written, once all content is read; an error names the file.
+    pub fn check(&mut self) -> Result<(), LogError> {
+        let mut trailer = [0; TRAILER];
+        let read = self.file.read_exact(&mut trailer);
+        read.map_err(|error| LogError::io("read", &self.path, error))?;
+        let (len, check) = trailer.split_at(8);
+        self.hash.update(len);
+        let damaged = |back, what| {
+            Err(LogError::Damaged {
+                file: self.path.clone(),
+                offset: HEADER as u64 + self.len + TRAILER as u64 - back,
+                what,
+            })
+        };
+        if self.left > 0 || check != self.hash.digest().to_le_bytes() {
+            return damaged(8, "the content fails its check");
+        }
+        if len != self.len.to_le_bytes() {
+            return damaged(16, "the length is another one");
+        }
+        Ok(())
     }
-    Ok(len)
+}
+
+impl Read for Unchecked {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let wanted = self.left.min(into.len() as u64) as usize;
+        let read = self.file.read(&mut into[..wanted])?;
+        self.hash.update(&into[..read]);
+        self.left -= read as u64;
+        Ok(read)
+    }
+}
+
+impl std::fmt::Debug for Unchecked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unchecked")
+            .field("path", &self.path)
+            .field("left", &self.left)
+            .finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for Unfinished {

@@ -9,8 +9,8 @@ use crate::faults::{self, Fault};
 use crate::log::LogError;
 use bytes::Bytes;
 use cluster::topology::NodeName;
-use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::Notify;
 
@@ -23,6 +23,8 @@ pub(super) struct Inbox {
     proposed: Notify,
     /// The group has written a snapshot.
     written: Notify,
+    /// A snapshot is not on its way to another member any more.
+    sent: Notify,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -45,6 +47,10 @@ struct State {
     kept_from: u64,
     /// A snapshot of another member comes in, and the group has not taken it yet.
     comes_in: bool,
+    /// Snapshots that are on their way to other members.
+    sending: usize,
+    /// Members that have got one, and may lack entries behind it.
+    served: BTreeSet<u64>,
     snapshot: Option<Position>,
     failure: Option<LogError>,
 }
@@ -56,6 +62,7 @@ impl Inbox {
             room: Notify::new(),
             proposed: Notify::new(),
             written: Notify::new(),
+            sent: Notify::new(),
             wake,
         }
     }
@@ -135,6 +142,30 @@ impl Inbox {
         let mut state = self.lock();
         let mut events = state.events.iter();
         state.comes_in = events.any(|event| matches!(event, Event::Install { .. }));
+    }
+
+    /// A snapshot is on its way to another member for as long as this is held.
+    pub(super) fn sends(self: &Arc<Self>) -> Sending {
+        self.lock().sending += 1;
+        Sending(Arc::clone(self))
+    }
+
+    /// Waits until no snapshot is on its way to another member. The members that have got one since the last call.
+    pub(super) async fn nothing_is_sent(&self) -> BTreeSet<u64> {
+        loop {
+            let sent = self.sent.notified();
+            tokio::pin!(sent);
+            sent.as_mut().enable();
+            if !self.is_sending() {
+                return std::mem::take(&mut self.lock().served);
+            }
+            sent.await;
+        }
+    }
+
+    /// Whether a snapshot is on its way to another member.
+    pub(super) fn is_sending(&self) -> bool {
+        self.lock().sending > 0
     }
 
     /// The log is read from this index on.
@@ -264,6 +295,24 @@ impl Inbox {
     }
 }
 
+/// A snapshot on its way to another member.
+#[derive(Debug)]
+pub(super) struct Sending(Arc<Inbox>);
+
+impl Sending {
+    /// It has come to this member.
+    pub(super) fn arrived(self, member: u64) {
+        self.0.lock().served.insert(member);
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.lock().sending -= 1;
+        self.0.sent.notify_waiters();
+    }
+}
+
 impl State {
     fn has_room(&self) -> bool {
         self.events.len() < INBOX_EVENTS_MAX && self.event_bytes < INBOX_BYTES_MAX
@@ -303,7 +352,6 @@ impl std::fmt::Debug for Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use std::time::Duration;
 
     fn event() -> Event {
@@ -324,5 +372,21 @@ mod tests {
         assert!(inbox.next().is_some());
         let comes = tokio::time::timeout(Duration::from_secs(10), late).await;
         comes.expect("there is room").expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn who_waits_until_nothing_is_sent_is_woken_by_the_last() {
+        let inbox = Arc::new(Inbox::new(Box::new(|| ())));
+        assert_eq!(inbox.nothing_is_sent().await, BTreeSet::new());
+        let (first, second) = (inbox.sends(), inbox.sends());
+        let waits = Arc::clone(&inbox);
+        let waits = tokio::spawn(async move { waits.nothing_is_sent().await });
+        drop(first);
+        tokio::task::yield_now().await;
+        assert!(!waits.is_finished(), "one is still on its way");
+        second.arrived(7);
+        let comes = tokio::time::timeout(Duration::from_secs(10), waits).await;
+        let served = comes.expect("nothing is sent").expect("no panic");
+        assert_eq!(served, BTreeSet::from([7]));
     }
 }

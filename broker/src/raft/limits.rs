@@ -39,8 +39,33 @@ pub const SNAPSHOT_CALL: Duration = Duration::from_secs(3600);
 /// A piece of a snapshot that is not stored after this long is answered with "wait".
 pub const PIECE_WAIT: Duration = Duration::from_secs(1);
 
-/// And sent again after this.
+/// And sent again after this. So is one whose call failed, and then after twice as long each time, up to
+/// [`PIECE_AGAIN_MAX`].
 pub const PIECE_AGAIN: Duration = Duration::from_millis(100);
+/// See [`PIECE_AGAIN`].
+pub const PIECE_AGAIN_MAX: Duration = Duration::from_secs(1);
+
+/// A piece that a member has not stored after so long ends the transfer: as long as that goes on, the sender keeps its
+/// whole log.
+pub const PIECE_STORED: Duration = Duration::from_secs(60);
+
+/// After each piece its sender rests for so many times as long as it took to read, send and store it, so that a transfer
+/// takes a quarter of a thread and of a disk at most. Bounded by [`PIECE_REST_MAX`], for pieces that waited.
+pub const PIECE_REST: u32 = 3;
+/// See [`PIECE_REST`].
+pub const PIECE_REST_MAX: Duration = Duration::from_millis(200);
+
+/// A piece that has not reached the member for this long ends the transfer.
+pub const PIECE_PATIENCE: Duration = Duration::from_secs(6);
+
+/// A member that has had no piece for this long ends the transfer: until then nothing of its log is given back.
+pub const TRANSFER_SILENCE: Duration = Duration::from_secs(10);
+
+/// A transfer that failed is begun again after this, and after twice as long each time, up to
+/// [`TRANSFER_AGAIN_MAX`]: each reads the snapshot and writes to the member's disk from the beginning.
+pub const TRANSFER_AGAIN: Duration = Duration::from_millis(500);
+/// See [`TRANSFER_AGAIN`].
+pub const TRANSFER_AGAIN_MAX: Duration = Duration::from_secs(8);
 
 /// A member with an empty folder asks the others again after this long.
 pub const BIRTH_AGAIN: Duration = Duration::from_millis(100);
@@ -54,6 +79,9 @@ pub const CALL_ENTRIES_MAX: u64 = 256;
 /// Entries that stay in the log behind the newest snapshot, so that a member that was away for a moment gets them
 /// instead of the whole snapshot.
 pub const KEPT_ENTRIES: u64 = 1_000;
+
+/// So long a member that has got a snapshot may take to get the entries behind it, until a leader forgets some of those.
+pub const CATCH_UP: Duration = Duration::from_secs(10);
 
 /// A new member gets its vote when it lacks fewer entries than this: until it has them, a group that needs its vote
 /// waits.
@@ -100,5 +128,7 @@ const _: () = {
     assert!(LEASE.as_millis() * 3 / 2 <= ELECTION_MAX.as_millis());
     assert!(CALL_ENTRY_BYTES < CALL_BYTES_MAX);
     assert!(PIECE_WAIT.as_millis() < CALL.as_millis());
+    // The receiver waits for longer than the sender tries.
+    assert!(PIECE_PATIENCE.as_millis() + CALL.as_millis() < TRANSFER_SILENCE.as_millis());
     assert!(CALL_ENTRY_BYTES <= INBOX_BYTES_MAX);
 };

@@ -12,6 +12,7 @@
 //! | `machine`   | openraft's state machine: hands entries over                                             |
 //! | `network`   | calls to other members, over any [`Peers`]                                               |
 //! | `carry`     | snapshots on their way to other members                                                  |
+//! | `receiver`  | snapshots that come from another member                                                  |
 //! | `birth`     | what a member with an empty folder does                                                  |
 //! | `change`    | members that join and leave                                                              |
 //! | `election`  | when a member holds an election                                                          |
@@ -76,6 +77,7 @@ mod member;
 mod network;
 mod peers;
 mod process;
+mod receiver;
 mod record;
 mod recovered;
 mod replica;

@@ -1,6 +1,6 @@
 //! Calls to the other members, over whatever carries bytes to them.
 
-use super::carry::{self, Snapshots};
+use super::carry::{self, CarryError, Failures, Snapshots, Transfer};
 use super::config::{Node, Types, random};
 use super::election::Election;
 use super::journal::Journal;
@@ -61,6 +61,7 @@ pub(super) struct Client<J, P, S> {
     network: Network<J, P, S>,
     target: u64,
     node: Node,
+    failures: Failures,
 }
 
 /// Calls a member and reads its answer; gives up after [`CALL`].
@@ -90,6 +91,7 @@ impl<J: Journal, P: Peers, S: Snapshots> RaftNetworkFactory<Types> for Network<J
                 name: node.name.clone(),
                 address: address.clone(),
             },
+            failures: Failures::default(),
         }
     }
 }
@@ -181,19 +183,39 @@ impl<J: Journal, P: Peers, S: Snapshots> RaftNetwork<Types> for Client<J, P, S> 
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<u64>, StreamingError<Types, openraft::error::Fatal<u64>>> {
-        let Network {
-            peers, snapshots, ..
-        } = &self.network;
-        // Also the second attempt at the same snapshot is a transfer of its own.
-        let transfer = random().next_u64().max(1);
-        let to = (self.target, &self.node);
-        tracing::info!(to = %self.node.name, snapshot = %snapshot.meta.snapshot_id, "sends a snapshot");
-        tokio::select! {
-            sent = carry::send(peers, snapshots, to, vote, transfer) => match sent {
-                Ok(vote) => Ok(SnapshotResponse::new(vote)),
-                Err(error) => Err(StreamingError::Unreachable(Unreachable::new(&error))),
-            },
-            closed = cancel => Err(closed.into()),
+        let Self {
+            network,
+            target,
+            node,
+            failures,
+        } = self;
+        let transfer = Transfer {
+            to: *target,
+            node,
+            vote,
+            index: snapshot.meta.last_log_id.map_or(0, |id| id.index + 1),
+            // Also the second attempt at the same snapshot is a transfer of its own.
+            number: random().next_u64().max(1),
+        };
+        let sent = async {
+            tokio::time::sleep(failures.pause()).await;
+            let sending = network.store.inbox.sends();
+            tracing::info!(to = %node.name, snapshot = %snapshot.meta.snapshot_id, "sends a snapshot");
+            let vote = carry::send(&network.peers, &network.snapshots, &transfer).await?;
+            sending.arrived(transfer.to);
+            Ok::<_, CarryError>(vote)
+        };
+        let sent = tokio::select! {
+            sent = sent => sent,
+            closed = cancel => return Err(closed.into()),
+        };
+        failures.ended(sent.is_err());
+        match sent {
+            Ok(vote) => Ok(SnapshotResponse::new(vote)),
+            Err(error) => {
+                tracing::warn!(to = %node.name, %error, "a snapshot did not arrive");
+                Err(StreamingError::Unreachable(Unreachable::new(&error)))
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! A member at work, on whatever carries its calls and keeps its records.
 
 use super::birth::{self, Birth, Said};
-use super::carry::{Receiver, Snapshots};
+use super::carry::Snapshots;
 use super::config::{Node, Raft, node_id, random, settings};
 use super::election::Election;
 use super::handle::Handle;
@@ -11,6 +11,7 @@ use super::limits::{BIRTH_AGAIN, ELECTION_MAX, PROPOSALS_MAX};
 use super::machine::{Machine, NewestSnapshot};
 use super::network::{self, Network, Peers};
 use super::process;
+use super::receiver::Receiver;
 use super::record::Identity;
 use super::recovered::Recovered;
 use super::status::{MemberStatus, Stage};
@@ -431,7 +432,17 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         let running = self.shared.running.get();
         let metrics = running.map(|running| running.raft.metrics().borrow().clone());
         let failure = self.shared.store.inbox.failure();
-        MemberStatus::new(&self.shared.settings.name, stage, metrics.as_ref(), failure)
+        let name = &self.shared.settings.name;
+        MemberStatus {
+            snapshots_cut_short: self.shared.receiver.cut_short(),
+            ..MemberStatus::new(name, stage, metrics.as_ref(), failure)
+        }
+    }
+
+    /// Whether a snapshot is on its way to another member.
+    #[cfg(test)]
+    pub(super) fn sends_snapshots(&self) -> bool {
+        self.shared.store.inbox.is_sending()
     }
 
     /// Ends the member's work. Nothing is handed over or answered after that.

@@ -97,6 +97,8 @@ pub struct MemberStatus {
     pub members: Vec<Peer>,
     /// Milliseconds since a majority last answered; only a leader knows.
     pub quorum_ms: Option<u64>,
+    /// Snapshots of other members that began to come in and did not become whole.
+    pub snapshots_cut_short: u64,
     /// Why it does not go on, if so.
     pub failure: Option<String>,
 }
@@ -120,6 +122,7 @@ impl MemberStatus {
             snapshot: 0,
             members: Vec::new(),
             quorum_ms: None,
+            snapshots_cut_short: 0,
             failure,
         };
         if let Some(metrics) = metrics {

@@ -1,9 +1,11 @@
 //! What goes on beside openraft as long as a member takes part.
 
-use super::config::{Body, Proposal, Raft, Types, random};
+use super::config::{Body, Node, Proposal, Raft, Types, random};
 use super::inbox::Inbox;
+use super::limits::{CATCH_UP, KEPT_ENTRIES};
 use super::machine::NewestSnapshot;
 use crate::log::LogError;
+use openraft::RaftMetrics;
 use openraft::impls::OneshotResponder;
 use openraft::raft::responder::Responder;
 use std::sync::Arc;
@@ -80,13 +82,17 @@ pub(super) async fn watch_failure(raft: Raft, inbox: Arc<Inbox>) {
     inbox.fail(LogError::group("go on in", why));
 }
 
-/// Tells openraft of the snapshots that the group writes, so that it forgets entries behind them.
+/// Tells openraft of the snapshots that the group writes, so that it forgets entries behind them. Not while one is on its
+/// way to another member: that one will need the entries behind it, and would otherwise need the next snapshot, and so on.
 pub(super) async fn note_snapshots(raft: Raft, inbox: Arc<Inbox>, newest: NewestSnapshot) {
     loop {
         let position = inbox.snapshot().await;
         if position.index == 0 {
             // It covers nothing.
             continue;
+        }
+        for member in inbox.nothing_is_sent().await {
+            catches_up(&raft, member).await;
         }
         if let Err(error) = newest.set(&position) {
             inbox.fail(LogError::group(
@@ -98,6 +104,24 @@ pub(super) async fn note_snapshots(raft: Raft, inbox: Arc<Inbox>, newest: Newest
         if raft.trigger().snapshot().await.is_err() {
             return;
         }
+    }
+}
+
+/// Waits until a member lacks no more entries than are kept for it, for a while: once it is being sent them, openraft keeps
+/// them by itself.
+async fn catches_up(raft: &Raft, member: u64) {
+    let lacks_few = |metrics: &RaftMetrics<u64, Node>| {
+        let Some(replication) = &metrics.replication else {
+            return true;
+        };
+        let matched = replication.get(&member).copied().flatten();
+        let last = metrics.last_log_index.unwrap_or(0);
+        matched.is_some_and(|matched| last < matched.index + KEPT_ENTRIES)
+    };
+    let wait = raft.wait(Some(CATCH_UP));
+    let waited = wait.metrics(lacks_few, "a member catches up").await;
+    if let Err(error) = waited {
+        tracing::debug!(%error, "a member that has got a snapshot does not catch up");
     }
 }
 

@@ -45,6 +45,9 @@ pub(super) struct Piece {
     pub(super) vote: Vote,
     /// Which transfer it belongs to; never 0.
     pub(super) transfer: u64,
+    /// The group's index of the last entry that the snapshot covers, or of an earlier one: a member that has that
+    /// needs no snapshot.
+    pub(super) index: u64,
     /// Its place in that, from 0.
     pub(super) number: u32,
     /// No bytes follow, nor are any here.
@@ -65,7 +68,7 @@ pub(super) enum Answer {
     Taken,
     /// To [`Request::Piece`]: the same one again, later.
     Wait,
-    /// To the last [`Request::Piece`]: the snapshot is there; the member's vote.
+    /// To [`Request::Piece`]: the member has the snapshot, or what is in it, and needs no more pieces; its vote.
     Installed(Vote),
     /// To [`Request::Invite`]: it takes part with this id, and has not before.
     Invited { id: u64 },
@@ -104,6 +107,7 @@ impl Call {
                 out.push(5);
                 put_vote(&piece.vote, &mut out);
                 out.extend_from_slice(&piece.transfer.to_le_bytes());
+                out.extend_from_slice(&piece.index.to_le_bytes());
                 out.extend_from_slice(&piece.number.to_le_bytes());
                 out.push(u8::from(piece.last));
                 out.extend_from_slice(&piece.bytes);
@@ -136,6 +140,7 @@ impl Call {
                 let piece = Piece {
                     vote: read_vote(&mut reader)?,
                     transfer: reader.u64()?,
+                    index: reader.u64()?,
                     number: reader.u32()?,
                     last: reader.flag()?,
                     bytes: bytes.slice_ref(reader.0),
@@ -394,6 +399,7 @@ mod tests {
             let piece = Piece {
                 vote: Vote::new_committed(vote.leader_id.term, 7),
                 transfer: to | 1,
+                index: to / 2,
                 number,
                 last: bytes.is_empty(),
                 bytes: bytes.into(),

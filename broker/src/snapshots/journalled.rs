@@ -1,5 +1,6 @@
 //! What else is in a snapshot: the embedded session store.
 
+use crate::log::{LogError, Record, STORE_STREAM, SnapshotStore};
 use std::io::{self, Read, Write};
 
 /// A table that keeps its journal in the node's log beside the group: the embedded session store.
@@ -42,4 +43,23 @@ impl Journalled for () {
 fn somebodys_journal() -> io::Error {
     let text = "the folder has session records, and this group is opened without a session store";
     io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+/// Fills an empty table from the newest snapshot; index of the last journal record in it.
+pub(super) fn restore_store(
+    files: &SnapshotStore,
+    store: &mut dyn Journalled,
+) -> Result<u64, LogError> {
+    let Some(mut snapshot) = files.latest(STORE_STREAM)? else {
+        return Ok(0);
+    };
+    let restored = store.restore(&mut snapshot.content);
+    restored.map_err(|error| LogError::snapshot("restore", error))?;
+    Ok(snapshot.index)
+}
+
+/// Replays a journal record into a table.
+pub(super) fn replay_journal(store: &mut dyn Journalled, record: &Record) -> Result<(), LogError> {
+    let replayed = store.replay(&record.body);
+    replayed.map_err(|error| LogError::snapshot("replay", error))
 }

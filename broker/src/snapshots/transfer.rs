@@ -27,8 +27,9 @@ use crate::log::LogError;
 use std::io;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// A chunk is closed when it has this many bytes; one message may make it larger.
-const CHUNK_BYTES: usize = 256 << 10;
+/// A chunk is closed when it has this many bytes; one message may make it larger. Small, so that what is urgent does not
+/// wait long behind one.
+const CHUNK_BYTES: usize = 128 << 10;
 
 const HEAD: usize = 13;
 

@@ -61,6 +61,37 @@ async fn a_member_that_was_away_too_long_gets_the_snapshot() {
     );
 }
 
+/// A slow transfer in a busy group: the leader writes a newer snapshot before the older one has arrived.
+#[tokio::test]
+async fn a_member_gets_one_snapshot_however_many_are_written_meanwhile() {
+    let mut fleet = Fleet::started(&["a", "b", "c"]).await;
+    let leader = fleet.elected().await;
+    let away = ["a", "b", "c"]
+        .into_iter()
+        .find(|name| *name != leader)
+        .expect("three");
+    fleet.stop(away).await;
+    let leader = grow(&fleet).await;
+    let held = fleet.hold_pieces().await;
+    fleet.start(away).await;
+    let sends = |fleet: &Fleet| {
+        fleet.members[leader]
+            .replica
+            .sends_snapshots()
+            .then_some(())
+    };
+    fleet.until("it is sent a snapshot", sends).await;
+    for n in MORE..3 * MORE {
+        fleet.propose(leader, &format!("{n}"));
+    }
+    fleet.saw(leader, &format!("{}", 3 * MORE - 1)).await;
+    fleet.snapshot(leader);
+    drop(held);
+    fleet.propose(leader, "last");
+    fleet.saw(away, "last").await;
+    assert_eq!(fleet.seen(away, |seen| seen.installed), 1);
+}
+
 #[tokio::test]
 async fn a_new_member_of_a_group_with_history_gets_the_snapshot() {
     let mut fleet = Fleet::started(&["a"]).await;

@@ -3,6 +3,7 @@
 use crate::consensus::{Consensus, Event, Payload, Position};
 use crate::group::GROUP_STREAM;
 use crate::log::{Log, LogError, LogHandle, LogOptions};
+use crate::raft::wire::{Call, Request};
 use crate::raft::{CallError, Incoming, Outgoing, Peers, Snapshots};
 use crate::raft::{DiskMoved, Handle, MemberStatus, Node, Recovered, Replica, Settings, Stage};
 use bytes::Bytes;
@@ -29,6 +30,8 @@ struct Switch {
     members: BTreeMap<Box<str>, Member>,
     /// Caller and called.
     cut: BTreeSet<(Box<str>, Box<str>)>,
+    /// As long as somebody has this, pieces of snapshots do not arrive.
+    pieces: Arc<tokio::sync::RwLock<()>>,
 }
 
 /// One member's end of it.
@@ -47,6 +50,16 @@ impl Peers for Wires {
         let (net, own, to) = (self.net.clone(), self.own.clone(), to.address.clone());
         async move {
             let there = net.reach(&own, &to)?;
+            if matches!(
+                Call::read(&call),
+                Ok(Call {
+                    request: Request::Piece(_),
+                    ..
+                })
+            ) {
+                let pieces = Arc::clone(&net.0.lock().expect("no panic").pieces);
+                let _may_arrive = pieces.read().await;
+            }
             let answer = there.answer(call).await;
             net.reach(&to, &own)?;
             Ok(answer)
@@ -247,6 +260,12 @@ impl Fleet {
         } else {
             switch.remove(&pair);
         }
+    }
+
+    /// No piece of a snapshot arrives as long as this is held.
+    pub(super) async fn hold_pieces(&self) -> tokio::sync::OwnedRwLockWriteGuard<()> {
+        let pieces = Arc::clone(&self.net.0.lock().expect("no panic").pieces);
+        pieces.write_owned().await
     }
 
     /// Nobody reaches this one, nor it anybody, or they do again.

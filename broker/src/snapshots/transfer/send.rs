@@ -3,12 +3,11 @@
 use super::{CHUNK_BYTES, Kind, chunk, malformed, not_sent};
 use crate::consensus::Position;
 use crate::group::GROUP_STREAM;
-use crate::log::{Location, LogError, LogHandle, Pin, SnapshotStore};
+use crate::log::{Location, LogError, LogHandle, Pin, SnapshotStore, Unchecked};
 use crate::machine::place::{HEAD_BYTES, Place, read_u32};
 use bytes::Bytes;
 use cluster::frame::StoredAt;
-use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 
 /// What is sent next.
 #[derive(Clone, Copy, Debug)]
@@ -25,10 +24,11 @@ enum Part {
 }
 
 /// Reads the newest snapshot and its messages. It can do so to the end: the file stays open, and no segment of the
-/// log goes meanwhile.
+/// log goes meanwhile. The file is checked on the way: before the last chunk it is known to be whole, and the receiver
+/// believes nothing before that.
 #[derive(Debug)]
 pub struct Sender {
-    content: io::Take<BufReader<File>>,
+    content: Unchecked,
     log: LogHandle,
     _pin: Pin,
     /// Those that are there, in order.
@@ -40,14 +40,13 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Opens the newest snapshot and checks it as a whole; `None`: there is none.
+    /// Opens the newest snapshot; `None`: there is none.
     pub fn open(files: &SnapshotStore, log: &LogHandle) -> Result<Option<Self>, LogError> {
         // Before the snapshot is opened: no message that it needs goes then.
         let pin = log.pin();
-        let Some(snapshot) = files.latest(GROUP_STREAM)? else {
+        let Some(mut content) = files.latest_unchecked(GROUP_STREAM)? else {
             return Ok(None);
         };
-        let mut content = snapshot.content;
         let position = Position::read(&mut content).map_err(not_sent)?;
         Ok(Some(Self {
             content,
@@ -71,7 +70,7 @@ impl Sender {
         self.gone
     }
 
-    /// The next chunk; `None`: that was all. Reads from the disk.
+    /// The next chunk; `None`: that was all. Reads from the disk, and fails where the snapshot is damaged.
     pub fn next_chunk(&mut self) -> Result<Option<Bytes>, LogError> {
         let bytes = match self.part {
             Part::Head => self.head(),
@@ -80,6 +79,7 @@ impl Sender {
             Part::Newest => self.newest(),
             Part::Rest => self.rest(),
             Part::End => {
+                self.content.check()?;
                 self.part = Part::Nothing;
                 chunk(self.number, Kind::End, |_| Ok(()))
             }
@@ -182,10 +182,10 @@ impl Sender {
     }
 
     fn rest(&mut self) -> io::Result<Vec<u8>> {
-        let len = self.content.limit().min(CHUNK_BYTES as u64);
+        let len = self.content.left().min(CHUNK_BYTES as u64);
         let content = &mut self.content;
         let bytes = chunk(self.number, Kind::Content, |out| copy(content, len, out))?;
-        if content.limit() == 0 {
+        if content.left() == 0 {
             self.part = Part::End;
         }
         Ok(bytes)
