@@ -543,6 +543,12 @@ impl Broker {
         engine.is_some_and(|engine| engine.may_act(env.instant()))
     }
 
+    /// What its group holds of sessions, if it leads.
+    pub(crate) fn left(&self) -> Option<String> {
+        let left = self.engine.as_ref()?.left()?;
+        Some(format!("group {} still has {left}", self.group))
+    }
+
     /// What its links still have to do.
     pub(crate) fn owed(&self) -> Option<String> {
         let engine = self.engine.as_ref()?;

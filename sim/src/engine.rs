@@ -185,6 +185,20 @@ impl Engine {
         engine
     }
 
+    /// What the group holds of sessions, if this member leads.
+    pub(crate) fn left(&self) -> Option<String> {
+        let counters = self.leader()?.state().counters();
+        let held = [
+            ("sessions", counters.sessions),
+            ("sessions to end elsewhere", counters.ends_pending),
+            ("subscriptions", counters.subscriptions),
+            ("shared queues", counters.shared_queues),
+            ("entries of queues", counters.entries),
+        ];
+        let (what, count) = held.into_iter().find(|(_, count)| *count > 0)?;
+        Some(format!("{count} {what}"))
+    }
+
     /// The state, as bytes.
     pub(crate) fn snapshot(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();

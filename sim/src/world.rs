@@ -4,7 +4,7 @@ use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::device::Device;
 use crate::env::Env;
-use crate::invariants::{Violation, one_leader, p5_one_owner, progress};
+use crate::invariants::{Violation, nothing_left, one_leader, p5_one_owner, progress};
 use crate::net::{End, Piece};
 use crate::plan::Plan;
 use crate::proxy::{Proxy, name_of};
@@ -48,6 +48,10 @@ enum Stage {
     },
     /// They come back, and it must have.
     Returning {
+        since: u64,
+    },
+    /// All end their sessions.
+    Parting {
         since: u64,
     },
     Over,
@@ -357,15 +361,45 @@ impl World {
                 self.stage = Stage::Returning { since };
             }
             Stage::Active | Stage::Over | Stage::Expiring { .. } => {}
+            Stage::Parting { since } => {
+                let owed = self.owed();
+                let is_late = self.env.now >= since + SETTLE_US;
+                match self.left() {
+                    _ if owed.is_some() && is_late => self.env.judge.find(progress::at_end(owed)),
+                    Some(left) if is_late => self.env.judge.find(nothing_left::at_end(&left)),
+                    None if owed.is_none() => self.stage = Stage::Over,
+                    _ => {}
+                }
+            }
             Stage::Returning { since } => {
                 let owed = self.owed();
                 if owed.is_none() {
-                    self.stage = Stage::Over;
+                    self.part();
                 } else if self.env.now >= since + SETTLE_US {
                     self.env.judge.find(progress::at_end(owed));
                 }
             }
         }
+    }
+
+    /// All devices end their sessions, and then nothing may be left of them.
+    fn part(&mut self) {
+        self.env.say(format_args!("all devices end their sessions"));
+        for device in &mut self.devices {
+            device.part(&mut self.env);
+        }
+        let since = self.env.now;
+        self.stage = Stage::Parting { since };
+    }
+
+    /// What is left of sessions that are over.
+    fn left(&self) -> Option<String> {
+        let now = self.env.now;
+        let clients = &self.env.names.clients;
+        let has_record = |client: &&String| self.env.redis.record(now, client).is_some();
+        let record = clients.iter().find(has_record);
+        let record = record.map(|client| format!("Redis still has the record of {client}"));
+        self.brokers.iter().find_map(Broker::left).or(record)
     }
 
     fn settle_anew(&mut self, resumed: bool) {
@@ -467,8 +501,7 @@ impl World {
         let finite = |device: &Device| device.expiry_s().filter(|expiry_s| *expiry_s < u32::MAX);
         let longest = self.devices.iter().filter_map(finite).max();
         let Some(longest_s) = longest else {
-            self.stage = Stage::Over;
-            return;
+            return self.part();
         };
         for device in self.devices.iter_mut().filter(|it| finite(it).is_some()) {
             device.stays_away = true;

@@ -36,6 +36,8 @@ pub(crate) struct Device {
     wants_clean: bool,
     /// It stays away.
     pub(crate) stays_away: bool,
+    /// It ends its session, and stays away then.
+    parts: bool,
     /// The will of the connection that ended with DISCONNECT last, and the proxy that took it.
     dropped_will: Option<(u32, usize)>,
     /// The will of the connection that it left behind last, and when it heard of that last: due when a newer connection has
@@ -85,6 +87,7 @@ impl Device {
             session: ClientSession::default(),
             wants_clean: false,
             stays_away: false,
+            parts: false,
             dropped_will: None,
             stale_will: None,
         }
@@ -92,6 +95,14 @@ impl Device {
 
     pub(crate) fn is_connected(&self) -> bool {
         self.phase() == Some(Phase::Connected)
+    }
+
+    /// Ends its session, with a last connection that begins a new one and leaves nothing behind.
+    pub(crate) fn part(&mut self, env: &mut Env) {
+        self.drop_socket(env);
+        self.plan.expiry_s = None;
+        self.plan.has_will = false;
+        (self.parts, self.stays_away) = (true, false);
     }
 
     fn phase(&self) -> Option<Phase> {
@@ -111,6 +122,9 @@ impl Device {
     pub(crate) fn owed(&self, net: &Net) -> Option<String> {
         if self.stays_away {
             return None;
+        }
+        if self.parts {
+            return Some(format!("device {} has not ended its session", self.id));
         }
         if self
             .at
@@ -147,7 +161,8 @@ impl Device {
         self.watch(env);
         match self.phase() {
             None if self.stays_away => {}
-            None if calm && !self.lasts() => {}
+            None if calm && !self.lasts() && !self.parts => {}
+            Some(Phase::Connected) if self.parts => self.leave(env),
             None if calm || env.rng.chance(600) => self.connect(env),
             Some(Phase::Connected) if !calm => self.act(env),
             _ => {}
@@ -355,6 +370,7 @@ impl Device {
             Phase::Connected => Fate::Due,
             Phase::Dialling | Phase::Greeting | Phase::Leaving => Fate::Unclear,
         };
+        self.stays_away |= self.parts && at.phase == Phase::Leaving && by_peer;
         Self::end_will(env, &at, fate);
         if let (Some(number), Fate::Dropped { proxy, .. }) = (at.will, fate) {
             self.dropped_will = Some((number, proxy));
