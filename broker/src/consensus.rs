@@ -141,7 +141,8 @@ pub trait Consensus: Send {
         u64::MAX
     }
 
-    /// Whether so few members have space on their disks that nothing can be agreed on, as far as this one knows.
+    /// Whether so few members have space on their disks that nothing can be agreed on, as far as this one knows: it leads,
+    /// or tries to.
     fn is_full(&self) -> bool;
 
     /// Why nothing will be agreed on any more, if so.

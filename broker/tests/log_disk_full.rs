@@ -230,3 +230,35 @@ fn a_log_that_is_full_can_be_closed() {
         );
     }
 }
+
+/// Names the data folder to [`grows_into_the_limit`].
+const LIMITED: &str = "LOG_UNDER_A_LIMIT";
+
+#[test]
+#[ignore = "needs a limit of the size of files; the next test runs it with one"]
+fn grows_into_the_limit() {
+    let data = std::env::var_os(LIMITED).expect("the next test says where");
+    let (log, _) = log_common::open(Path::new(&data), Durability::Fsync);
+    log_common::append(&log, 0, 0..1, 12 << 20);
+    let failure = log.sync().expect_err("no file may be so long");
+    assert!(failure.to_string().contains("cannot grow"), "{failure}");
+}
+
+/// A file that is in the way of its own second try would end a log that waits for space.
+#[test]
+fn a_segment_that_cannot_grow_leaves_no_file_behind() {
+    let data = tempfile::tempdir().expect("a folder");
+    let limited =
+        "trap '' XFSZ; ulimit -f 8192; exec \"$0\" --exact grows_into_the_limit --ignored";
+    let child = std::process::Command::new("sh")
+        .args(["-c", limited])
+        .arg(std::env::current_exe().expect("this test"))
+        .env(LIMITED, data.path())
+        .output()
+        .expect("sh runs");
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success(), "{said}");
+    assert!(said.contains("1 passed"), "{said}");
+    let left = log_common::files(data.path(), "unfinished");
+    assert!(left.is_empty(), "{left:?}");
+}

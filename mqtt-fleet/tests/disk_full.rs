@@ -2,61 +2,32 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use common::small_disk::SmallDisk;
 use common::{Broker, Client, Connect, Got, Options, Packet, Publish, Version, wire};
 
-/// A file system in memory of a few megabytes; unmounted when dropped.
-struct SmallDisk(tempfile::TempDir);
+/// A small disk with a data folder.
+struct Disk {
+    // Unmounted before its folder goes.
+    disk: SmallDisk,
+    _dir: tempfile::TempDir,
+}
 
-impl SmallDisk {
+impl Disk {
     fn new(size: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        mount(
-            &[
-                "-t",
-                "tmpfs",
-                "-o",
-                &format!("size={size}"),
-                "mqtt-fleet-test",
-            ],
-            dir.path(),
-        );
-        Self(dir)
-    }
-
-    fn grow(&self, size: &str) {
-        mount(&["-o", &format!("remount,size={size}")], self.0.path());
+        let disk = SmallDisk::mount(&dir.path().join("disk"), size);
+        Self { disk, _dir: dir }
     }
 
     fn data(&self) -> PathBuf {
-        self.0.path().join("data")
+        self.disk.path().join("data")
     }
 }
 
-fn mount(args: &[&str], at: &Path) {
-    let output = Command::new("mount")
-        .args(args)
-        .arg(at)
-        .output()
-        .expect("mount is installed");
-    assert!(
-        output.status.success(),
-        "this test needs the right to mount a small file system (run it as root): {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily, so that it goes even while a process still dies on it. A failure leaves a few megabytes behind.
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
-fn options(disk: &SmallDisk) -> Options {
+fn options(disk: &Disk) -> Options {
     Options {
         config: "[data]\nsegment_mb = 1\n".into(),
         data: Some(disk.data()),
@@ -96,7 +67,7 @@ fn drain_acks(client: &mut Client, mut acked: u32) -> u32 {
 
 #[test]
 fn what_was_acknowledged_before_the_disk_was_full_is_there_with_more_room() {
-    let disk = SmallDisk::new("8m");
+    let disk = Disk::new("8m");
     let mut broker = Broker::start_with(options(&disk));
     let mut sub = Connect::v5("sub").persistent().open(&broker);
     sub.subscribe("t", 1);
@@ -116,7 +87,7 @@ fn what_was_acknowledged_before_the_disk_was_full_is_there_with_more_room() {
     );
     assert!(acked > 1000, "only {acked} fitted on 8 MB");
 
-    disk.grow("64m");
+    disk.disk.grow("64m");
     broker.restart();
     let mut sub = Connect::v5("sub").persistent().open(&broker);
     assert!(sub.present);
@@ -131,7 +102,7 @@ fn what_was_acknowledged_before_the_disk_was_full_is_there_with_more_room() {
 
 #[test]
 fn a_disk_that_is_full_at_the_start_is_said_at_once() {
-    let disk = SmallDisk::new("64k");
+    let disk = Disk::new("64k");
     let Err((status, output)) = Broker::try_start(options(&disk)) else {
         panic!("it starts on 64 KB with segments of 1 MB")
     };

@@ -58,6 +58,17 @@ impl Members {
         }
     }
 
+    /// Why no link may come while this member does not lead. If it wants to, it may know that nobody can.
+    fn not_leader(&self) -> LinkRefused {
+        if self.consensus.is_full() {
+            LinkRefused::Full
+        } else {
+            LinkRefused::NotLeader {
+                leader: self.leader.clone(),
+            }
+        }
+    }
+
     /// Why no link may come while this member is not sure to lead; `is_full`: its disk is.
     fn unsure(&self, is_full: bool) -> LinkRefused {
         let long = self
@@ -87,9 +98,7 @@ impl Agreement {
     /// Whether a link may come now.
     pub(super) fn check_leads(&self, leads: bool, is_full: bool) -> Result<(), LinkRefused> {
         match self {
-            Self::Members(members) if !leads => Err(LinkRefused::NotLeader {
-                leader: members.leader.clone(),
-            }),
+            Self::Members(members) if !leads => Err(members.not_leader()),
             Self::Members(members) if members.unsure_since.is_some() => {
                 Err(members.unsure(is_full))
             }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::limits::FULL_RETRY_MS;
 use super::shared::locked;
 use super::stats::LogStats;
+use super::tail::{self, Job};
 use super::writer::Writer;
 use super::{LogError, WhenFull};
 
@@ -71,6 +72,12 @@ impl Steps {
         self.next = self.file;
     }
 
+    /// Takes the releases that were never carried out out of the jobs: they wait behind bytes that they would make room
+    /// for. Only those of segments before `written`, which are in the files as a whole.
+    pub(super) fn take_releases(&self, jobs: &mut Vec<Job>, written: u32) -> Vec<u32> {
+        tail::take_releases(jobs, self.furthest, written)
+    }
+
     /// Offset behind the last bytes written to a file, if any were.
     pub(super) fn written(&self) -> Option<u32> {
         self.written
@@ -122,7 +129,9 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Location;
     use super::*;
+    use bytes::Bytes;
 
     #[test]
     fn a_failed_sync_has_the_current_file_written_again() {
@@ -144,5 +153,30 @@ mod tests {
         assert!(!steps.is_first_time());
         steps.done();
         assert!(steps.is_first_time());
+    }
+
+    #[test]
+    fn releases_do_not_wait_behind_what_they_make_room_for() {
+        let write = || Job::Write {
+            at: Location {
+                segment: 5,
+                offset: 64,
+            },
+            bytes: Bytes::from_static(b"much"),
+        };
+        let release = |segment| Job::Release { segment };
+        let mut jobs = vec![release(1), write(), release(2), release(5), release(3)];
+        let mut steps = Steps::default();
+        steps.done();
+        assert_eq!(steps.take_releases(&mut jobs, 5), [2, 3]);
+        assert!(matches!(
+            jobs[..],
+            [
+                Job::Release { segment: 1 },
+                Job::Write { .. },
+                Job::Release { segment: 5 }
+            ]
+        ));
+        assert!(steps.take_releases(&mut jobs, 5).is_empty(), "once");
     }
 }

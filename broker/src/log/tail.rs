@@ -516,16 +516,7 @@ impl Tail {
     /// Takes out the releases of segments that are in the files as a whole: what waits for space must not wait for
     /// itself.
     pub(super) fn take_releases(&mut self) -> Vec<u32> {
-        let written = self.written.segment;
-        let is_ready =
-            |job: &mut Job| matches!(job, Job::Release { segment } if *segment < written);
-        let releases = self.jobs.extract_if(.., is_ready);
-        releases
-            .filter_map(|job| match job {
-                Job::Release { segment } => Some(segment),
-                _ => None,
-            })
-            .collect()
+        take_releases(&mut self.jobs, 0, self.written.segment)
     }
 
     /// Everything before this place is in the files.
@@ -540,6 +531,17 @@ impl Tail {
     pub(super) fn cached_bytes(&self) -> usize {
         self.cached
     }
+}
+
+/// Takes the releases of segments before `written` out of the jobs from this one on.
+pub(super) fn take_releases(jobs: &mut Vec<Job>, from: usize, written: u32) -> Vec<u32> {
+    let is_ready = |job: &mut Job| matches!(job, Job::Release { segment } if *segment < written);
+    let releases = jobs.extract_if(from.min(jobs.len()).., is_ready);
+    let segments = releases.filter_map(|job| match job {
+        Job::Release { segment } => Some(segment),
+        _ => None,
+    });
+    segments.collect()
 }
 
 /// The range of `bytes` that holds `len` bytes of the body, from its byte `offset`, of the record

@@ -1,7 +1,7 @@
 //! The log thread: takes all that has gathered, writes it, makes it durable, says so.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ impl Writer {
         let mut begun = Instant::now();
         while let Some(take) = self.next(begun) {
             begun = Instant::now();
-            match self.carry_out(&take) {
+            match self.carry_out(take) {
                 Ok(()) => (self.shared.wake)(),
                 Err(error) => {
                     self.shared.fail(error);
@@ -99,9 +99,13 @@ impl Writer {
         tail
     }
 
-    fn carry_out(&mut self, take: &Take) -> Result<(), LogError> {
+    fn carry_out(&mut self, mut take: Take) -> Result<(), LogError> {
         let mut steps = Steps::default();
         while let Err(stopped) = self.attempt(&take.jobs, &mut steps) {
+            let written = locked(&self.shared.tail).written().segment;
+            for segment in steps.take_releases(&mut take.jobs, written) {
+                self.spares.give_back(segment);
+            }
             self.wait_for_space(stopped)?;
         }
         self.prepare_next(steps.written());
@@ -231,8 +235,9 @@ pub(super) fn begin_segment(
         // Nothing was prepared: a sparse file will do, at the price of slower syncs.
         let made = directory.unfinished(header.segment);
         let file = directory::create_file(&made)?;
-        file.set_len(u64::from(header.capacity))
-            .map_err(|error| LogError::io("grow", &made, error))?;
+        if let Err(error) = file.set_len(u64::from(header.capacity)) {
+            return Err(give_up(&made, LogError::io("grow", &made, error)));
+        }
         (made, file)
     };
     let named = directory::write_at(&file, &made, &header.encode(), 0)
@@ -241,11 +246,7 @@ pub(super) fn begin_segment(
             std::fs::rename(&made, &path).map_err(|error| LogError::io("name", &path, error))
         });
     if let Err(error) = named {
-        // It is made anew when there is space. The first error is the one to tell.
-        if let Err(error) = std::fs::remove_file(&made) {
-            tracing::warn!(%error, file = %made.display(), "cannot remove");
-        }
-        return Err(error);
+        return Err(give_up(&made, error));
     }
     directory.sync()?;
     Ok(Current {
@@ -253,6 +254,15 @@ pub(super) fn begin_segment(
         path,
         capacity: header.capacity,
     })
+}
+
+/// Removes a file that could not be made into a segment: it is made anew when there is space. The first error is the one
+/// to tell.
+fn give_up(made: &Path, error: LogError) -> LogError {
+    if let Err(error) = std::fs::remove_file(made) {
+        tracing::warn!(%error, file = %made.display(), "cannot remove");
+    }
+    error
 }
 
 /// The first segment of a new log, small and zeroed, so that starting takes no time.

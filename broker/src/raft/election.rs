@@ -41,8 +41,8 @@ impl Election {
         *self = Self::new(now + ELECTION_MAX, random);
     }
 
-    /// This member has voted for another, which needs time to win.
-    pub(super) fn voted(&mut self, now: Instant, random: &mut impl RngCore) {
+    /// This member has voted for another, which needs time to win; or it cannot lead now.
+    pub(super) fn put_off(&mut self, now: Instant, random: &mut impl RngCore) {
         self.due = self.promised_until.max(now) + draw(random);
     }
 
@@ -87,7 +87,7 @@ mod tests {
             election.heard(now, &mut random());
             let after = election.due() - (now + ELECTION_MAX);
             assert!((ELECTION_DRAW_MIN..ELECTION_DRAW_MAX).contains(&after));
-            election.voted(now, &mut random());
+            election.put_off(now, &mut random());
             assert!(
                 election.due() >= now + ELECTION_MAX,
                 "a vote ends no promise"

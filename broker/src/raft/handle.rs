@@ -74,7 +74,7 @@ impl Consensus for Handle {
     }
 
     fn is_full(&self) -> bool {
-        self.leads.is_some() && self.inbox.change_lease(|lease| lease.is_full())
+        self.inbox.change_lease(|lease| lease.is_full())
     }
 
     fn failure(&self) -> Option<LogError> {

@@ -111,6 +111,9 @@ impl Inbox {
     pub(super) fn follows(&self, term: u64, leader: NodeName) {
         let mut state = self.lock();
         let outdated = state.won.is_some_and(|won| won >= term);
+        if !outdated {
+            state.lease.forget_space();
+        }
         if !outdated && state.told.as_ref() != Some(&leader) {
             state.told = Some(leader.clone());
             state.push(Event::Follow {
@@ -130,6 +133,11 @@ impl Inbox {
         if self.change_lease(|lease| lease.space(term, member, full)) {
             (self.wake)();
         }
+    }
+
+    /// Whether this member has been elected in this term, and knows of no later one.
+    pub(super) fn has_won(&self, term: u64) -> bool {
+        self.lock().won == Some(term)
     }
 
     /// A snapshot of another member begins to come in.

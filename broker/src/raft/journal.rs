@@ -4,6 +4,7 @@ use crate::faults::{self, Fault};
 use crate::log::{Appends, Location, LogError, LogHandle};
 use bytes::Bytes;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
 
 /// A record to append.
@@ -93,18 +94,36 @@ impl Journal for LogHandle {
 
 /// Tells who waits for the disk that it has moved. To be called from the log's wake function.
 #[derive(Clone, Debug, Default)]
-pub struct DiskMoved(Arc<Notify>);
+pub struct DiskMoved(Arc<Moves>);
+
+#[derive(Debug, Default)]
+struct Moves {
+    told: Notify,
+    /// Nobody waits any more.
+    closed: AtomicBool,
+}
 
 impl DiskMoved {
     /// More is durable, or the log has failed.
     pub fn tell(&self) {
-        self.0.notify_waiters();
+        self.0.told.notify_waiters();
+    }
+
+    /// The member stops: whoever waits, now or later, for what is not durable by then fails. With a full disk it would
+    /// be for ever.
+    pub(super) fn close(&self) {
+        self.0.closed.store(true, Ordering::Release);
+        self.0.told.notify_waiters();
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.closed.load(Ordering::Acquire)
     }
 
     /// Waits until the log has reached this sequence number.
     pub(super) async fn durable(&self, log: &impl Journal, sequence: u64) -> Result<(), LogError> {
         loop {
-            let moved = self.0.notified();
+            let moved = self.0.told.notified();
             tokio::pin!(moved);
             // What comes between the look and the wait must not be missed.
             moved.as_mut().enable();
@@ -113,6 +132,9 @@ impl DiskMoved {
             }
             if let Some(failure) = log.failure() {
                 return Err(failure);
+            }
+            if self.is_closed() {
+                return Err(LogError::group("go on in", "it stops".into()));
             }
             moved.await;
         }

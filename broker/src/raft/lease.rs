@@ -47,14 +47,20 @@ impl Lease {
         }
     }
 
-    /// A member has said in `term` whether its disk is full. Whether that is news.
+    /// A member has said in `term` whether its disk is full, to this one as a leader or a candidate. Whether that is
+    /// news.
     pub(super) fn space(&mut self, term: u64, member: u64, full: bool) -> bool {
-        term == self.term
+        term >= self.term
             && if full {
                 self.full.insert(member)
             } else {
                 self.full.remove(&member)
             }
+    }
+
+    /// Another leads, and knows better who has space.
+    pub(super) fn forget_space(&mut self) {
+        self.full.clear();
     }
 
     /// Whether too few members for a majority have space.
@@ -137,6 +143,10 @@ mod tests {
         assert!(lease.is_full());
         assert!(lease.space(5, 2, false), "news again");
         assert!(!lease.is_full());
+        assert!(lease.space(6, 2, true), "to a candidate");
+        assert!(lease.is_full());
+        lease.forget_space();
+        assert!(!lease.is_full(), "another leads");
     }
 
     #[test]

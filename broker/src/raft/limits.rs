@@ -107,6 +107,11 @@ pub const READ_BYTES: usize = 16 << 10;
 /// Calls that wait for one member's answer. At the limit a further call fails at once, as if it could not be reached.
 pub const CALLS_MAX: usize = 64;
 
+/// Calls of a leader and of candidates that openraft has been given and not answered. At the limit a further one is
+/// refused at once. A leader makes its calls one after the other and repeats one only after a heartbeat, so more of
+/// them wait only where the disk keeps openraft from answering.
+pub const CALLS_IN_CORE_MAX: usize = 8;
+
 /// Connections that a member takes from others. More are closed at once: there are at most a few members, each with
 /// one connection and perhaps an old one.
 pub const CONNECTIONS_MAX: usize = 64;

@@ -5,6 +5,7 @@
 //! | `member`    | a member on its thread, with calls over TCP                                              |
 //! | `peers`     | those calls                                                                              |
 //! | `replica`   | a member at work: its start, and what it answers to others                               |
+//! | `answers`   | what it answers to a leader and to candidates                                            |
 //! | `tasks`     | what goes on beside openraft                                                             |
 //! | `handle`    | the group's end: [`Consensus`](crate::consensus::Consensus)                             |
 //! | `inbox`     | the two queues between the group's thread and this one, and the member's reign           |
@@ -50,9 +51,12 @@
 //!
 //! # A full disk
 //!
-//! A member whose disk is full calls nobody: as a leader it loses its lease and the others elect another, and it does
-//! not become one. As a follower it answers no success. When there is space again all goes on by itself. If that
-//! holds for a majority, nothing is agreed on meanwhile.
+//! A member whose disk is full calls nobody: as a leader it loses its lease and the others elect another. It holds no
+//! election and has no vote. As a follower it answers no success, but says that it is full; that counts for the lease as
+//! long as openraft has heard the call. A new leader's vote holds openraft up until there is space: then it gets no
+//! more than so many calls, and who makes others is told as much, which counts for nothing (`answers`). When there is
+//! space again all goes on by itself. If too few have space for a majority, nothing is agreed on meanwhile, and the
+//! leader, or a candidate, that has been told so says that the group is full.
 //!
 //! Invariants:
 //! - Nothing here starts a thread or reads a clock but tokio's, so that many members run in one simulated world.
@@ -60,6 +64,7 @@
 //!   in any other (`storage`).
 //! - A member takes part with an empty folder only if it can know that it never did before (`birth`).
 
+mod answers;
 mod birth;
 mod carry;
 mod change;

@@ -117,7 +117,7 @@ impl<J: Journal, P: Peers, S: Snapshots> Client<J, P, S> {
             let answer = call(&peers, &node, &Call { to, request }).await?;
             read(answer).ok_or_else(|| CallError {
                 address: node.address.clone(),
-                why: "it does not take part".into(),
+                why: "it takes no part, or has no space on its disk".into(),
             })
         });
         match asked.await {
@@ -153,6 +153,10 @@ impl<J: Journal, P: Peers, S: Snapshots> RaftNetwork<Types> for Client<J, P, S> 
                 inbox.space(term, target, true);
                 None
             }
+            Answer::NoSpace => {
+                inbox.space(term, target, true);
+                None
+            }
             _ => None,
         };
         self.ask(Request::Append(rpc), read).await
@@ -164,8 +168,14 @@ impl<J: Journal, P: Peers, S: Snapshots> RaftNetwork<Types> for Client<J, P, S> 
         _option: RPCOption,
     ) -> Result<VoteResponse<u64>, RpcError> {
         let (inbox, own) = (self.network.store.inbox.clone(), rpc.last_log_id);
+        let (term, target) = (rpc.vote.leader_id.term, self.target);
         let read = move |answer| match answer {
+            Answer::NoSpace => {
+                inbox.space(term, target, true);
+                None
+            }
             Answer::Vote(response) => {
+                inbox.space(term, target, false);
                 if response.last_log_id > own {
                     inbox.change_election(Election::is_behind);
                 }

@@ -1,5 +1,6 @@
 //! A member at work, on whatever carries its calls and keeps its records.
 
+use super::answers::Answers;
 use super::birth::{self, Birth, Said};
 use super::carry::Snapshots;
 use super::config::{Node, Raft, node_id, random, settings};
@@ -14,16 +15,14 @@ use super::process;
 use super::receiver::Receiver;
 use super::record::Identity;
 use super::recovered::Recovered;
-use super::status::{MemberStatus, Stage};
+use super::status::{MemberStatus, Role, Stage};
 use super::storage::{self, Store};
 use super::tasks;
 use super::wire::{Answer, Call, Request, Who};
-use crate::faults::{self, Fault};
 use crate::log::LogError;
 use bytes::Bytes;
 use cluster::slots::GroupNo;
 use cluster::topology::{HostPort, NodeName};
-use openraft::raft::{AppendEntriesResponse, VoteResponse};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::sync::mpsc;
@@ -72,6 +71,7 @@ struct Shared<J, P, S: Snapshots> {
     peers: P,
     snapshots: S,
     receiver: Receiver<S>,
+    answers: Answers<J>,
     newest: NewestSnapshot,
     /// Set when the member takes part.
     running: OnceLock<Running>,
@@ -95,6 +95,13 @@ pub(super) struct Running {
     invited: bool,
     /// The runs of members that were empty when the group began.
     met: Vec<(u64, u64)>,
+}
+
+impl Running {
+    #[cfg(test)]
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
 }
 
 impl<J, P, S: Snapshots> Clone for Replica<J, P, S> {
@@ -139,9 +146,11 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         let inbox = Arc::new(Inbox::new(wake));
         let receiver = Receiver::new(snapshots.clone(), Arc::clone(&inbox));
         let handle = Handle::new(Arc::clone(&inbox));
+        let store = Store::new(log, moved, inbox, recovered);
         let shared = Arc::new(Shared {
             settings,
-            store: Store::new(log, moved, inbox, recovered),
+            answers: Answers::new(store.clone()),
+            store,
             peers,
             receiver,
             snapshots,
@@ -355,7 +364,8 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
     /// Starts what goes on beside openraft as long as that runs.
     fn serve(&self, raft: Raft) {
         let inbox = &self.shared.store.inbox;
-        self.spawn(tasks::hold_elections(raft.clone(), Arc::clone(inbox)));
+        let log = self.shared.store.log.clone();
+        self.spawn(tasks::hold_elections(raft.clone(), Arc::clone(inbox), log));
         self.spawn(tasks::watch_reign(raft.clone(), Arc::clone(inbox)));
         self.spawn(tasks::watch_failure(raft.clone(), Arc::clone(inbox)));
         self.spawn(tasks::note_snapshots(
@@ -398,31 +408,15 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         let Some(running) = running.filter(|running| running.id == call.to) else {
             return Answer::Absent;
         };
-        let answer = match call.request {
-            Request::Append(append) => match running.raft.append_entries(append).await {
-                Ok(response) => {
-                    shared.note_append(&response);
-                    shared.when_durable(response).await
-                }
-                Err(_stopped) => None,
-            },
-            Request::Vote(vote) => {
-                if running
-                    .quiet_until
-                    .is_some_and(|until| Instant::now() < until)
-                {
-                    return Answer::Absent;
-                }
-                let response = running.raft.vote(vote).await.ok();
-                response.map(|response| {
-                    shared.note_vote(&response);
-                    Answer::Vote(response)
-                })
-            }
-            Request::Piece(piece) => Some(shared.receiver.take(&running.raft, piece).await),
-            Request::Who | Request::Invite { .. } => None,
-        };
-        answer.unwrap_or(Answer::Absent)
+        let is_quiet = running
+            .quiet_until
+            .is_some_and(|until| Instant::now() < until);
+        match call.request {
+            Request::Append(append) => shared.answers.append(&running.raft, append).await,
+            Request::Vote(vote) if !is_quiet => shared.answers.vote(&running.raft, vote).await,
+            Request::Piece(piece) => shared.receiver.take(&running.raft, piece).await,
+            Request::Vote(_) | Request::Who | Request::Invite { .. } => Answer::Absent,
+        }
     }
 
     /// What is known of the member and its group.
@@ -431,12 +425,19 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         let stage = stage.unwrap_or_else(PoisonError::into_inner).clone();
         let running = self.shared.running.get();
         let metrics = running.map(|running| running.raft.metrics().borrow().clone());
-        let failure = self.shared.store.inbox.failure();
+        let inbox = &self.shared.store.inbox;
+        let failure = inbox.failure();
         let name = &self.shared.settings.name;
-        MemberStatus {
+        let mut status = MemberStatus {
             snapshots_cut_short: self.shared.receiver.cut_short(),
             ..MemberStatus::new(name, stage, metrics.as_ref(), failure)
+        };
+        if status.role == Role::Leader && !inbox.has_won(status.term) {
+            // Openraft says so only when its vote for another is stored.
+            status.role = Role::Follower;
+            status.leader = None;
         }
+        status
     }
 
     /// Whether a snapshot is on its way to another member.
@@ -458,6 +459,8 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         for task in &tasks {
             task.abort();
         }
+        // A full disk would keep openraft from ending.
+        self.shared.store.moved.close();
         if let Some(running) = self.shared.running.get()
             && let Err(error) = running.raft.shutdown().await
         {
@@ -467,36 +470,6 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
 }
 
 impl<J: Journal, P, S: Snapshots> Shared<J, P, S> {
-    fn note_append(&self, response: &AppendEntriesResponse<u64>) {
-        if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
-            let heard = |election: &mut Election| election.heard(Instant::now(), &mut random());
-            self.store.inbox.change_election(heard);
-        }
-    }
-
-    fn note_vote(&self, response: &VoteResponse<u64>) {
-        if response.vote_granted {
-            let voted = |election: &mut Election| election.voted(Instant::now(), &mut random());
-            self.store.inbox.change_election(voted);
-        }
-    }
-
-    /// Success says that the entries are stored, so it waits until they are.
-    async fn when_durable(&self, response: AppendEntriesResponse<u64>) -> Option<Answer> {
-        if matches!(
-            response,
-            AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_)
-        ) {
-            if self.store.log.is_full() {
-                return Some(Answer::Full);
-            }
-            if !faults::is_on(Fault::AnswerBeforeStore) {
-                self.store.all_durable().await.ok()?;
-            }
-        }
-        Some(Answer::Append(response))
-    }
-
     fn set_stage(&self, stage: Stage) {
         let mut now = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
         if *now != stage {

@@ -87,7 +87,11 @@ impl<J: Journal> Store<J> {
 
     async fn durable(&self, sequence: u64) -> Result<(), LogError> {
         let durable = self.moved.durable(&self.log, sequence).await;
-        durable.inspect_err(|error| self.inbox.fail(error.clone()))
+        durable.inspect_err(|error| {
+            if !self.moved.is_closed() {
+                self.inbox.fail(error.clone());
+            }
+        })
     }
 
     /// The later of the ids is not durable here: the last one that is instead.

@@ -2,6 +2,7 @@
 
 use super::config::{Body, Node, Proposal, Raft, Types, random};
 use super::inbox::Inbox;
+use super::journal::Journal;
 use super::limits::{CATCH_UP, KEPT_ENTRIES};
 use super::machine::NewestSnapshot;
 use crate::log::LogError;
@@ -12,8 +13,8 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// Has the member hold elections when they are due.
-pub(super) async fn hold_elections(raft: Raft, inbox: Arc<Inbox>) {
+/// Has the member hold elections when they are due. Without space it holds none: it could not store its vote for itself.
+pub(super) async fn hold_elections(raft: Raft, inbox: Arc<Inbox>, log: impl Journal) {
     let metrics = raft.metrics();
     while let Some(due) = inbox.change_election(|election| election.due()) {
         tokio::time::sleep_until(due).await;
@@ -26,6 +27,8 @@ pub(super) async fn hold_elections(raft: Raft, inbox: Arc<Inbox>) {
         let hold = inbox.change_election(|election| {
             if leads {
                 election.heard(now, &mut random());
+            } else if log.is_full() {
+                election.put_off(now, &mut random());
             }
             election.hold(now, &mut random())
         });

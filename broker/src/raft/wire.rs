@@ -76,6 +76,9 @@ pub(super) enum Answer {
     Absent,
     /// To [`Request::Append`]: it follows, and its disk has no space for what it has been sent.
     Full,
+    /// To [`Request::Append`] and [`Request::Vote`]: its disk has no space. It has not looked at the call, and promises
+    /// nothing.
+    NoSpace,
 }
 
 /// Who a member is.
@@ -277,6 +280,7 @@ impl Answer {
             Self::Taken => out.push(9),
             Self::Wait => out.push(10),
             Self::Full => out.push(12),
+            Self::NoSpace => out.push(13),
             Self::Installed(vote) => {
                 out.push(11);
                 put_vote(vote, &mut out);
@@ -312,6 +316,7 @@ impl Answer {
             9 => Self::Taken,
             10 => Self::Wait,
             12 => Self::Full,
+            13 => Self::NoSpace,
             11 => Self::Installed(read_vote(&mut reader)?),
             8 => Self::Invited { id: reader.u64()? },
             _ => return Err(Malformed("a kind of answer")),
@@ -432,6 +437,7 @@ mod tests {
                 Answer::Taken,
                 Answer::Wait,
                 Answer::Full,
+                Answer::NoSpace,
                 Answer::Installed(vote),
                 Answer::Invited { id: run },
             ];

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::broker::{free_address, metric, try_metric};
@@ -24,11 +25,20 @@ pub(crate) struct Members {
     pub(crate) proxy_admin: SocketAddr,
     pub(crate) all: Vec<Member>,
     proxy: Option<Process>,
+    /// Arguments of each member.
+    more: Vec<String>,
 }
 
 impl Members {
     /// Starts it, and waits until the proxy serves.
     pub(crate) fn start(count: usize) -> Self {
+        let mut fleet = Self::plan(count, &[]);
+        fleet.start_all();
+        fleet
+    }
+
+    /// Writes what it is started with. Its members get these arguments too.
+    pub(crate) fn plan(count: usize, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut file =
             "[cluster]\nid = \"members\"\n[secret]\nfile = \"secret\"\n[[group]]\nnumber = 0\n"
@@ -51,18 +61,27 @@ impl Members {
             admin: free_address(),
             process: None,
         });
-        let mut fleet = Self {
+        Self {
             all: members.collect(),
             folder,
             mqtt: free_address(),
             proxy_admin: free_address(),
             proxy: None,
-        };
-        for n in 0..count {
-            fleet.start_member(n);
+            more: more.iter().map(ToString::to_string).collect(),
         }
-        fleet.start_proxy();
-        fleet
+    }
+
+    /// Starts all of it, and waits until the proxy serves.
+    pub(crate) fn start_all(&mut self) {
+        for n in 0..self.all.len() {
+            self.start_member(n);
+        }
+        self.start_proxy();
+    }
+
+    /// Where a member keeps its data.
+    pub(crate) fn data(&self, n: usize) -> PathBuf {
+        self.folder.path().join(format!("data-{n}"))
     }
 
     pub(crate) fn start_member(&mut self, n: usize) {
@@ -76,7 +95,8 @@ impl Members {
             "cluster.toml",
         ];
         let rest = ["--data", &data, "--admin", &admin];
-        let words = [&args[..], &rest].concat();
+        let more: Vec<_> = self.more.iter().map(String::as_str).collect();
+        let words = [&args[..], &rest, &more].concat();
         let process = Process::start(&member.name, self.folder.path(), &words);
         member.process = Some(process);
     }

@@ -12,6 +12,7 @@ pub(crate) mod dice;
 pub(crate) mod fleet;
 pub(crate) mod load;
 pub(crate) mod members;
+pub(crate) mod small_disk;
 pub(crate) mod tools;
 pub(crate) mod wire;
 

@@ -1,9 +1,10 @@
 //! Members of one group on one runtime, over a network that can be cut, each with a log on disk.
 
+use super::disk::Disk;
 use crate::consensus::{Consensus, Event, Payload, Position};
 use crate::group::GROUP_STREAM;
 use crate::log::{Log, LogError, LogHandle, LogOptions};
-use crate::raft::wire::{Call, Request};
+use crate::raft::wire::{Answer, Call, Request};
 use crate::raft::{CallError, Incoming, Outgoing, Peers, Snapshots};
 use crate::raft::{DiskMoved, Handle, MemberStatus, Node, Recovered, Replica, Settings, Stage};
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use tokio::sync::Notify;
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-type Member = Replica<LogHandle, Wires, Files>;
+type Member = Replica<Disk, Wires, Files>;
 
 /// The network: who is there, and who does not hear whom.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +33,8 @@ struct Switch {
     cut: BTreeSet<(Box<str>, Box<str>)>,
     /// As long as somebody has this, pieces of snapshots do not arrive.
     pieces: Arc<tokio::sync::RwLock<()>>,
+    /// Members that answer each call with this alone.
+    without_space: BTreeSet<Box<str>>,
 }
 
 /// One member's end of it.
@@ -49,6 +52,9 @@ impl Peers for Wires {
     ) -> impl Future<Output = Result<Bytes, CallError>> + Send + 'static {
         let (net, own, to) = (self.net.clone(), self.own.clone(), to.address.clone());
         async move {
+            if net.0.lock().expect("no panic").without_space.contains(&to) {
+                return Ok(Answer::NoSpace.bytes());
+            }
             let there = net.reach(&own, &to)?;
             if matches!(
                 Call::read(&call),
@@ -98,6 +104,8 @@ pub(super) struct Running {
     pub(super) replica: Member,
     pub(super) handle: Arc<Mutex<Handle>>,
     pub(super) seen: Arc<Mutex<Seen>>,
+    disk: Disk,
+    moved: DiskMoved,
     pump: tokio::task::JoinHandle<()>,
 }
 
@@ -150,6 +158,7 @@ impl Fleet {
         let moved = DiskMoved::default();
         let files = Files(self.folder(name));
         let (log, recovered, restored) = self.open(name, &moved, &files).await;
+        let disk = Disk::new(log);
         self.runs += 1;
         let members = self.first.iter().map(|member| {
             let address = format!("{member}:{}", self.port)
@@ -172,7 +181,8 @@ impl Fleet {
         let wake = Arc::clone(&woken);
         let wake = Box::new(move || wake.notify_one());
         let snapshots = files.clone();
-        let started = Replica::start(settings, log, moved, recovered, wires, snapshots, wake);
+        let (log, told) = (disk.clone(), moved.clone());
+        let started = Replica::start(settings, log, told, recovered, wires, snapshots, wake);
         let (replica, handle) = started.expect("a member that starts");
         let switch = &mut self.net.0.lock().expect("no panic");
         switch.members.insert(address, replica.clone());
@@ -189,6 +199,8 @@ impl Fleet {
             replica,
             handle,
             seen,
+            disk,
+            moved,
             pump,
         };
         self.members.insert(name, running);
@@ -266,6 +278,29 @@ impl Fleet {
     pub(super) async fn hold_pieces(&self) -> tokio::sync::OwnedRwLockWriteGuard<()> {
         let pieces = Arc::clone(&self.net.0.lock().expect("no panic").pieces);
         pieces.write_owned().await
+    }
+
+    /// The member's disk has no space any more, or has some again.
+    pub(super) fn fill(&self, name: &str, full: bool) {
+        let member = &self.members[name];
+        member.disk.fill(full);
+        member.moved.tell();
+    }
+
+    /// Whoever calls this one is told that it has no space.
+    pub(super) fn says_no_space(&self, name: &str) {
+        let address = self.address(name);
+        let switch = &mut self.net.0.lock().expect("no panic");
+        switch.without_space.insert(address);
+    }
+
+    /// Whether this one knows that too few have space.
+    pub(super) fn knows_full(&self, name: &str) -> bool {
+        self.members[name]
+            .handle
+            .lock()
+            .expect("no panic")
+            .is_full()
     }
 
     /// Nobody reaches this one, nor it anybody, or they do again.

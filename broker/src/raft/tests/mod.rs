@@ -2,7 +2,9 @@
 
 mod carried;
 mod changes;
+mod disk;
 mod fleet;
+mod full;
 mod tcp;
 mod trouble;
 

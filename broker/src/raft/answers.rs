@@ -1,0 +1,110 @@
+//! What a member answers to a leader and to candidates.
+//!
+//! Openraft's core does one thing after the other, and a disk without space holds it up: a vote has to be durable. What
+//! is put before it waits in a queue without an end, so only so many calls are.
+
+use super::config::{Raft, Types, random};
+use super::election::Election;
+use super::journal::Journal;
+use super::limits::CALLS_IN_CORE_MAX;
+use super::process;
+use super::storage::Store;
+use super::wire::Answer;
+use crate::faults::{self, Fault};
+use openraft::error::RaftError;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
+use std::future::Future;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+/// Answers what openraft has to be asked for.
+#[derive(Debug)]
+pub(super) struct Answers<J> {
+    store: Store<J>,
+    /// Calls that the core may be given.
+    room: Arc<Semaphore>,
+}
+
+impl<J: Journal> Answers<J> {
+    pub(super) fn new(store: Store<J>) -> Self {
+        let room = Arc::new(Semaphore::new(CALLS_IN_CORE_MAX));
+        Self { store, room }
+    }
+
+    /// To entries, or a sign of life, of a leader.
+    pub(super) async fn append(&self, raft: &Raft, append: AppendEntriesRequest<Types>) -> Answer {
+        let raft = raft.clone();
+        let answered = self.ask(async move { raft.append_entries(append).await });
+        let response = match answered.await {
+            Ok(response) => response,
+            Err(refusal) => return refusal,
+        };
+        if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
+            let heard = |election: &mut Election| election.heard(Instant::now(), &mut random());
+            self.store.inbox.change_election(heard);
+        }
+        self.when_durable(response).await
+    }
+
+    /// To somebody who wants to lead. A member without space could not store its vote, so it has none: another may
+    /// still lead on a promise of this one, and goes on to.
+    pub(super) async fn vote(&self, raft: &Raft, vote: VoteRequest<u64>) -> Answer {
+        if self.store.log.is_full() {
+            return Answer::NoSpace;
+        }
+        let raft = raft.clone();
+        let response = match self.ask(async move { raft.vote(vote).await }).await {
+            Ok(response) => response,
+            Err(refusal) => return refusal,
+        };
+        if response.vote_granted {
+            let voted = |election: &mut Election| election.put_off(Instant::now(), &mut random());
+            self.store.inbox.change_election(voted);
+        }
+        Answer::Vote(response)
+    }
+
+    /// Puts a call before the core, if there is room. Who asked may go away meanwhile; the call stays in the queue, and
+    /// keeps its room.
+    async fn ask<R: Send + 'static>(
+        &self,
+        call: impl Future<Output = Result<R, RaftError<u64>>> + Send + 'static,
+    ) -> Result<R, Answer> {
+        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
+            return Err(self.no_room());
+        };
+        let asked = process::spawn(async move {
+            let _room = room;
+            call.await
+        });
+        // It stops.
+        let answered = asked.await.map_err(|_| Answer::Absent)?;
+        answered.map_err(|_| Answer::Absent)
+    }
+
+    fn no_room(&self) -> Answer {
+        if self.store.log.is_full() {
+            Answer::NoSpace
+        } else {
+            Answer::Absent
+        }
+    }
+
+    /// Success says that the entries are stored, so it waits until they are.
+    async fn when_durable(&self, response: AppendEntriesResponse<u64>) -> Answer {
+        if matches!(
+            response,
+            AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_)
+        ) {
+            if self.store.log.is_full() {
+                return Answer::Full;
+            }
+            let stores = !faults::is_on(Fault::AnswerBeforeStore);
+            if stores && self.store.all_durable().await.is_err() {
+                return Answer::Absent;
+            }
+        }
+        Answer::Append(response)
+    }
+}
