@@ -132,6 +132,12 @@ pub trait Consensus: Send {
     /// Until then no other member can lead: what needs no entry may be answered. `None`: this one does not lead.
     fn leads_until(&self) -> Option<Instant>;
 
+    /// What the members' wall clocks show by their median, in milliseconds since the Unix epoch; `own_ms`: what this one's
+    /// does. By the time of an [`Event::Lead`] a majority was heard.
+    fn wall_ms(&self, own_ms: u64) -> u64 {
+        own_ms
+    }
+
     /// A snapshot of this position is on disk: the log up to there is needed no more for a restart.
     fn snapshot_written(&mut self, at: Position);
 

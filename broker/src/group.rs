@@ -9,6 +9,8 @@
 mod agreement;
 mod bodies;
 mod links;
+#[cfg(test)]
+mod reign_tests;
 mod replica;
 mod status;
 #[cfg(test)]
@@ -281,6 +283,9 @@ pub(crate) struct Group {
     frames: Vec<ToGroup>,
     snapshots: Snapshots,
     started: Instant,
+    /// What is added to the wall clock in this reign to make it the median of the members'. Fixed, so that setting the
+    /// clock shows as a step.
+    wall_offset_ms: i64,
     shared: Arc<Shared>,
     reported: Instant,
     /// QoS 0 deliveries dropped at full links.
@@ -321,6 +326,7 @@ impl Group {
             frames: Vec::new(),
             snapshots,
             started,
+            wall_offset_ms: 0,
             shared: Arc::default(),
             reported: started,
             dropped: 0,
@@ -391,8 +397,9 @@ impl Group {
             return Err(error);
         }
         let is_sure = self.is_sure_to_lead();
+        let clocks = self.clocks();
         if let Some(leader) = self.replica.leader_mut() {
-            leader.advance(clocks(self.started));
+            leader.advance(clocks);
         }
         if is_sure {
             self.take_frames();
@@ -433,6 +440,15 @@ impl Group {
             return Ok(false);
         }
         Ok(self.snapshots.relocate(&mut self.replica, &self.log)? || more)
+    }
+
+    /// What the clocks say in this reign.
+    fn clocks(&self) -> Clocks {
+        let own = clocks(self.started);
+        Clocks {
+            wall_ms: own.wall_ms.saturating_add_signed(self.wall_offset_ms),
+            ..own
+        }
     }
 
     /// Whether what came is stored, as far as this member can see to it: others may be away for long.

@@ -2,7 +2,7 @@
 
 use crate::engine::{Engine, News, Surety};
 use crate::entries::{entry_of, note_stored, resolve};
-use crate::env::Env;
+use crate::env::{Env, WallOff};
 use crate::log::{Disk, SharedDisk, lock};
 use crate::member::{Member, Who};
 use crate::net::{ConnId, Piece};
@@ -21,6 +21,7 @@ use cluster::link::{GroupIdentity, GroupSession};
 use cluster::slots::GroupNo;
 use cluster::wire::{Hello, Refusal, Refused};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 /// A member that leads without being sure of it looks again after this long.
@@ -44,7 +45,7 @@ pub(crate) struct Broker {
     pub(crate) up: bool,
     started_at: u64,
     /// How much its wall clock is off.
-    pub(crate) wall_off_ms: i64,
+    pub(crate) wall_off_ms: WallOff,
     /// A sync takes so much longer until then.
     pub(crate) slow_disk: (u64, u64),
     /// The whole machine is gone, not only the process: nobody says that it is not there.
@@ -70,7 +71,7 @@ impl Broker {
             life: 0,
             up: false,
             started_at: 0,
-            wall_off_ms: env.rng.range(0, 4_000).cast_signed() - 2_000,
+            wall_off_ms: WallOff::new((env.rng.range(0, 4_000).cast_signed() - 2_000).into()),
             slow_disk: (0, 0),
             is_silent: false,
             disk: Arc::new(Mutex::new(Disk::default())),
@@ -109,6 +110,7 @@ impl Broker {
             name: members[self.member].clone(),
             members,
             run: env.rng.next(),
+            wall: env.wall_clock(&self.wall_off_ms),
         };
         let (member, handle) = Member::start(who, &self.disk, &env.outbox);
         self.raft = Some(member);
@@ -339,7 +341,7 @@ impl Broker {
     fn clocks(&self, env: &Env) -> Clocks {
         Clocks {
             monotonic_ms: (env.now - self.started_at) / 1_000,
-            wall_ms: env.wall_ms(self.wall_off_ms),
+            wall_ms: env.wall_ms(self.wall_off_ms.load(Ordering::Relaxed)),
         }
     }
 
@@ -351,8 +353,9 @@ impl Broker {
         }
         let is_sure = self.is_sure_to_lead(env);
         let engine = self.engine.as_mut().expect("just seen");
+        let in_reign = engine.of_reign(clocks);
         if let Some(leader) = engine.leader_mut() {
-            leader.advance(clocks);
+            leader.advance(in_reign);
         }
         if is_sure {
             self.take_frames();

@@ -45,6 +45,8 @@ pub(crate) struct Engine {
     consensus: Box<dyn Consensus>,
     routes: Option<Routes>,
     term: u64,
+    /// By how much the members' median is ahead of this member's wall clock, in this reign.
+    wall_offset_ms: i64,
     leader: Option<NodeName>,
     /// Since when it leads without being sure of it.
     unsure_since: Option<Instant>,
@@ -57,6 +59,7 @@ impl Engine {
             consensus,
             routes,
             term: 0,
+            wall_offset_ms: 0,
             leader: None,
             unsure_since: None,
         }
@@ -109,13 +112,21 @@ impl Engine {
         self.replica.applied()
     }
 
-    /// Proposes what is due and applies what is agreed on, until neither leads to more.
-    pub(crate) fn commit(&mut self, clocks: Clocks) -> Vec<News> {
+    /// What a member's clocks say in this reign.
+    pub(crate) fn of_reign(&self, own: Clocks) -> Clocks {
+        Clocks {
+            wall_ms: own.wall_ms.saturating_add_signed(self.wall_offset_ms),
+            ..own
+        }
+    }
+
+    /// Proposes what is due and applies what is agreed on, until neither leads to more. `own`: the member's clocks.
+    pub(crate) fn commit(&mut self, own: Clocks) -> Vec<News> {
         let mut news = Vec::new();
         loop {
             let mut any = self.propose();
             while let Some(event) = self.consensus.next() {
-                self.take(event, clocks, &mut news);
+                self.take(event, own, &mut news);
                 any = true;
             }
             if !any {
@@ -138,11 +149,14 @@ impl Engine {
         any
     }
 
-    fn take(&mut self, event: Event, clocks: Clocks, news: &mut Vec<News>) {
+    fn take(&mut self, event: Event, own: Clocks, news: &mut Vec<News>) {
         match event {
             Event::Lead { term } => {
                 self.follow(None, news);
                 self.term = term;
+                let agreed_ms = self.consensus.wall_ms(own.wall_ms);
+                self.wall_offset_ms = agreed_ms.wrapping_sub(own.wall_ms).cast_signed();
+                let clocks = self.of_reign(own);
                 self.replica.lead(clocks, self.routes.as_ref());
                 news.push(News::Leads { term });
             }

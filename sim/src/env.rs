@@ -10,12 +10,18 @@ use crate::queue::{Event, Queue};
 use crate::redis::Redis;
 use crate::rng::Rng;
 use crate::trace::Trace;
+use broker::raft::WallClock;
 use bytes::Bytes;
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 /// 2026-01-01, where every world begins.
 const WALL_MS: u64 = 1_767_225_600_000;
+
+/// How much a wall clock is off, in milliseconds; it may be set at any time.
+pub(crate) type WallOff = Arc<AtomicI64>;
 
 pub(crate) struct Env {
     /// Microseconds since the world began.
@@ -73,6 +79,16 @@ impl Env {
     /// What a wall clock says that is off by so much.
     pub(crate) fn wall_ms(&self, off_ms: i64) -> u64 {
         (WALL_MS + self.now / 1_000).saturating_add_signed(off_ms)
+    }
+
+    /// The same clock for a member, whose time is the world's.
+    pub(crate) fn wall_clock(&self, off_ms: &WallOff) -> WallClock {
+        let (base, off_ms) = (self.base, Arc::clone(off_ms));
+        WallClock::new(move || {
+            let now = tokio::time::Instant::now().into_std();
+            let since = now.saturating_duration_since(base).as_millis() as u64;
+            (WALL_MS + since).saturating_add_signed(off_ms.load(Ordering::Relaxed))
+        })
     }
 
     pub(crate) fn say(&mut self, what: fmt::Arguments<'_>) {

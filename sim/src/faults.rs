@@ -4,6 +4,7 @@ use crate::broker::Broker;
 use crate::env::Env;
 use crate::queue::Event;
 use crate::world::World;
+use std::sync::atomic::Ordering;
 
 const SECOND: u64 = 1_000_000;
 
@@ -302,7 +303,8 @@ impl World {
             30 * hour,
             24 * 400 * hour,
         ]);
-        self.brokers[broker].wall_off_ms += by;
+        let off_ms = &self.brokers[broker].wall_off_ms;
+        off_ms.fetch_add(by, Ordering::Relaxed);
         let (group, member) = (self.brokers[broker].group, self.brokers[broker].member);
         self.env.say(format_args!(
             "fault: group {group} member {member}: its wall clock is set by {by} ms"

@@ -6,7 +6,7 @@ use broker::consensus::Position;
 use broker::log::{Location, LogError, RecordKind};
 use broker::raft::{
     CallError, Content, DiskMoved, Handle, Incoming, Journal, NewRecord, Node, Outgoing, Peers,
-    Placed, Process, Recovered, Replica, Settings, Snapshots,
+    Placed, Process, Recovered, Replica, Settings, Snapshots, WallClock,
 };
 use bytes::Bytes;
 use cluster::slots::GroupNo;
@@ -29,6 +29,7 @@ pub(crate) struct Who {
     pub(crate) name: NodeName,
     pub(crate) members: Vec<NodeName>,
     pub(crate) run: u64,
+    pub(crate) wall: WallClock,
 }
 
 /// Where a member takes calls.
@@ -59,6 +60,7 @@ impl Member {
                 .map(|name| (name.clone(), address_of(&name)))
                 .collect(),
             run: who.run,
+            wall: who.wall,
         };
         let platter = Platter {
             disk: disk.clone(),

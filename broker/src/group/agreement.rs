@@ -22,6 +22,9 @@ const NO_QUORUM_PATIENCE: Duration = Duration::from_millis(600);
 /// group is full: if the others had space, another would lead by now.
 const FULL_PATIENCE: Duration = Duration::from_secs(3);
 
+/// A difference between a leader's wall clock and the members' median that is worth a line. Milliseconds.
+const OFFSET_TOLD_MS: u64 = 5_000;
+
 /// Who has to agree.
 pub(crate) enum Agreement {
     /// This process alone.
@@ -276,17 +279,26 @@ impl Group {
 
     fn lead(&mut self, term: u64) {
         self.follow(None);
+        let own_ms = clocks(self.started).wall_ms;
         if let Agreement::Members(members) = &mut self.agreement {
             members.reign_term = term;
             members.unsure_since = None;
+            let agreed_ms = members.consensus.wall_ms(own_ms);
+            self.wall_offset_ms = agreed_ms.wrapping_sub(own_ms).cast_signed();
         }
-        self.replica
-            .lead(clocks(self.started), self.routes.as_ref());
+        let clocks = self.clocks();
+        self.replica.lead(clocks, self.routes.as_ref());
         tracing::info!(
             term,
             applied = self.replica.applied(),
             "this member leads its group"
         );
+        if self.wall_offset_ms.unsigned_abs() > OFFSET_TOLD_MS {
+            tracing::warn!(
+                offset_ms = self.wall_offset_ms,
+                "this member's wall clock is not that of the others: its reign goes by their median"
+            );
+        }
     }
 
     fn follow(&mut self, leader: Option<NodeName>) {

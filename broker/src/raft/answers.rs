@@ -32,17 +32,33 @@ impl<J: Journal> Answers<J> {
         Self { store, room }
     }
 
-    /// To entries, or a sign of life, of a leader.
-    pub(super) async fn append(&self, raft: &Raft, append: AppendEntriesRequest<Types>) -> Answer {
-        let raft = raft.clone();
+    /// To entries, or a sign of life, of a leader whose wall clock shows this.
+    pub(super) async fn append(
+        &self,
+        raft: &Raft,
+        append: AppendEntriesRequest<Types>,
+        wall_ms: u64,
+    ) -> Answer {
+        let (raft, inbox) = (raft.clone(), &self.store.inbox);
+        if let Some(leader) = append.vote.leader_id.voted_for {
+            inbox.clock_heard(leader, wall_ms);
+        }
+        let held = inbox.change_election(|election| election.held());
         let answered = self.ask(async move { raft.append_entries(append).await });
         let response = match answered.await {
             Ok(response) => response,
             Err(refusal) => return refusal,
         };
         if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
-            let heard = |election: &mut Election| election.heard(Instant::now(), &mut random());
-            self.store.inbox.change_election(heard);
+            // The leader will count on it that this member does not want to lead for a while. Between openraft's answer
+            // and this line it may have begun to.
+            let heard = |election: &mut Election| {
+                let held = held.unwrap_or_default();
+                election.heard_since(held, Instant::now(), &mut random())
+            };
+            if inbox.change_election(heard) != Some(true) {
+                return Answer::Absent;
+            }
         }
         self.when_durable(response).await
     }
@@ -105,6 +121,6 @@ impl<J: Journal> Answers<J> {
                 return Answer::Absent;
             }
         }
-        Answer::Append(response)
+        Answer::Append(response, self.store.wall.now_ms())
     }
 }

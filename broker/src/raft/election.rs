@@ -19,6 +19,8 @@ pub(super) struct Election {
     due: Instant,
     /// Another has entries that this one lacks: it should be elected instead.
     is_behind: bool,
+    /// Elections that were held.
+    held: u64,
 }
 
 impl Election {
@@ -28,6 +30,7 @@ impl Election {
             promised_until,
             due: promised_until + draw(random),
             is_behind: false,
+            held: 0,
         }
     }
 
@@ -38,7 +41,31 @@ impl Election {
 
     /// A leader was heard, or this member leads.
     pub(super) fn heard(&mut self, now: Instant, random: &mut impl RngCore) {
-        *self = Self::new(now + ELECTION_MAX, random);
+        let held = self.held;
+        *self = Self {
+            held,
+            ..Self::new(now + ELECTION_MAX, random)
+        };
+    }
+
+    /// How many elections were held.
+    pub(super) fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// A leader was heard, by a call that came when so many elections had been held. `false`: another one was held since,
+    /// so this member promises that leader nothing.
+    pub(super) fn heard_since(
+        &mut self,
+        held: u64,
+        now: Instant,
+        random: &mut impl RngCore,
+    ) -> bool {
+        if self.held != held {
+            return false;
+        }
+        self.heard(now, random);
+        true
     }
 
     /// This member has voted for another, which needs time to win; or it cannot lead now.
@@ -56,6 +83,7 @@ impl Election {
         if now < self.due {
             return false;
         }
+        self.held += 1;
         self.due = now + draw(random);
         if self.is_behind {
             self.due += ELECTION_DRAW_MAX;
@@ -114,6 +142,25 @@ mod tests {
         now = election.due();
         assert!(election.hold(now, &mut random()));
         assert!(election.due() - now >= ELECTION_DRAW_MIN + ELECTION_DRAW_MAX);
+    }
+
+    #[test]
+    fn who_holds_an_election_promises_nothing_to_who_called_before() {
+        seed(4);
+        let start = Instant::now();
+        let mut election = Election::new(start, &mut random());
+        let before = election.held();
+        let due = election.due();
+        assert!(election.hold(due, &mut random()));
+        let next = election.due();
+        assert!(!election.heard_since(before, due, &mut random()));
+        assert_eq!(election.due(), next, "it goes on");
+        assert!(election.heard_since(election.held(), due, &mut random()));
+        assert!(election.due() >= due + ELECTION_MAX);
+        assert!(
+            election.heard_since(before + 1, due, &mut random()),
+            "still"
+        );
     }
 
     #[test]

@@ -65,6 +65,11 @@ impl Consensus for Handle {
         self.inbox.leads_until(self.leads?, now)
     }
 
+    fn wall_ms(&self, own_ms: u64) -> u64 {
+        let now = tokio::time::Instant::now().into_std();
+        self.inbox.wall_ms(own_ms, now)
+    }
+
     fn snapshot_written(&mut self, at: Position) {
         self.inbox.snapshot_written(at);
     }

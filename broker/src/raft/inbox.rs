@@ -1,5 +1,6 @@
 //! What passes between the thread of raft and the thread of the group, and what both know of the member's reign.
 
+use super::clocks::Clocks;
 use super::config::Vote;
 use super::election::Election;
 use super::lease::Lease;
@@ -41,6 +42,7 @@ struct State {
     /// The leader that the group was told of last.
     told: Option<NodeName>,
     lease: Lease,
+    clocks: Clocks,
     /// Of a member that takes part.
     election: Option<Election>,
     /// Index of the first entry that is in the log for other members.
@@ -133,6 +135,17 @@ impl Inbox {
         if self.change_lease(|lease| lease.space(term, member, full)) {
             (self.wake)();
         }
+    }
+
+    /// Another member has said what its wall clock shows.
+    pub(super) fn clock_heard(&self, member: u64, wall_ms: u64) {
+        let now = tokio::time::Instant::now().into_std();
+        self.lock().clocks.heard(member, wall_ms, now);
+    }
+
+    /// These are in the group now, with a vote or without.
+    pub(super) fn members_are(&self, is_member: impl Fn(u64) -> bool) {
+        self.lock().clocks.keep(is_member);
     }
 
     /// Whether this member has been elected in this term, and knows of no later one.
@@ -285,6 +298,10 @@ impl Inbox {
         } else {
             None
         }
+    }
+
+    pub(super) fn wall_ms(&self, own_ms: u64, now: Instant) -> u64 {
+        self.lock().clocks.median_ms(own_ms, now)
     }
 
     pub(super) fn snapshot_written(&self, at: Position) {

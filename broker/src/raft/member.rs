@@ -1,6 +1,7 @@
 //! A member on a thread of its own, with calls over TCP.
 
 use super::change::{Change, ChangeError};
+use super::clocks::WallClock;
 use super::config::seed;
 use super::handle::Handle;
 use super::journal::DiskMoved;
@@ -181,6 +182,7 @@ async fn work(
         name: options.name,
         members: options.members,
         run: random()?,
+        wall: WallClock::default(),
     };
     let credentials = Arc::new(Credentials {
         group: options.group,

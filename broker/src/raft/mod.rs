@@ -17,6 +17,7 @@
 //! | `birth`     | what a member with an empty folder does                                                  |
 //! | `change`    | members that join and leave                                                              |
 //! | `election`  | when a member holds an election                                                          |
+//! | `clocks`    | the members' wall clocks                                                                 |
 //! | `lease`     | how long a leader may be sure that no other leads                                        |
 //! | `entries`   | where each entry is                                                                      |
 //! | `recovered` | what a member finds in its own log                                                       |
@@ -49,6 +50,12 @@
 //! - *A candidate's log is durable*: its vote for itself is in the same log behind its entries, and is durable before
 //!   it asks (4).
 //!
+//! # The promise of an answer
+//!
+//! A member that answers a leader's call votes for no other for a while, and holds no election itself: the leader's
+//! lease counts on both (`lease`). Openraft keeps the first part, `election` the second. An election that begins while
+//! a call is on its way through openraft breaks it, so that call gets no answer (`answers`).
+//!
 //! # A full disk
 //!
 //! A member whose disk is full calls nobody: as a leader it loses its lease and the others elect another. It holds no
@@ -68,6 +75,7 @@ mod answers;
 mod birth;
 mod carry;
 mod change;
+mod clocks;
 mod codec;
 mod config;
 mod election;
@@ -99,6 +107,7 @@ mod wire;
 
 pub use carry::{Incoming, Outgoing, Snapshots};
 pub use change::{Change, ChangeError};
+pub use clocks::WallClock;
 pub use codec::Malformed;
 pub use config::{Node, node_id, seed};
 pub use handle::Handle;

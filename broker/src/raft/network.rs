@@ -139,10 +139,11 @@ impl<J: Journal, P: Peers, S: Snapshots> RaftNetwork<Types> for Client<J, P, S> 
         let inbox = self.network.store.inbox.clone();
         let sent = tokio::time::Instant::now().into_std();
         let read = move |answer| match answer {
-            Answer::Append(AppendEntriesResponse::HigherVote(vote)) => {
+            Answer::Append(AppendEntriesResponse::HigherVote(vote), _) => {
                 Some(AppendEntriesResponse::HigherVote(vote))
             }
-            Answer::Append(response) => {
+            Answer::Append(response, wall_ms) => {
+                inbox.clock_heard(target, wall_ms);
                 inbox.change_lease(|lease| lease.heard(term, target, sent));
                 inbox.space(term, target, false);
                 Some(response)
@@ -159,7 +160,8 @@ impl<J: Journal, P: Peers, S: Snapshots> RaftNetwork<Types> for Client<J, P, S> 
             }
             _ => None,
         };
-        self.ask(Request::Append(rpc), read).await
+        let wall_ms = self.network.store.wall.now_ms();
+        self.ask(Request::Append(rpc, wall_ms), read).await
     }
 
     async fn vote(

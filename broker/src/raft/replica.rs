@@ -3,6 +3,7 @@
 use super::answers::Answers;
 use super::birth::{self, Birth, Said};
 use super::carry::Snapshots;
+use super::clocks::WallClock;
 use super::config::{Node, Raft, node_id, random, settings};
 use super::election::Election;
 use super::handle::Handle;
@@ -41,6 +42,8 @@ pub struct Settings {
     pub members: Vec<(NodeName, HostPort)>,
     /// A random number, new for each start of the process.
     pub run: u64,
+    /// Its wall clock.
+    pub wall: WallClock,
 }
 
 /// Why a member cannot start.
@@ -146,7 +149,7 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         let inbox = Arc::new(Inbox::new(wake));
         let receiver = Receiver::new(snapshots.clone(), Arc::clone(&inbox));
         let handle = Handle::new(Arc::clone(&inbox));
-        let store = Store::new(log, moved, inbox, recovered);
+        let store = Store::new(log, moved, inbox, recovered, settings.wall.clone());
         let shared = Arc::new(Shared {
             settings,
             answers: Answers::new(store.clone()),
@@ -300,6 +303,11 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         running.map(|running| running.id).ok_or(Answer::Absent)
     }
 
+    #[cfg(test)]
+    pub(super) fn store(&self) -> &Store<J> {
+        &self.shared.store
+    }
+
     pub(super) fn running(&self) -> Option<&Running> {
         self.shared.running.get()
     }
@@ -412,7 +420,10 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
             .quiet_until
             .is_some_and(|until| Instant::now() < until);
         match call.request {
-            Request::Append(append) => shared.answers.append(&running.raft, append).await,
+            Request::Append(append, wall_ms) => {
+                let answers = &shared.answers;
+                answers.append(&running.raft, append, wall_ms).await
+            }
             Request::Vote(vote) if !is_quiet => shared.answers.vote(&running.raft, vote).await,
             Request::Piece(piece) => shared.receiver.take(&running.raft, piece).await,
             Request::Vote(_) | Request::Who | Request::Invite { .. } => Answer::Absent,

@@ -2,6 +2,7 @@
 //!
 //! Openraft counts entries from 0, the group from 1: `index + 1` here is always that.
 
+use super::clocks::WallClock;
 use super::codec::{self, Malformed, log_id};
 use super::config::{
     Body, Entry, LogId, Payload, Proposal, StorageError, StoredMembership, Types, Vote,
@@ -27,6 +28,7 @@ pub(super) struct Store<J> {
     pub(super) log: J,
     pub(super) moved: DiskMoved,
     pub(super) inbox: Arc<Inbox>,
+    pub(super) wall: WallClock,
     state: Arc<Mutex<State>>,
 }
 
@@ -42,7 +44,13 @@ struct State {
 }
 
 impl<J: Journal> Store<J> {
-    pub(super) fn new(log: J, moved: DiskMoved, inbox: Arc<Inbox>, recovered: Recovered) -> Self {
+    pub(super) fn new(
+        log: J,
+        moved: DiskMoved,
+        inbox: Arc<Inbox>,
+        recovered: Recovered,
+        wall: WallClock,
+    ) -> Self {
         let durability = Durability::up_to(recovered.entries.last().0);
         inbox.keeps_from(recovered.entries.purged().0 + 1);
         let state = State {
@@ -56,6 +64,7 @@ impl<J: Journal> Store<J> {
             log,
             moved,
             inbox,
+            wall,
             state: Arc::new(Mutex::new(state)),
         }
     }

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// Has the member hold elections when they are due. Without space it holds none: it could not store its vote for itself.
+/// Has the member hold elections when they are due. Without space it holds none, as it could not store its
+/// vote for itself, and openraft's clock stands still.
 pub(super) async fn hold_elections(raft: Raft, inbox: Arc<Inbox>, log: impl Journal) {
     let metrics = raft.metrics();
     while let Some(due) = inbox.change_election(|election| election.due()) {
@@ -24,11 +25,14 @@ pub(super) async fn hold_elections(raft: Raft, inbox: Arc<Inbox>, log: impl Jour
             let voters = metrics.membership_config.voter_ids().count();
             (metrics.state == openraft::ServerState::Leader, voters == 1)
         };
+        let is_full = log.is_full();
+        // They would gather in a core that waits for the disk, and a leader without space calls nobody.
+        raft.runtime_config().tick(!is_full);
         let hold = inbox.change_election(|election| {
-            if leads {
-                election.heard(now, &mut random());
-            } else if log.is_full() {
+            if is_full {
                 election.put_off(now, &mut random());
+            } else if leads {
+                election.heard(now, &mut random());
             }
             election.hold(now, &mut random())
         });
@@ -53,6 +57,8 @@ pub(super) async fn watch_reign(raft: Raft, inbox: Arc<Inbox>) {
             .get_joint_config()
             .clone();
         inbox.change_lease(|lease| lease.voters(voters));
+        let membership = now.membership_config.membership();
+        inbox.members_are(|id| membership.get_node(&id).is_some());
         let term = now.vote.leader_id.term;
         let own = now.vote.committed && now.vote.leader_id.voted_for == Some(now.id);
         if own && now.state != openraft::ServerState::Leader {

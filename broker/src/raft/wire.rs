@@ -4,6 +4,7 @@
 //! call:   to 8 | kind 1 | ...        to: the id of the member that is meant; 0: whoever has the address
 //! answer: kind 1 | ...
 //! ```
+//! What changes here changes the version of the calls (`peers/handshake.rs`).
 
 use super::codec::{
     Malformed, Reader, log_id, put_log_id, put_membership, put_text, put_vote, read_log_id,
@@ -26,8 +27,8 @@ pub(super) struct Call {
 /// What it is about.
 #[derive(Clone, Debug)]
 pub(super) enum Request {
-    /// Entries, or a sign of life of the leader.
-    Append(AppendEntriesRequest<Types>),
+    /// Entries, or a sign of life of the leader; and what its wall clock shows, in milliseconds since the Unix epoch.
+    Append(AppendEntriesRequest<Types>, u64),
     /// Somebody wants to lead.
     Vote(VoteRequest<u64>),
     /// A piece of a snapshot.
@@ -58,8 +59,8 @@ pub(super) struct Piece {
 /// The answer to a call.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// To [`Request::Append`].
-    Append(AppendEntriesResponse<u64>),
+    /// To [`Request::Append`]; and what the member's wall clock shows, in milliseconds since the Unix epoch.
+    Append(AppendEntriesResponse<u64>, u64),
     /// To [`Request::Vote`].
     Vote(VoteResponse<u64>),
     /// To [`Request::Who`].
@@ -97,8 +98,9 @@ impl Call {
         let mut out = Vec::new();
         out.extend_from_slice(&self.to.to_le_bytes());
         match &self.request {
-            Request::Append(append) => {
+            Request::Append(append, wall_ms) => {
                 out.push(1);
+                out.extend_from_slice(&wall_ms.to_le_bytes());
                 put_append(append, &mut out);
             }
             Request::Vote(request) => {
@@ -128,7 +130,10 @@ impl Call {
         let mut reader = Reader(bytes);
         let to = reader.u64()?;
         let request = match reader.u8()? {
-            1 => Request::Append(read_append(&mut reader, bytes)?),
+            1 => {
+                let wall_ms = reader.u64()?;
+                Request::Append(read_append(&mut reader, bytes)?, wall_ms)
+            }
             2 => Request::Vote(VoteRequest {
                 vote: read_vote(&mut reader)?,
                 last_log_id: read_log_id(&mut reader)?,
@@ -250,19 +255,40 @@ fn read_entry(
     })
 }
 
+fn put_response(response: &AppendEntriesResponse<u64>, out: &mut Vec<u8>) {
+    match response {
+        AppendEntriesResponse::Success => out.push(1),
+        AppendEntriesResponse::PartialSuccess(id) => {
+            out.push(2);
+            put_log_id(*id, out);
+        }
+        AppendEntriesResponse::Conflict => out.push(3),
+        AppendEntriesResponse::HigherVote(vote) => {
+            out.push(4);
+            put_vote(vote, out);
+        }
+    }
+}
+
+fn read_response(
+    kind: u8,
+    reader: &mut Reader<'_>,
+) -> Result<AppendEntriesResponse<u64>, Malformed> {
+    Ok(match kind {
+        1 => AppendEntriesResponse::Success,
+        2 => AppendEntriesResponse::PartialSuccess(read_log_id(reader)?),
+        3 => AppendEntriesResponse::Conflict,
+        _ => AppendEntriesResponse::HigherVote(read_vote(reader)?),
+    })
+}
+
 impl Answer {
     pub(super) fn bytes(&self) -> Bytes {
         let mut out = Vec::new();
         match self {
-            Self::Append(AppendEntriesResponse::Success) => out.push(1),
-            Self::Append(AppendEntriesResponse::PartialSuccess(id)) => {
-                out.push(2);
-                put_log_id(*id, &mut out);
-            }
-            Self::Append(AppendEntriesResponse::Conflict) => out.push(3),
-            Self::Append(AppendEntriesResponse::HigherVote(vote)) => {
-                out.push(4);
-                put_vote(vote, &mut out);
+            Self::Append(response, wall_ms) => {
+                put_response(response, &mut out);
+                out.extend_from_slice(&wall_ms.to_le_bytes());
             }
             Self::Vote(response) => {
                 out.push(5);
@@ -296,12 +322,10 @@ impl Answer {
     pub(super) fn read(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader(bytes);
         let answer = match reader.u8()? {
-            1 => Self::Append(AppendEntriesResponse::Success),
-            2 => Self::Append(AppendEntriesResponse::PartialSuccess(read_log_id(
-                &mut reader,
-            )?)),
-            3 => Self::Append(AppendEntriesResponse::Conflict),
-            4 => Self::Append(AppendEntriesResponse::HigherVote(read_vote(&mut reader)?)),
+            kind @ 1..=4 => {
+                let response = read_response(kind, &mut reader)?;
+                Self::Append(response, reader.u64()?)
+            }
             5 => Self::Vote(VoteResponse {
                 vote: read_vote(&mut reader)?,
                 vote_granted: reader.flag()?,
@@ -382,12 +406,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_call_with_entries_reads_back(append in append(), to: u64) {
-            let call = Call { to, request: Request::Append(append.clone()) };
+        fn a_call_with_entries_reads_back(append in append(), to: u64, wall_ms: u64) {
+            let call = Call { to, request: Request::Append(append.clone(), wall_ms) };
             let bytes = call.bytes();
             let read = Call::read(&bytes).expect("what was written");
             prop_assert_eq!(read.to, to);
-            let Request::Append(read) = read.request else { panic!("another kind") };
+            let Request::Append(read, wall) = read.request else { panic!("another kind") };
+            prop_assert_eq!(wall, wall_ms);
             prop_assert_eq!(read.vote, append.vote);
             prop_assert_eq!(read.prev_log_id, append.prev_log_id);
             prop_assert_eq!(read.leader_commit, append.leader_commit);
@@ -427,10 +452,10 @@ mod tests {
         #[test]
         fn answers_read_back(vote in vote(), id in id(), flag: bool, run: u64) {
             let answers = [
-                Answer::Append(AppendEntriesResponse::Success),
-                Answer::Append(AppendEntriesResponse::PartialSuccess(id)),
-                Answer::Append(AppendEntriesResponse::Conflict),
-                Answer::Append(AppendEntriesResponse::HigherVote(vote)),
+                Answer::Append(AppendEntriesResponse::Success, run),
+                Answer::Append(AppendEntriesResponse::PartialSuccess(id), run),
+                Answer::Append(AppendEntriesResponse::Conflict, 0),
+                Answer::Append(AppendEntriesResponse::HigherVote(vote), run),
                 Answer::Vote(VoteResponse { vote, vote_granted: flag, last_log_id: id }),
                 Answer::Who(Who { run, born: flag, met: vec![(run, 7); usize::from(flag)] }),
                 Answer::Absent,
@@ -459,7 +484,7 @@ mod tests {
 
         #[test]
         fn a_spoilt_call_does_no_harm(append in append(), at: prop::sample::Index, to: u8) {
-            let call = Call { to: 1, request: Request::Append(append) };
+            let call = Call { to: 1, request: Request::Append(append, 7) };
             let mut bytes = call.bytes().to_vec();
             let at = at.index(bytes.len());
             bytes[at] = to;

@@ -13,7 +13,8 @@ use cluster::slots::GroupNo;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-/// The version of the calls that this release makes and answers; there is no other yet.
+/// The version of the calls that this release makes and answers, and of their bytes (`raft/wire.rs`); there is no release
+/// with another yet.
 const VERSION: u16 = 1;
 const MAGIC: [u8; 4] = *b"MQFP";
 const HELLO_BYTES: usize = 42;

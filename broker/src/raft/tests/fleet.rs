@@ -4,6 +4,7 @@ use super::disk::Disk;
 use crate::consensus::{Consensus, Event, Payload, Position};
 use crate::group::GROUP_STREAM;
 use crate::log::{Log, LogError, LogHandle, LogOptions};
+use crate::raft::WallClock;
 use crate::raft::wire::{Answer, Call, Request};
 use crate::raft::{CallError, Incoming, Outgoing, Peers, Snapshots};
 use crate::raft::{DiskMoved, Handle, MemberStatus, Node, Recovered, Replica, Settings, Stage};
@@ -122,7 +123,15 @@ pub(super) struct Fleet {
     runs: u64,
     /// Where members take calls that start now.
     pub(super) port: u16,
+    /// By how many hours the wall clock of a member is ahead.
+    ahead: Ahead,
 }
+
+type Ahead = Arc<Mutex<BTreeMap<&'static str, u64>>>;
+
+/// What a right wall clock showed when the tests began, in milliseconds since the Unix epoch.
+const BEGIN_MS: u64 = 1_700_000_000_000;
+const HOUR_MS: u64 = 3_600_000;
 
 impl Fleet {
     /// A group that begins with these; none of them runs yet.
@@ -139,6 +148,7 @@ impl Fleet {
             changed: Arc::default(),
             runs: 0,
             port: 1,
+            ahead: Ahead::default(),
         }
     }
 
@@ -171,6 +181,7 @@ impl Fleet {
             name: name.parse().expect("a name"),
             members: members.collect(),
             run: self.runs,
+            wall: self.clock(name),
         };
         let address = self.address(name);
         let wires = Wires {
@@ -204,6 +215,27 @@ impl Fleet {
             pump,
         };
         self.members.insert(name, running);
+    }
+
+    /// A wall clock that stands still, and may be put forward.
+    fn clock(&self, name: &'static str) -> WallClock {
+        let ahead = Arc::clone(&self.ahead);
+        WallClock::new(move || {
+            let ahead = ahead.lock().expect("no panic");
+            BEGIN_MS + ahead.get(name).copied().unwrap_or_default() * HOUR_MS
+        })
+    }
+
+    /// Puts a member's wall clock forward by so many hours.
+    pub(super) fn put_forward(&self, name: &'static str, hours: u64) {
+        self.ahead.lock().expect("no panic").insert(name, hours);
+    }
+
+    /// By how many hours the time that this member would lead by is ahead.
+    pub(super) fn hours_ahead(&self, name: &'static str) -> u64 {
+        let own = self.clock(name).now_ms();
+        let handle = self.members[name].handle.lock().expect("no panic");
+        (handle.wall_ms(own) - BEGIN_MS) / HOUR_MS
     }
 
     async fn open(

@@ -102,12 +102,15 @@ async fn openraft_gets_no_more_than_so_many_calls_that_it_cannot_answer() {
     let vote = Vote::new_committed(replica(second).status().term, id(second));
     let call = Call {
         to: id(first),
-        request: Request::Append(AppendEntriesRequest {
-            vote,
-            prev_log_id: None,
-            entries: Vec::new(),
-            leader_commit: None,
-        }),
+        request: Request::Append(
+            AppendEntriesRequest {
+                vote,
+                prev_log_id: None,
+                entries: Vec::new(),
+                leader_commit: None,
+            },
+            0,
+        ),
     };
     let mut calls = JoinSet::new();
     for _ in 0..=CALLS_IN_CORE_MAX {
@@ -121,7 +124,7 @@ async fn openraft_gets_no_more_than_so_many_calls_that_it_cannot_answer() {
     while let Some(answer) = calls.join_next().await {
         let answer = answer.expect("no panic");
         assert!(
-            matches!(answer, Ok(Answer::NoSpace | Answer::Append(_))),
+            matches!(answer, Ok(Answer::NoSpace | Answer::Append(..))),
             "{answer:?}"
         );
     }

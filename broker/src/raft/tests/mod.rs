@@ -2,9 +2,11 @@
 
 mod carried;
 mod changes;
+mod clocks;
 mod disk;
 mod fleet;
 mod full;
+mod promise;
 mod tcp;
 mod trouble;
 

@@ -1,0 +1,56 @@
+//! What a member's answer promises.
+
+use super::THREE;
+use super::fleet::Fleet;
+use crate::raft::config::{Vote, random};
+use crate::raft::limits::ELECTION_MAX;
+use crate::raft::wire::{Answer, Call, Request};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Waker};
+use tokio::time::Instant;
+
+/// A sign of life of the leader, for a follower.
+fn sign_of_life(fleet: &Fleet, leader: &str, follower: &str) -> Call {
+    let member = |name: &str| &fleet.members[name].replica;
+    let id = |name: &str| member(name).running().expect("it takes part").id();
+    let append = AppendEntriesRequest {
+        vote: Vote::new_committed(member(leader).status().term, id(leader)),
+        prev_log_id: None,
+        entries: Vec::new(),
+        leader_commit: None,
+    };
+    let request = Request::Append(append, 0);
+    let to = id(follower);
+    Call { to, request }
+}
+
+#[tokio::test]
+async fn a_call_gets_no_answer_if_an_election_begins_before_it() {
+    let fleet = Fleet::started(&THREE).await;
+    let leader = fleet.elected().await;
+    let mut others = THREE.into_iter().filter(|name| *name != leader);
+    let follower = others.next().expect("three members");
+    let call = sign_of_life(&fleet, leader, follower).bytes();
+    let replica = &fleet.members[follower].replica;
+
+    let answer = Answer::read(&replica.answer(call.clone()).await);
+    let success = AppendEntriesResponse::Success;
+    assert!(
+        matches!(&answer, Ok(Answer::Append(response, _)) if *response == success),
+        "{answer:?}"
+    );
+
+    let mut answering = pin!(replica.answer(call));
+    let begun = answering
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()));
+    assert!(begun.is_pending(), "it is under way");
+    let held = replica.store().inbox.change_election(|election| {
+        let later = Instant::now() + ELECTION_MAX * 10;
+        election.hold(later, &mut random())
+    });
+    assert_eq!(held, Some(true));
+    assert_eq!(Answer::read(&answering.await), Ok(Answer::Absent));
+}
