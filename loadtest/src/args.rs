@@ -121,7 +121,7 @@ pub struct LoadtestArgs {
     /// endure: seconds to wait, after the last publish, for what was acknowledged
     #[arg(long, default_value_t = 60.0)]
     pub drain: f64,
-    /// endure: filters of each subscriber, of which one matches
+    /// endure, backlog: filters of each subscriber, of which one matches
     #[arg(long, default_value_t = 1)]
     pub filters: usize,
     /// endure: filters with a wildcard that hides which of a fleet's groups they belong to, so that
@@ -298,6 +298,7 @@ impl LoadtestArgs {
         if !(1.0..=1e6).contains(&self.patience) {
             return refuse("--patience must be 1 or more, below 1e6");
         }
+        self.check_filters()?;
         if self
             .run
             .as_ref()
@@ -321,11 +322,7 @@ impl LoadtestArgs {
         if !(1.0..=1e6).contains(&self.patience) || !(0.0..=1e6).contains(&self.drain) {
             return refuse("--patience must be 1 or more, --drain 0 or more, both below 1e6");
         }
-        if !(1..=FILTERS_MAX).contains(&self.filters) {
-            return Err(Error::Arguments(format!(
-                "--filters must be 1 to {FILTERS_MAX}"
-            )));
-        }
+        self.check_filters()?;
         if !(0.0..=1e6).contains(&self.churn) || !(0.0..=1e6).contains(&self.away) {
             return refuse("--churn and --away must be 0 to 1e6");
         }
@@ -333,6 +330,14 @@ impl LoadtestArgs {
             return refuse("endure takes no --pid: the processes it drives come and go");
         }
         Ok(())
+    }
+
+    fn check_filters(&self) -> Result<(), Error> {
+        if (1..=FILTERS_MAX).contains(&self.filters) {
+            return Ok(());
+        }
+        let text = format!("--filters must be 1 to {FILTERS_MAX}");
+        Err(Error::Arguments(text))
     }
 
     /// The addresses behind `--addr`.

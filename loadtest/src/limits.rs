@@ -90,7 +90,7 @@ pub(crate) const OPEN_MAX: usize = 1_024;
 /// it the run fails, because nothing could be said about what comes.
 pub(crate) const RANGES_MAX: usize = 16_384;
 
-/// endure: filters of one subscriber. They travel in one SUBSCRIBE, and brokers bound the filters of a
+/// endure, backlog: filters of one subscriber. They travel in one SUBSCRIBE, and brokers bound the filters of a
 /// session.
 pub(crate) const FILTERS_MAX: usize = 1_000;
 

@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask test`, `tidy`, `bench`, `backlog`, `kill`, `chaos`, `sim`, `partition` and `failover`. Run
+//! Developer commands: `cargo xtask test`, `tidy`, `bench`, `backlog`, `kill`, `chaos`, `sim`, `partition`, `failover` and `join`. Run
 //! `cargo xtask help` for a summary.
 
 mod bench;
@@ -6,6 +6,7 @@ mod cargo;
 mod chaos;
 mod clients;
 mod failover;
+mod join;
 mod partition;
 mod tidy;
 
@@ -58,6 +59,9 @@ enum Command {
     /// Kill leaders of groups of three, cut their members from each other, kill everything, and judge what became of every
     /// message (Linux)
     Failover(failover::FailoverArgs),
+    /// Have a member with an empty folder join a group that holds much, and compare the latency of a publisher before and
+    /// during that
+    Join(join::JoinArgs),
 }
 
 fn main() -> ExitCode {
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
         Command::Sim { args } => cargo::run(&root, "mqtt-fleet-sim", &args),
         Command::Partition(args) => partition::run(&root, &args),
         Command::Failover(args) => failover::run(&root, &args),
+        Command::Join(args) => join::run(&root, &args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -27,7 +27,8 @@ const AS_ROOT: [&str; 2] = ["--user", "--map-root-user"];
 /// the kernel keeps from it, and then the shell ends.
 const FURNISH: &str = "mount -t tmpfs -o mode=755 tmpfs /run && mkdir -p /run/netns /run/fleet && \
                        ip link set lo up && \"$@\" || exit 1";
-const TEST: [&str; 6] = ["test", "--profile", "quick", "-p", "mqtt-fleet", "--test"];
+/// `cargo` with this and a name builds and runs a test.
+pub(crate) const TEST: [&str; 6] = ["test", "--profile", "quick", "-p", "mqtt-fleet", "--test"];
 
 /// Options of `cargo xtask partition`.
 #[derive(Debug, clap::Args)]
@@ -114,7 +115,7 @@ fn unshare(more: &[&str]) -> Command {
 }
 
 /// Runs a command, which must succeed.
-fn succeed(command: &mut Command, or_else: &str) -> Outcome {
+pub(crate) fn succeed(command: &mut Command, or_else: &str) -> Outcome {
     let program = command.get_program().to_string_lossy();
     let words: Vec<_> = command
         .get_args()

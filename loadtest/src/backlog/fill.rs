@@ -8,18 +8,25 @@ use super::{Terms, accepted};
 use crate::limits::UNSENT_BYTES_MAX;
 use crate::wire::{self, Keep, Packet, Publish, kind};
 
-/// Every session subscribes to its topic and leaves.
+/// Every session subscribes to its topic, and to some more where nothing is published, and leaves.
 pub(super) struct Arrivals<'a> {
     book: &'a Book,
     terms: Terms,
+    /// Of each session.
+    filters: usize,
     left: u64,
 }
 
 impl<'a> Arrivals<'a> {
     /// None has come yet.
-    pub(super) fn new(book: &'a Book, terms: Terms) -> Self {
+    pub(super) fn new(book: &'a Book, terms: Terms, filters: usize) -> Self {
         let left = u64::from(book.sessions);
-        Self { book, terms, left }
+        Self {
+            book,
+            terms,
+            filters,
+            left,
+        }
     }
 }
 
@@ -43,11 +50,13 @@ impl Crowd for Arrivals<'_> {
             kind::CONNACK => {
                 accepted(packet, self.terms.version)?;
                 let topic = self.book.topic(device as u32);
-                wire::subscribe(out, self.terms.version, [topic], 1);
+                let others = (1..self.filters).map(|n| format!("{topic}/{n}"));
+                let all = others.chain([topic.clone()]);
+                wire::subscribe(out, self.terms.version, all, 1);
                 Ok(Next::Stay)
             }
-            kind::SUBACK => match wire::suback(packet.body, 1) {
-                Some([1]) => {
+            kind::SUBACK => match wire::suback(packet.body, self.filters) {
+                Some(codes) if codes.iter().all(|code| *code == 1) => {
                     self.left -= 1;
                     wire::disconnect(out);
                     Ok(Next::Leave)

@@ -97,7 +97,7 @@ pub(crate) fn run(
     verdict.describe(args);
     let (began, before) = (Instant::now(), load.meter.sample()?);
     if args.part != Part::Drain {
-        load.fill(&book, args.window, &mut verdict)?;
+        load.fill(&book, args, &mut verdict)?;
     }
     if args.part != Part::Fill && load.found.broken.is_none() {
         load.drain(&book, &mut verdict)?;
@@ -133,14 +133,19 @@ struct Load<'a> {
 }
 
 impl Load<'_> {
-    fn fill(&mut self, book: &Book, window: u32, verdict: &mut Verdict) -> Result<(), Error> {
-        let mut arrivals = Arrivals::new(book, self.terms);
+    fn fill(
+        &mut self,
+        book: &Book,
+        args: &LoadtestArgs,
+        verdict: &mut Verdict,
+    ) -> Result<(), Error> {
+        let mut arrivals = Arrivals::new(book, self.terms, args.filters);
         let ended = self.station.serve(&mut arrivals, &mut self.progress)?;
         self.took_place(ended);
         let began = Instant::now();
         if self.found.broken.is_none() {
             self.progress.step("filling");
-            let mut fillers = Fillers::new(book, self.terms, window);
+            let mut fillers = Fillers::new(book, self.terms, args.window);
             let ended = self.station.serve(&mut fillers, &mut self.progress)?;
             self.took_place(ended);
             verdict.sent = fillers.sent();
