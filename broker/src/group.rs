@@ -410,8 +410,13 @@ impl Group {
         self.tell_full(controls);
         // Asked again: a process may stand still for long in between, and then another leads.
         let may_send = self.is_sure_to_lead();
-        if !is_done || may_send && !self.send_frames(reads)? {
+        if !is_done || may_send && !self.ready_frames(reads)? {
             return Ok(true);
+        }
+        // And again: bodies may have been read from a slow disk.
+        let may_send = may_send && self.is_sure_to_lead();
+        if may_send {
+            self.send_frames();
         }
         // After the frames: a segment goes only when no frame's body has to be read from it any more.
         let holds_frames = !may_send && self.replica.leader().is_some();

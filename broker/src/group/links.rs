@@ -332,8 +332,8 @@ impl Group {
         }
     }
 
-    /// `false`: a body has to be read from disk first, so all frames stay where they are.
-    pub(super) fn send_frames(&mut self, reads: Reads) -> Result<bool, LogError> {
+    /// Completes the frames that are to be sent. `false`: a body has to be read from disk first.
+    pub(super) fn ready_frames(&mut self, reads: Reads) -> Result<bool, LogError> {
         let Some(leader) = self.replica.leader_mut() else {
             return Ok(true);
         };
@@ -351,6 +351,15 @@ impl Group {
             }
             effects.stored = false;
         }
+        Ok(true)
+    }
+
+    /// Sends the frames that are ready.
+    pub(super) fn send_frames(&mut self) {
+        let Some(leader) = self.replica.leader_mut() else {
+            return;
+        };
+        let effects = leader.effects();
         for (frames, link) in effects.links.iter_mut().zip(&self.links) {
             let Some(link) = link else { continue };
             if link.from_group.is_full() {
@@ -359,7 +368,6 @@ impl Group {
             let bytes = frames.iter().map(frame_bytes).sum();
             link.from_group.send(frames, bytes);
         }
-        Ok(true)
     }
 }
 

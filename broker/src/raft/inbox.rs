@@ -47,8 +47,10 @@ struct State {
     election: Option<Election>,
     /// Index of the first entry that is in the log for other members.
     kept_from: u64,
-    /// A snapshot of another member comes in, and the group has not taken it yet.
+    /// A snapshot of another member comes in.
     comes_in: bool,
+    /// Snapshots that have come in and that the group has not taken yet.
+    installs: usize,
     /// Snapshots that are on their way to other members.
     sending: usize,
     /// Members that have got one, and may lack entries behind it.
@@ -160,9 +162,7 @@ impl Inbox {
 
     /// It has come, or will not; if it has, the group may not have been told yet.
     pub(super) fn snapshot_ends(&self) {
-        let mut state = self.lock();
-        let mut events = state.events.iter();
-        state.comes_in = events.any(|event| matches!(event, Event::Install { .. }));
+        self.lock().comes_in = false;
     }
 
     /// A snapshot is on its way to another member for as long as this is held.
@@ -268,10 +268,8 @@ impl Inbox {
         let full = !state.has_room();
         let event = state.events.pop_front()?;
         state.event_bytes -= bytes(&event);
-        if matches!(event, Event::Install { .. }) {
-            // The group looks at what may go when it has taken this.
-            state.comes_in = false;
-        }
+        // The group looks at what may go when it has taken this.
+        state.installs -= usize::from(matches!(event, Event::Install { .. }));
         drop(state);
         if full {
             self.room.notify_waiters();
@@ -312,7 +310,11 @@ impl Inbox {
     /// The first entry that must not go; 0: nothing goes, as messages may be stored that nothing refers to yet.
     pub(super) fn kept_from(&self) -> u64 {
         let state = self.lock();
-        if state.comes_in { 0 } else { state.kept_from }
+        if state.comes_in || state.installs > 0 {
+            0
+        } else {
+            state.kept_from
+        }
     }
 
     pub(super) fn failure(&self) -> Option<LogError> {
@@ -345,6 +347,7 @@ impl State {
 
     fn push(&mut self, event: Event) {
         self.event_bytes += bytes(&event);
+        self.installs += usize::from(matches!(event, Event::Install { .. }));
         self.events.push_back(event);
     }
 

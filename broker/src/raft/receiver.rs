@@ -85,6 +85,9 @@ struct State<I> {
     incoming: Option<I>,
     /// The answer to the last piece, once there is one.
     installed: Option<Vote>,
+    /// Where the newest snapshot stands that was stored. The member may not have gone on from it: it does so only for a
+    /// leader that is not deposed.
+    stored: Option<Position>,
     /// When the newest piece was taken.
     heard: Instant,
 }
@@ -96,6 +99,7 @@ impl<S: Snapshots> Receiver<S> {
             next: 0,
             incoming: None,
             installed: None,
+            stored: None,
             heard: Instant::now(),
         };
         let shared = Shared {
@@ -177,9 +181,15 @@ impl<I: Incoming> Taking<I> {
                 return Ok(Answer::Absent);
             }
             let (applied, vote) = member.standing();
-            if piece.index <= applied {
-                // The leader has not heard that an earlier transfer was successful.
+            // The leader has not heard that an earlier transfer was successful, or that it is deposed.
+            if piece.index <= applied || piece.vote < vote {
                 return Ok(Answer::Installed(vote));
+            }
+            let stored = self.state.stored.as_ref();
+            if let Some(position) = stored.filter(|stored| piece.index <= stored.index) {
+                return Ok(Answer::Installed(
+                    member.install(piece.vote, position).await?,
+                ));
             }
             self.begin(snapshots, piece.transfer).await?;
         }
@@ -201,7 +211,8 @@ impl<I: Incoming> Taking<I> {
             return Ok(Answer::Taken);
         }
         let position = incoming.finish().await?;
-        let vote = member.install(piece.vote, &position).await?;
+        let position = state.stored.insert(position);
+        let vote = member.install(piece.vote, position).await?;
         state.installed = Some(vote);
         state.next += 1;
         Ok(Answer::Installed(vote))
@@ -248,6 +259,7 @@ async fn watch<I>(shared: Weak<Shared<I>>, transfer: u64) {
 mod tests {
     use super::super::carry::Outgoing;
     use super::*;
+    use crate::consensus::Event;
     use bytes::Bytes;
     use std::sync::Mutex as Lock;
     use std::time::Duration;
@@ -302,18 +314,27 @@ mod tests {
         }
     }
 
-    /// Where it stands.
-    #[derive(Clone, Debug, Default)]
-    struct Member(Arc<Lock<u64>>);
+    /// Where it stands, and its vote.
+    #[derive(Clone, Debug)]
+    struct Member(Arc<Lock<(u64, Vote)>>);
+
+    impl Member {
+        fn votes(&self, vote: Vote) {
+            self.0.lock().expect("no panic").1 = vote;
+        }
+    }
 
     impl Installs for Member {
         fn standing(&self) -> (u64, Vote) {
-            (*self.0.lock().expect("no panic"), vote())
+            *self.0.lock().expect("no panic")
         }
 
-        async fn install(&self, _leader: Vote, position: &Position) -> Result<Vote, TakeError> {
-            *self.0.lock().expect("no panic") = position.index;
-            Ok(vote())
+        async fn install(&self, leader: Vote, position: &Position) -> Result<Vote, TakeError> {
+            let (applied, vote) = &mut *self.0.lock().expect("no panic");
+            if leader >= *vote {
+                (*applied, *vote) = (position.index, leader);
+            }
+            Ok(*vote)
         }
     }
 
@@ -336,16 +357,21 @@ mod tests {
             Self {
                 receiver: Receiver::new(memory.clone(), Arc::clone(&inbox)),
                 inbox,
-                member: Member::default(),
+                member: Member(Arc::new(Lock::new((0, vote())))),
                 memory,
             }
         }
 
         /// Sends a piece of a snapshot of five bytes.
         async fn piece(&self, transfer: u64, number: u32) -> Answer {
+            self.piece_of(vote(), transfer, number).await
+        }
+
+        /// As a leader with this vote.
+        async fn piece_of(&self, vote: Vote, transfer: u64, number: u32) -> Answer {
             let last = number == 5;
             let piece = Piece {
-                vote: vote(),
+                vote,
                 transfer,
                 index: 5,
                 number,
@@ -411,6 +437,46 @@ mod tests {
         assert_eq!(world.piece(1, 5).await, Answer::Installed(vote()));
         assert_eq!(world.piece(2, 0).await, Answer::Installed(vote()));
         assert_eq!(world.standing(), (0, true, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_snapshot_that_came_too_late_for_its_leader_is_there_for_the_next() {
+        let world = World::new();
+        for number in 0..5 {
+            assert_eq!(world.piece(1, number).await, Answer::Taken);
+        }
+        let (elected, next) = (Vote::new(4, 8), Vote::new_committed(5, 9));
+        world.member.votes(elected);
+        assert_eq!(world.piece(1, 5).await, Answer::Installed(elected));
+        assert_eq!(world.member.standing().0, 0, "it is stored, no more");
+        assert_eq!(world.piece_of(next, 2, 0).await, Answer::Installed(next));
+        assert_eq!(world.member.standing().0, 5);
+        assert_eq!(world.standing(), (0, true, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deposed_leader_takes_no_ones_place() {
+        let world = World::new();
+        let next = Vote::new_committed(5, 9);
+        world.member.votes(next);
+        assert_eq!(world.piece_of(next, 2, 0).await, Answer::Taken);
+        assert_eq!(world.piece(1, 0).await, Answer::Installed(next));
+        assert_eq!(world.piece_of(next, 2, 1).await, Answer::Taken);
+        assert_eq!(world.standing(), (1, false, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_log_gives_nothing_back_while_an_earlier_snapshot_is_taken() {
+        let world = World::new();
+        world.inbox.hand_over(Event::Install { index: 3 }).await;
+        assert_eq!(world.piece(2, 0).await, Answer::Taken);
+        assert_eq!(world.inbox.next(), Some(Event::Install { index: 3 }));
+        assert_eq!(world.standing(), (1, false, 0));
+        world.inbox.hand_over(Event::Install { index: 4 }).await;
+        tokio::time::sleep(2 * TRANSFER_SILENCE).await;
+        assert_eq!(world.standing(), (0, false, 1), "one is not taken yet");
+        assert_eq!(world.inbox.next(), Some(Event::Install { index: 4 }));
+        assert_eq!(world.standing(), (0, true, 1));
     }
 
     #[tokio::test(start_paused = true)]
