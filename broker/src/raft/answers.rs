@@ -64,10 +64,14 @@ impl<J: Journal> Answers<J> {
     }
 
     /// To somebody who wants to lead. A member without space could not store its vote, so it has none: another may
-    /// still lead on a promise of this one, and goes on to.
+    /// still lead on a promise of this one, and goes on to. Nor has a leader that is sure of its reign: it counts itself
+    /// among those that have promised it.
     pub(super) async fn vote(&self, raft: &Raft, vote: VoteRequest<u64>) -> Answer {
         if self.store.log.is_full() {
             return Answer::NoSpace;
+        }
+        if self.store.inbox.is_sure(Instant::now().into_std()) {
+            return Answer::Absent;
         }
         let raft = raft.clone();
         let response = match self.ask(async move { raft.vote(vote).await }).await {

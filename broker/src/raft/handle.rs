@@ -79,7 +79,8 @@ impl Consensus for Handle {
     }
 
     fn is_full(&self) -> bool {
-        self.inbox.change_lease(|lease| lease.is_full())
+        let now = tokio::time::Instant::now().into_std();
+        self.inbox.change_lease(|lease| lease.is_full(now))
     }
 
     fn failure(&self) -> Option<LogError> {

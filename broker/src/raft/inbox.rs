@@ -134,7 +134,8 @@ impl Inbox {
 
     /// A member has said in `term` whether its disk is full.
     pub(super) fn space(&self, term: u64, member: u64, full: bool) {
-        if self.change_lease(|lease| lease.space(term, member, full)) {
+        let now = tokio::time::Instant::now().into_std();
+        if self.change_lease(|lease| lease.space(term, member, full, now)) {
             (self.wake)();
         }
     }
@@ -300,6 +301,13 @@ impl Inbox {
 
     pub(super) fn wall_ms(&self, own_ms: u64, now: Instant) -> u64 {
         self.lock().clocks.median_ms(own_ms, now)
+    }
+
+    /// Whether this member leads in any term, and no other can.
+    pub(super) fn is_sure(&self, now: Instant) -> bool {
+        let state = self.lock();
+        let until = state.won.and_then(|_| state.lease.until(now));
+        until.is_some_and(|until| now < until)
     }
 
     pub(super) fn snapshot_written(&self, at: Position) {

@@ -4,7 +4,7 @@
 //! leader has sent the call. So if a quorum has answered calls that were sent at or after t, no other leader can be
 //! elected before t + [`ELECTION_MAX`](super::limits::ELECTION_MAX): it would need the vote of one of them.
 
-use super::limits::LEASE;
+use super::limits::{LEASE, SPACE_KNOWN};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
@@ -17,8 +17,8 @@ pub(super) struct Lease {
     term: u64,
     /// When the last answered call to each member was sent.
     heard: BTreeMap<u64, Instant>,
-    /// Members whose disks are full, by what they last said.
-    full: BTreeSet<u64>,
+    /// Members whose disks are full, by what they last said, and when.
+    full: BTreeMap<u64, Instant>,
 }
 
 impl Lease {
@@ -47,14 +47,14 @@ impl Lease {
         }
     }
 
-    /// A member has said in `term` whether its disk is full, to this one as a leader or a candidate. Whether that is
+    /// A member says `now` in `term` whether its disk is full, to this one as a leader or a candidate. Whether that is
     /// news.
-    pub(super) fn space(&mut self, term: u64, member: u64, full: bool) -> bool {
+    pub(super) fn space(&mut self, term: u64, member: u64, full: bool, now: Instant) -> bool {
         term >= self.term
             && if full {
-                self.full.insert(member)
+                self.full.insert(member, now).is_none()
             } else {
-                self.full.remove(&member)
+                self.full.remove(&member).is_some()
             }
     }
 
@@ -63,10 +63,14 @@ impl Lease {
         self.full.clear();
     }
 
-    /// Whether too few members for a majority have space.
-    pub(super) fn is_full(&self) -> bool {
+    /// Whether too few members for a majority have space, by what they have said lately.
+    pub(super) fn is_full(&self, now: Instant) -> bool {
+        let has_space = |id: &&u64| {
+            let said = self.full.get(id);
+            said.is_none_or(|said| now.saturating_duration_since(*said) > SPACE_KNOWN)
+        };
         let lacks =
-            |voters: &BTreeSet<u64>| voters.difference(&self.full).count() <= voters.len() / 2;
+            |voters: &BTreeSet<u64>| voters.iter().filter(has_space).count() <= voters.len() / 2;
         self.voters.iter().any(lacks)
     }
 
@@ -133,20 +137,37 @@ mod tests {
 
     #[test]
     fn it_is_full_when_a_majority_is() {
+        let now = Instant::now();
         let mut lease = lease(&[&[1, 2, 3]]);
-        assert!(lease.space(5, 2, true), "news");
-        assert!(!lease.space(5, 2, true));
-        assert!(!lease.is_full(), "two of three have space");
-        lease.space(4, 3, true);
-        assert!(!lease.is_full(), "that was another reign");
-        lease.space(5, 3, true);
-        assert!(lease.is_full());
-        assert!(lease.space(5, 2, false), "news again");
-        assert!(!lease.is_full());
-        assert!(lease.space(6, 2, true), "to a candidate");
-        assert!(lease.is_full());
+        assert!(lease.space(5, 2, true, now), "news");
+        assert!(!lease.space(5, 2, true, now));
+        assert!(!lease.is_full(now), "two of three have space");
+        lease.space(4, 3, true, now);
+        assert!(!lease.is_full(now), "that was another reign");
+        lease.space(5, 3, true, now);
+        assert!(lease.is_full(now));
+        assert!(lease.space(5, 2, false, now), "news again");
+        assert!(!lease.is_full(now));
+        assert!(lease.space(6, 2, true, now), "to a candidate");
+        assert!(lease.is_full(now));
         lease.forget_space();
-        assert!(!lease.is_full(), "another leads");
+        assert!(!lease.is_full(now), "another leads");
+    }
+
+    #[test]
+    fn what_was_said_of_space_counts_for_a_while() {
+        let now = Instant::now();
+        let mut lease = lease(&[&[1, 2, 3]]);
+        lease.space(5, 2, true, now);
+        lease.space(5, 3, true, now);
+        assert!(lease.is_full(now + SPACE_KNOWN));
+        assert!(
+            !lease.is_full(now + SPACE_KNOWN + ms(1)),
+            "it may have some"
+        );
+        lease.space(5, 2, true, now + ms(500));
+        lease.space(5, 3, true, now + ms(500));
+        assert!(lease.is_full(now + SPACE_KNOWN + ms(500)), "said again");
     }
 
     #[test]

@@ -23,6 +23,10 @@ pub const VOTE: Duration = Duration::from_millis(300);
 /// and what is decided is not done at once.
 pub const LEASE: Duration = Duration::from_millis(400);
 
+/// What a member has said of the space on its disk counts for this long: a leader asks several times a second, a candidate
+/// with each election, and one that reaches nobody does not know any more.
+pub const SPACE_KNOWN: Duration = Duration::from_secs(3);
+
 /// A call to another member that has had no answer for this long has failed. Longer than openraft waits: a late
 /// answer still prolongs the lease.
 pub const CALL: Duration = Duration::from_secs(2);

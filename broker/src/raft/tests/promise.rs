@@ -2,10 +2,11 @@
 
 use super::THREE;
 use super::fleet::Fleet;
+use crate::raft::codec::log_id;
 use crate::raft::config::{Vote, random};
 use crate::raft::limits::ELECTION_MAX;
 use crate::raft::wire::{Answer, Call, Request};
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Waker};
@@ -53,4 +54,30 @@ async fn a_call_gets_no_answer_if_an_election_begins_before_it() {
     });
     assert_eq!(held, Some(true));
     assert_eq!(Answer::read(&answering.await), Ok(Answer::Absent));
+}
+
+#[tokio::test]
+async fn a_leader_that_is_sure_votes_for_nobody() {
+    let fleet = Fleet::started(&THREE).await;
+    let leader = fleet.elected().await;
+    // Openraft itself goes by the age of the vote, which nothing renews at the leader.
+    tokio::time::sleep(ELECTION_MAX * 2).await;
+    let leader_is = fleet.elected().await;
+    assert_eq!(leader_is, leader, "all is well");
+    let replica = &fleet.members[leader].replica;
+    let own = replica.running().expect("it takes part").id();
+    let other = THREE.into_iter().find(|name| *name != leader);
+    let other = &fleet.members[other.expect("three members")].replica;
+    let candidate = other.running().expect("it takes part").id();
+    let term = replica.status().term;
+    let request = Request::Vote(VoteRequest {
+        vote: Vote::new(term + 1, candidate),
+        last_log_id: Some(log_id(term + 1, u64::MAX)),
+    });
+    let call = Call { to: own, request }.bytes();
+    assert_eq!(
+        Answer::read(&replica.answer(call).await),
+        Ok(Answer::Absent)
+    );
+    assert_eq!(replica.status().term, term);
 }
