@@ -14,6 +14,7 @@ pub mod machine;
 mod open;
 pub mod raft;
 mod snapshots;
+mod sole;
 
 pub use open::{GroupOptions, Joining, OpenGroup};
 pub use snapshots::{Journalled, transfer};

@@ -12,6 +12,7 @@ use crate::log::{
     SnapshotStore,
 };
 use crate::snapshots::{Journalled, Sizes, Snapshots, replay};
+use crate::sole::take_over;
 use cluster::slots::GroupNo;
 use cluster::topology::Routing;
 use std::path::PathBuf;
@@ -108,9 +109,11 @@ impl OpenGroup {
 
     /// Takes the data folder of a member of a replicated group and restores its newest snapshot. `join` has what is in
     /// the log behind it, and gives back what the group's entries come from. `stored` is called from the log's thread
-    /// whenever more is stored.
+    /// whenever more is stored. A folder that a group without others has written is taken over: `sole` says where the
+    /// group stands then, for the index of its last entry.
     pub fn open_member<E: From<LogError>>(
         options: GroupOptions,
+        sole: impl FnOnce(u64) -> Position,
         stored: Box<dyn Fn() + Send + Sync>,
         join: impl FnOnce(Joining<'_>) -> Result<Box<dyn Consensus>, E>,
     ) -> Result<Self, E> {
@@ -127,6 +130,12 @@ impl OpenGroup {
         };
         let (log, mut records) = Log::open(&options.data, options.log, Box::new(wake))?;
         let files = SnapshotStore::open(&options.data)?;
+        if let Some(index) = take_over(&log, &files, &options.limits, sole)? {
+            tracing::info!(
+                index,
+                "takes over the data of a group that had no way to others"
+            );
+        }
         let kept = Some(files.clone());
         let mut snapshots =
             Snapshots::new(kept, options.limits, Box::new(()), sizes, waker.clone());

@@ -23,7 +23,7 @@ use crate::log::{
     BODIES_STREAM, LogError, LogHandle, Record, RecordKind, STORE_STREAM, SegmentInfo,
     SnapshotStore, WhenFull,
 };
-use crate::machine::{Effects, State};
+use crate::machine::{Effects, SNAPSHOT_VERSION, SnapshotError, State};
 use covered::{Covered, covered_segments};
 pub use journalled::Journalled;
 use journalled::{replay_journal, restore_store};
@@ -503,12 +503,18 @@ fn no_snapshot() -> LogError {
 }
 
 fn restore_state(from: &mut dyn Read, limits: &MachineLimits) -> Result<State, LogError> {
-    State::restore(from, limits.clone())
-        .map_err(|error| LogError::snapshot("restore", io::Error::other(error)))
+    State::restore(from, limits.clone()).map_err(|error| match error {
+        SnapshotError::Version(version) if version > SNAPSHOT_VERSION => LogError::Unsupported {
+            file: "the snapshot of the group".into(),
+            version,
+            known: SNAPSHOT_VERSION,
+        },
+        error => LogError::snapshot("restore", io::Error::other(error)),
+    })
 }
 
 /// `has_position`: as members of a group write it.
-fn restore(
+pub(crate) fn restore(
     files: Option<&SnapshotStore>,
     limits: &MachineLimits,
     store: Box<dyn Journalled>,

@@ -5,9 +5,12 @@
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 
 use broker::group::RunningGroup;
 use broker::link_server::{LinkServer, LinkServerCounters};
+use broker::log::set_aside_if_asked;
+use broker::raft;
 use cluster::link::GroupIdentity;
 use cluster::slots::GroupNo;
 use cluster::topology::{HostPort, Member, Routing, SharedTopology, Topology};
@@ -15,6 +18,7 @@ use cluster::topology::{HostPort, Member, Routing, SharedTopology, Topology};
 use crate::admin::{Admin, Fleet, Health, Phase};
 use crate::banner;
 use crate::config::Settings;
+use crate::damaged;
 use crate::engine::{on_failure, wait_until_serving};
 use crate::figures::{self, Figures};
 use crate::group_report::Reporter;
@@ -24,7 +28,8 @@ use crate::metrics::{self, Metrics};
 use crate::node::{Node, NodeError};
 use crate::reload;
 use crate::seat::{self, Seat};
-use crate::standalone::{RunError, admin_place, begin, end, first_fault};
+use crate::standalone::{RunError, admin_place, begin, end_for, first_fault, next};
+use crate::stop::{Stop, Stopper};
 
 /// The group whose log has the topology of the fleet.
 pub(crate) const TOPOLOGY_GROUP: GroupNo = GroupNo(0);
@@ -45,39 +50,29 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
     reload::watch(settings)?;
 
     let shown = show(admin, address)?;
-    let routing = Arc::new(Routing::new(&node.file.fixed, &known.table));
-    let mut seat = Seat::take(settings, node, &known, calls)?;
-    seat.open.route(group_no, routing);
-    let waker = seat.open.waker();
-    let group = seat.open.start(Vec::new(), on_failure(&stopper))?;
-    shown.figures.read_from(&group);
-    let reporter = Reporter::new(node, settings, &group, seat.member.clone());
-    shown.reporter.set(Arc::new(reporter));
-    let is_keeper = group_no == TOPOLOGY_GROUP;
-    let topology = if seat.member.is_some() {
-        node.say(&known);
-        known.clone()
-    } else {
-        wait_until_serving(&group).map_err(|error| first_fault(&reasons).unwrap_or(error))?;
-        agreed(node, &group, known.clone())?
+    if let Some(aside) = set_aside_if_asked(&settings.data)? {
+        tracing::warn!(to = %aside.display(), "the damaged log and snapshots are set aside");
+    }
+    // Who else has what this member has.
+    let has_others = calls.is_some() && known.members(group_no).len() > 1;
+    let seat = match Seat::take(settings, node, &known, calls) {
+        Err(RunError::Log { error }) if damaged::is_mended_by_others(&error, has_others) => {
+            let reporter = Reporter::damaged(node, settings, &stopper, &error);
+            shown.reporter.set(Arc::new(reporter));
+            return damaged::wait(&error, &reasons, &shown.health);
+        }
+        taken => taken?,
     };
-    let shared = SharedTopology::new(topology);
-    let log = is_keeper.then(|| (group.topology(), group.reigns()));
-    let keeper = Keeper::start(&shared, node, log)?;
-    shown.fleet.set(Fleet {
-        shared: Arc::clone(&shared),
-        log: is_keeper.then(|| group.topology()),
-    });
-    let listener = links.open()?.swap_remove(0);
-    let server = LinkServer::start(
-        listener,
-        identity(node, group_no),
-        &shared,
-        settings.link_tls.as_ref().map(|it| Arc::clone(&it.tls)),
-        group.links(),
-        waker,
-    )?;
-    shown.links.set(server.counters());
+    let starting = Starting {
+        settings,
+        node,
+        known: &known,
+        group: group_no,
+        stopper: &stopper,
+        reasons: &reasons,
+        shown: &shown,
+    };
+    let parts = starting.start(seat, links)?;
     shown.health.enter(Phase::Ready);
     banner::show_text(&format!(
         "mqtt-fleet {} broker {} of fleet {}\n  group         {}\n  links on      {address}\n{}  admin         \
@@ -89,15 +84,116 @@ pub(crate) fn run(settings: &Settings, node: &Node) -> Result<(), RunError> {
         calls_on.unwrap_or_default(),
     ));
 
-    end(&reasons, &shown.health, || {
-        server.stop()?;
-        let result = group.stop();
-        keeper.stop();
-        if let Some(member) = seat.member {
+    match next(&reasons) {
+        Stop::Fault(RunError::Log { error })
+            if damaged::is_mended_by_others(&error, has_others) =>
+        {
+            parts.reporter.is_damaged(&error);
+            parts.give_up()?;
+            damaged::wait(&error, &reasons, &shown.health)
+        }
+        reason => end_for(reason, &shown.health, || parts.stop()),
+    }
+}
+
+/// What a start goes by once the data folder is taken.
+struct Starting<'s> {
+    settings: &'s Settings,
+    node: &'s Node,
+    known: &'s Topology,
+    group: GroupNo,
+    stopper: &'s Stopper,
+    reasons: &'s Receiver<Stop>,
+    shown: &'s Shown,
+}
+
+impl Starting<'_> {
+    /// Starts the group and all around it, and takes links.
+    fn start(&self, mut seat: Seat, links: Reserved) -> Result<Parts, RunError> {
+        let Self {
+            settings,
+            node,
+            known,
+            shown,
+            ..
+        } = self;
+        let routing = Arc::new(Routing::new(&node.file.fixed, &known.table));
+        seat.open.route(self.group, routing);
+        let waker = seat.open.waker();
+        let group = seat.open.start(Vec::new(), on_failure(self.stopper))?;
+        shown.figures.read_from(&group);
+        let reporter = Reporter::new(node, settings, self.stopper, &group, seat.member.clone());
+        let reporter = Arc::new(reporter);
+        shown.reporter.set(Arc::clone(&reporter));
+        let is_keeper = self.group == TOPOLOGY_GROUP;
+        let topology = if seat.member.is_some() {
+            node.say(known);
+            Topology::clone(known)
+        } else {
+            wait_until_serving(&group)
+                .map_err(|error| first_fault(self.reasons).unwrap_or(error))?;
+            agreed(node, &group, Topology::clone(known))?
+        };
+        let shared = SharedTopology::new(topology);
+        let log = is_keeper.then(|| (group.topology(), group.reigns()));
+        let keeper = Keeper::start(&shared, node, log)?;
+        shown.fleet.set(Fleet {
+            shared: Arc::clone(&shared),
+            log: is_keeper.then(|| group.topology()),
+        });
+        let listener = links.open()?.swap_remove(0);
+        let server = LinkServer::start(
+            listener,
+            identity(node, self.group),
+            &shared,
+            settings.link_tls.as_ref().map(|it| Arc::clone(&it.tls)),
+            group.links(),
+            waker,
+        )?;
+        shown.links.set(server.counters());
+        Ok(Parts {
+            server,
+            group,
+            keeper,
+            member: seat.member,
+            reporter,
+        })
+    }
+}
+
+/// What runs.
+struct Parts {
+    server: LinkServer,
+    group: RunningGroup,
+    keeper: Keeper,
+    member: Option<raft::Member>,
+    reporter: Arc<Reporter>,
+}
+
+impl Parts {
+    /// Ends in order, and stores what is left.
+    fn stop(self) -> Result<(), RunError> {
+        self.server.stop()?;
+        let result = self.group.stop();
+        self.keeper.stop();
+        if let Some(member) = self.member {
             member.stop();
         }
         Ok(result?)
-    })
+    }
+
+    /// Ends when the log has failed: the vote goes first.
+    fn give_up(self) -> Result<(), RunError> {
+        if let Some(member) = self.member {
+            member.stop();
+        }
+        self.server.stop()?;
+        if let Err(error) = self.group.stop() {
+            tracing::debug!(%error, "the group has ended");
+        }
+        self.keeper.stop();
+        Ok(())
+    }
 }
 
 /// What others may see of this process.

@@ -21,6 +21,8 @@ pub(crate) enum Exit {
     Damaged = 5,
     /// The disk is full.
     DiskFull = 6,
+    /// The log or a snapshot in the data folder was written by a newer version.
+    Newer = 7,
 }
 
 impl From<Exit> for ExitCode {

@@ -10,7 +10,7 @@ use proxy::link_client::LinkCounters;
 use session_store::RedisStore;
 
 use crate::admin::Fleet;
-use crate::group_report::{MemberReport, Reporter};
+use crate::group_report::{MemberReport, MemberRole, Reporter};
 use crate::metrics::{Figure, Metrics, summed};
 
 type ReadStatus = Box<dyn Fn() -> GroupStatus + Send + Sync>;
@@ -180,7 +180,7 @@ pub(crate) fn add_fleet(metrics: &mut Metrics, fleet: Later<Fleet>) {
 pub(crate) fn add_member(metrics: &mut Metrics, reporter: Later<Arc<Reporter>>) {
     metrics.block(
         "mqtt_fleet_member_",
-        &["role", "term", "last_index", "snapshot_index", "lag_max"],
+        &["role", "damaged", "term", "last_index", "snapshot_index", "lag_max"],
         &[],
         move || {
             let report = reporter.get().map(|reporter| reporter.standing());
@@ -190,6 +190,11 @@ pub(crate) fn add_member(metrics: &mut Metrics, reporter: Later<Arc<Reporter>>) 
                     "role",
                     "What it does in its group: 0 it waits or is damaged, 1 learner, 2 follower, 3 candidate, 4 leader",
                     figure(|report| report.role.number()),
+                ),
+                (
+                    "damaged",
+                    "1 while it takes no part since its log or snapshot is damaged, or its data folder was lost",
+                    figure(|report| u64::from(report.role == MemberRole::Damaged)),
                 ),
                 (
                     "term",

@@ -3,13 +3,17 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use broker::group::{GroupStatus, RunningGroup};
+use broker::log::{LogError, ask_to_set_aside};
 use broker::raft::{Member, MemberStatus, Role, Stage};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Settings;
 use crate::node::Node;
+use crate::stop::Stopper;
 
 /// What a member does in its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,8 +61,14 @@ pub(crate) struct MemberReport {
     pub(crate) term: Option<u64>,
     /// Name of the leader, as far as it knows.
     pub(crate) leader: Option<String>,
+    /// Since when that one leads, as far as it has seen, in milliseconds since 1970.
+    #[serde(default)]
+    pub(crate) leader_since_ms: Option<u64>,
     /// Index of its last entry.
     pub(crate) last_index: u64,
+    /// Index of the last entry that it knows to be stored by a majority.
+    #[serde(default)]
+    pub(crate) commit_index: u64,
     /// Index of the last entry that it has handed to its group, all of which a majority has stored.
     pub(crate) applied_index: u64,
     /// Index of its newest snapshot; 0: it has none.
@@ -67,8 +77,22 @@ pub(crate) struct MemberReport {
     pub(crate) members: Vec<PeerReport>,
     /// Its disk; `None`: the system does not say.
     pub(crate) disk: Option<DiskReport>,
+    /// Bytes of its log or snapshot that are not what they were, for which it takes no part.
+    #[serde(default)]
+    pub(crate) damage: Option<DamageReport>,
     /// What is wrong with it, in words; `fine` if nothing is.
     pub(crate) health: String,
+}
+
+/// Where a log or a snapshot is damaged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DamageReport {
+    /// The file.
+    pub(crate) file: PathBuf,
+    /// Where in it, in bytes from its start.
+    pub(crate) offset: u64,
+    /// What was expected there.
+    pub(crate) what: String,
 }
 
 impl MemberReport {
@@ -90,6 +114,9 @@ pub(crate) struct PeerReport {
     pub(crate) votes: bool,
     /// Entries that it lacks; only a leader knows.
     pub(crate) lag_entries: Option<u64>,
+    /// Bytes of these in the leader's log; `None`, too, if the leader has not all of them any more and sends a snapshot.
+    #[serde(default)]
+    pub(crate) lag_bytes: Option<u64>,
 }
 
 /// The disk that a member's data folder is on.
@@ -118,6 +145,10 @@ pub(crate) struct Reporter {
     read: Box<dyn Fn() -> GroupStatus + Send + Sync>,
     /// The member that agrees with others; `None`: it is alone in its group.
     agrees: Option<Member>,
+    /// Set when its files are damaged.
+    damage: OnceLock<DamageReport>,
+    /// Has the process begin anew.
+    stopper: Stopper,
 }
 
 impl Reporter {
@@ -125,17 +156,60 @@ impl Reporter {
     pub(crate) fn new(
         node: &Node,
         settings: &Settings,
+        stopper: &Stopper,
         group: &RunningGroup,
         agrees: Option<Member>,
     ) -> Self {
+        Self {
+            read: Box::new(group.status_reader()),
+            agrees,
+            ..Self::without_group(node, settings, stopper)
+        }
+    }
+
+    /// That of a broker that cannot start, since its files are damaged.
+    pub(crate) fn damaged(
+        node: &Node,
+        settings: &Settings,
+        stopper: &Stopper,
+        error: &LogError,
+    ) -> Self {
+        let reporter = Self::without_group(node, settings, stopper);
+        reporter.is_damaged(error);
+        reporter
+    }
+
+    fn without_group(node: &Node, settings: &Settings, stopper: &Stopper) -> Self {
         let (number, _) = node.seat.as_ref().expect("a broker has a seat");
         Self {
             group: number.0,
             member: node.name.to_string(),
             data: settings.data.clone(),
-            read: Box::new(group.status_reader()),
-            agrees,
+            read: Box::new(GroupStatus::default),
+            agrees: None,
+            damage: OnceLock::new(),
+            stopper: stopper.clone(),
         }
+    }
+
+    /// Its files are damaged: from here on it takes no part.
+    pub(crate) fn is_damaged(&self, error: &LogError) {
+        if let LogError::Damaged { file, offset, what } = error {
+            let what = (*what).to_owned();
+            let (file, offset) = (file.clone(), *offset);
+            // The first damage has ended it.
+            let _first = self
+                .damage
+                .get_or_init(|| DamageReport { file, offset, what });
+        }
+    }
+
+    /// Has the damaged files set aside and the process begin anew, with an empty folder; `None`: nothing is damaged.
+    /// Waits for the disk.
+    pub(crate) fn repair(&self) -> Option<Result<(), LogError>> {
+        self.damage.get()?;
+        let asked = ask_to_set_aside(&self.data);
+        Some(asked.inspect(|()| self.stopper.again()))
     }
 
     /// The member that agrees with others, if there are any.
@@ -154,15 +228,22 @@ impl Reporter {
         let full = (self.read)().log_full;
         MemberReport {
             disk: disk(&self.data, full),
-            ..self.standing()
+            ..self.reported(Member::detailed_status)
         }
     }
 
     /// The same without the disk: costs nothing.
     pub(crate) fn standing(&self) -> MemberReport {
+        self.reported(Member::status)
+    }
+
+    fn reported(&self, ask: fn(&Member) -> MemberStatus) -> MemberReport {
+        if let Some(damage) = self.damage.get() {
+            return self.of_damaged(damage);
+        }
         let group = (self.read)();
         let mut report = match &self.agrees {
-            Some(member) => self.of_several(&member.status()),
+            Some(member) => self.of_several(&ask(member)),
             None => self.alone(&group),
         };
         if group.log_full && report.health == FINE {
@@ -170,6 +251,27 @@ impl Reporter {
                 .clone_into(&mut report.health);
         }
         report
+    }
+
+    fn of_damaged(&self, damage: &DamageReport) -> MemberReport {
+        let DamageReport { file, offset, what } = damage;
+        let file = file.display();
+        MemberReport {
+            group: self.group,
+            member: self.member.clone(),
+            role: MemberRole::Damaged,
+            term: None,
+            leader: None,
+            leader_since_ms: None,
+            last_index: 0,
+            commit_index: 0,
+            applied_index: 0,
+            snapshot_index: 0,
+            members: Vec::new(),
+            disk: None,
+            damage: Some(damage.clone()),
+            health: format!("{file} is damaged at byte {offset}: {what} (ctl group repair)"),
+        }
     }
 
     fn alone(&self, group: &GroupStatus) -> MemberReport {
@@ -184,7 +286,9 @@ impl Reporter {
             },
             term: None,
             leader: serving.then(|| self.member.clone()),
+            leader_since_ms: None,
             last_index: group.applied,
+            commit_index: group.applied,
             applied_index: group.applied,
             snapshot_index: 0,
             members: vec![PeerReport {
@@ -192,8 +296,10 @@ impl Reporter {
                 peer: None,
                 votes: true,
                 lag_entries: serving.then_some(0),
+                lag_bytes: serving.then_some(0),
             }],
             disk: None,
+            damage: None,
             health: FINE.to_owned(),
         }
     }
@@ -204,6 +310,7 @@ impl Reporter {
             peer: Some(peer.address.to_string()),
             votes: peer.votes,
             lag_entries: peer.lag,
+            lag_bytes: peer.lag_bytes,
         });
         MemberReport {
             group: self.group,
@@ -211,14 +318,24 @@ impl Reporter {
             role: role(status),
             term: Some(status.term),
             leader: status.leader.as_deref().map(str::to_owned),
+            leader_since_ms: status.leads_for.and_then(since),
             last_index: status.last,
+            commit_index: status.committed,
             applied_index: status.applied,
             snapshot_index: status.snapshot,
             members: peers.collect(),
             disk: None,
+            damage: None,
             health: health(status),
         }
     }
+}
+
+/// When it was so long ago, in milliseconds since 1970; `None`: before that, by a clock that is wrong.
+fn since(ago: Duration) -> Option<u64> {
+    let then = SystemTime::now().checked_sub(ago)?;
+    let since = then.duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_millis()).ok()
 }
 
 fn role(status: &MemberStatus) -> MemberRole {
@@ -304,7 +421,9 @@ mod tests {
             role,
             term: 3,
             leader: leader.map(Into::into),
+            leads_for: None,
             last: 9,
+            committed: 8,
             applied: 8,
             snapshot: 0,
             members: Vec::new(),
@@ -374,7 +493,9 @@ mod tests {
             role: MemberRole::Follower,
             term: Some(3),
             leader: None,
+            leader_since_ms: None,
             last_index: 9,
+            commit_index: 8,
             applied_index: 8,
             snapshot_index: 0,
             members: vec![PeerReport {
@@ -382,16 +503,19 @@ mod tests {
                 peer: None,
                 votes: true,
                 lag_entries: None,
+                lag_bytes: None,
             }],
             disk: None,
+            damage: None,
             health: FINE.to_owned(),
         };
         let text = serde_json::to_string(&report).expect("serializes");
         assert_eq!(
             text,
-            "{\"group\":2,\"member\":\"b-1\",\"role\":\"follower\",\"term\":3,\"leader\":null,\"last_index\":9,\
-             \"applied_index\":8,\"snapshot_index\":0,\"members\":[{\"name\":\"b-1\",\"peer\":null,\"votes\":true,\"lag_entries\":null}],\
-             \"disk\":null,\"health\":\"fine\"}"
+            "{\"group\":2,\"member\":\"b-1\",\"role\":\"follower\",\"term\":3,\"leader\":null,\"leader_since_ms\":null,\
+             \"last_index\":9,\"commit_index\":8,\"applied_index\":8,\"snapshot_index\":0,\"members\":[{\"name\":\"b-1\",\"peer\":null,\"votes\":true,\"lag_entries\":null,\
+             \"lag_bytes\":null}],\
+             \"disk\":null,\"damage\":null,\"health\":\"fine\"}"
         );
         assert_eq!(
             serde_json::from_str::<MemberReport>(&text).ok(),

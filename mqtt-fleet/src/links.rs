@@ -91,7 +91,9 @@ impl Links {
                 tracing::warn!(groups = ?missing, "still no link; devices are let in when there is one");
             }
             match reasons.recv_timeout(LOOK_EVERY) {
-                Ok(Stop::Signal) | Err(RecvTimeoutError::Disconnected) => return Ok(false),
+                Ok(Stop::Signal | Stop::Again) | Err(RecvTimeoutError::Disconnected) => {
+                    return Ok(false);
+                }
                 Ok(Stop::Fault(fault)) => return Err(fault),
                 Err(RecvTimeoutError::Timeout) => {}
             }

@@ -8,6 +8,7 @@
 //! | `ctl`        | questions about a fleet                                           |
 //! | `standalone` | the whole broker in one process: start, run, drain                |
 //! | `broker_node` | a broker of a fleet: a group, and links to it                    |
+//! | `damaged`    | a broker whose log or snapshot is damaged                         |
 //! | `proxy_node` | a proxy of a fleet: shards, and links to the group                |
 //! | `links`      | a proxy's links: a client for each group                          |
 //! | `launcher`   | a whole fleet on this machine                                     |
@@ -32,6 +33,7 @@ mod broker_node;
 mod cli;
 mod config;
 mod ctl;
+mod damaged;
 mod dev_certs;
 mod engine;
 mod exit;

@@ -47,6 +47,19 @@ impl fmt::Display for MemberList<'_> {
     }
 }
 
+/// The group that a member has in a list as [`MemberList`] prints it.
+pub(crate) fn group_in(list: &str, name: &NodeName) -> Option<u8> {
+    let rows = list
+        .lines()
+        .skip_while(|line| !line.starts_with("group "))
+        .skip(1);
+    let mut rows = rows.map(str::split_whitespace);
+    rows.find_map(|mut words| {
+        let group = words.next()?.parse().ok()?;
+        (words.next()? == name.as_str()).then_some(group)
+    })
+}
+
 /// What is to become of a member, as `POST /members/NAME` takes it: words, of which `link=HOST:PORT` and `peer=HOST:PORT` say
 /// where it is reached. A mere `HOST:PORT` is that of links.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -230,10 +243,19 @@ mod tests {
             "fleet    plant\nversion  1.2: slots 1, members 2\ngroup    member    address        peer\n0        broker-a  \
              10.0.0.5:1884  10.0.0.5:1885\n7        b         [::1]:1        -\n"
         );
-        assert!(
-            MemberList(&topology)
-                .to_string()
-                .contains("members 1 (of the cluster file")
-        );
+        let list = MemberList(&topology).to_string();
+        assert!(list.contains("members 1 (of the cluster file"), "{list}");
+        for (name, group) in [
+            ("broker-a", Some(0)),
+            ("b", Some(7)),
+            ("member", None),
+            ("c", None),
+        ] {
+            assert_eq!(
+                group_in(&list, &name.parse().expect("a name")),
+                group,
+                "{name}"
+            );
+        }
     }
 }

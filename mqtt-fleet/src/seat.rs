@@ -65,7 +65,9 @@ impl Seat {
         if settings.log.durability == Durability::Memory {
             return Err(NodeError::ForgetfulMember.into());
         }
-        let (group, _) = node.place(known)?;
+        let (group, own) = node.place(known)?;
+        let peer = own.peer.as_ref().expect("calls are taken there");
+        let sole = |index| raft::sole_position(&own.name, peer, index);
         let options = raft::Options {
             name: node.name.clone(),
             group,
@@ -80,8 +82,11 @@ impl Seat {
         let mut group_options = group_options(settings);
         // The others go on without this member, and it comes back when there is space.
         group_options.log.when_full = WhenFull::Wait;
-        let open =
-            OpenGroup::open_member(group_options, Box::new(move || stored.tell()), |joining| {
+        let open = OpenGroup::open_member(
+            group_options,
+            sole,
+            Box::new(move || stored.tell()),
+            |joining| {
                 let mut recovered = Recovered::at(joining.position);
                 for record in joining.records {
                     recovered.record(&record?).map_err(StartError::from)?;
@@ -97,7 +102,8 @@ impl Seat {
                 let (started, handle) = started?;
                 member = Some(started);
                 Ok::<_, RunError>(Box::new(handle) as Box<dyn Consensus>)
-            })?;
+            },
+        )?;
         Ok(Self { open, member })
     }
 }

@@ -58,7 +58,8 @@ impl RunError {
             Self::Listen(_) => Exit::Address,
             Self::Log { error } => match error {
                 LogError::DiskFull { .. } => Exit::DiskFull,
-                LogError::Damaged { .. } | LogError::Unsupported { .. } => Exit::Damaged,
+                LogError::Damaged { .. } => Exit::Damaged,
+                LogError::Unsupported { .. } => Exit::Newer,
                 LogError::Locked { .. } | LogError::Unwritable { .. } | LogError::Io { .. } => {
                     Exit::Data
                 }
@@ -84,6 +85,7 @@ fn advice(error: &LogError) -> &'static str {
         LogError::Damaged { .. } => {
             "; restore the folder from a copy, or move it away to begin anew"
         }
+        LogError::Unsupported { .. } => "; start that version, nothing is lost",
         _ => "",
     }
 }
@@ -153,12 +155,24 @@ pub(crate) fn end(
     health: &Health,
     stop: impl FnOnce() -> Result<(), RunError>,
 ) -> Result<(), RunError> {
-    let reason = reasons
-        .recv()
-        .expect("the signal thread holds a sender for as long as we live");
+    end_for(next(reasons), health, stop)
+}
+
+/// Waits for the reason to end.
+pub(crate) fn next(reasons: &Receiver<Stop>) -> Stop {
+    let reason = reasons.recv();
+    reason.expect("the signal thread holds a sender for as long as we live")
+}
+
+/// Ends for this reason, by `stop` if it is a signal.
+pub(crate) fn end_for(
+    reason: Stop,
+    health: &Health,
+    stop: impl FnOnce() -> Result<(), RunError>,
+) -> Result<(), RunError> {
     health.enter(Phase::Draining);
     match reason {
-        Stop::Signal => {
+        Stop::Signal | Stop::Again => {
             stop()?;
             tracing::info!("stopped");
             Ok(())
@@ -171,7 +185,7 @@ pub(crate) fn end(
 pub(crate) fn first_fault(reasons: &Receiver<Stop>) -> Option<RunError> {
     reasons.try_iter().find_map(|stop| match stop {
         Stop::Fault(fault) => Some(fault),
-        Stop::Signal => None,
+        Stop::Signal | Stop::Again => None,
     })
 }
 

@@ -1,4 +1,4 @@
-//! What ends a running broker: a signal, or a fault that another thread found.
+//! What ends a running broker: a signal, a fault that another thread found, or the repair of a damaged member.
 
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -19,6 +19,8 @@ pub(crate) enum Stop {
     Signal,
     /// A part cannot go on, for instance the log after a failed write.
     Fault(RunError),
+    /// Somebody has asked for the repair of this member, which is damaged: the process begins anew.
+    Again,
 }
 
 /// Tells the main thread of a fault. Cloned into the threads that can have one.
@@ -29,8 +31,17 @@ impl Stopper {
     /// Reports a fault. Never blocks: if the queue is full, the process is on its way out for an
     /// earlier reason.
     pub(crate) fn fault(&self, fault: RunError) {
-        if let Err(error) = self.0.try_send(Stop::Fault(fault)) {
-            tracing::warn!(%error, "a further fault while stopping");
+        self.tell(Stop::Fault(fault));
+    }
+
+    /// Has the process begin anew, if it is one of a damaged member. Never blocks.
+    pub(crate) fn again(&self) {
+        self.tell(Stop::Again);
+    }
+
+    fn tell(&self, reason: Stop) {
+        if let Err(error) = self.0.try_send(reason) {
+            tracing::warn!(%error, "a further reason to stop while stopping");
         }
     }
 }

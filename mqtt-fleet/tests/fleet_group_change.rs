@@ -3,15 +3,15 @@
 
 mod common;
 
-use std::net::SocketAddr;
-use std::process::Command;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 
 use common::Connect;
-use common::broker::free_address;
-use common::fleet::{Process, without_settings};
+use common::broker::{free_address, get};
+use common::ctl_group::{await_members, change, ctl, group, roles};
+use common::fleet::Process;
 use common::members::Members;
 use common::tools::await_that;
-use serde_json::Value;
 
 /// A broker that the fleet did not begin with.
 struct Newcomer {
@@ -55,53 +55,72 @@ impl Newcomer {
     }
 }
 
-/// `mqtt-fleet ctl group` with these words, and the admin ports of all brokers: how it ends, and all that it says.
-fn group(admins: &[SocketAddr], words: &str) -> (Option<i32>, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt-fleet"));
-    without_settings(&mut command);
-    command.args(["ctl", "group"]).args(words.split(' '));
-    for admin in admins {
-        command.args(["--admin", &admin.to_string()]);
-    }
-    let output = command.output().expect("the binary runs");
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8(text).expect("text"))
-}
-
-/// The group's members with their roles, by their names.
-fn roles(admins: &[SocketAddr]) -> Vec<String> {
-    let (_, text) = group(admins, "status --json");
-    let value: Value =
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
-    let rows = value["groups"][0]["members"].as_array().cloned();
-    let role = |row: Value| format!("{} {}", row["name"], row["role"]).replace('"', "");
-    rows.unwrap_or_default().into_iter().map(role).collect()
-}
-
-/// Waits until these and no others are leader or follower.
-fn await_members(admins: &[SocketAddr], names: &[&str]) {
-    let are_so = || {
-        let roles = roles(admins);
-        let has_vote = |role: &&String| role.ends_with(" leader") || role.ends_with(" follower");
-        let voters = roles.iter().filter(has_vote);
-        let voters = voters.map(|role| role.split(' ').next().expect("a name"));
-        roles.iter().any(|role| role.ends_with(" leader")) && voters.eq(names.iter().copied())
+/// Has the leader take a member out of the group, and leaves it in the list of members.
+fn leave(admins: &[SocketAddr], name: &str) {
+    let body = "leave";
+    let ask = |admin: &SocketAddr| {
+        let mut stream = TcpStream::connect(admin).expect("it runs");
+        let length = body.len();
+        let request = format!(
+            "POST /group/members/{name} HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
     };
-    await_that(are_so, || {
-        format!("{names:?} are not the members: {:?}", roles(admins))
-    });
+    let answers: Vec<_> = admins.iter().map(ask).collect();
+    let is_done = |answer: &String| answer.starts_with("HTTP/1.1 200");
+    assert!(answers.iter().any(is_done), "{answers:?}");
 }
 
-/// A change that must be made.
-fn change(admins: &[SocketAddr], words: &str) {
-    let (code, text) = group(admins, words);
-    assert_eq!(code, Some(0), "{words}: {text}");
+/// Its folder has a snapshot, entries behind that, and nothing of votes and members.
+#[test]
+fn a_group_that_had_no_way_to_others_goes_on_when_it_gets_one() {
+    let mut fleet = Members::start_alone("[data]\nsegment_mb = 1\n");
+    let admins = fleet.admins();
+    fleet.leader();
+    let mut ear = Connect::v5("ear").persistent().open_at(fleet.mqtt);
+    ear.subscribe("kept/#", 1);
+    ear.vanish();
+    let mut mouth = Connect::v5("mouth").open_at(fleet.mqtt);
+    let large = "x".repeat(100_000);
+    for _ in 0..60 {
+        mouth.say("kept/1", 1, &large);
+    }
+    let snapshots = fleet.data(0).join("snapshots");
+    let is_written = || {
+        let mut files = std::fs::read_dir(&snapshots).expect("a folder");
+        files.any(|file| {
+            file.is_ok_and(|it| it.path().extension().is_some_and(|it| it == "snapshot"))
+        })
+    };
+    await_that(is_written, || format!("{} is empty", snapshots.display()));
+    mouth.say("kept/0", 1, "alone");
+
+    let peer = free_address().to_string();
+    let (code, text) = ctl(&admins, &format!("move-member broker-0 --peer {peer}"));
+    assert_eq!(code, Some(0), "{text}");
+    for text in ["with a vote", "after a further start"] {
+        fleet.kill(0);
+        fleet.start_member(0);
+        await_members(&admins, &["broker-0"]);
+        mouth.say("kept/0", 1, text);
+    }
+    let (_, text) = group(&admins, "status");
+    assert!(text.contains("broker-0 leads since"), "{text}");
+    let mut ear = Connect::v5("ear").persistent().resume().open_at(fleet.mqtt);
+    assert_eq!(ear.take_texts(60), vec![large; 60]);
+    assert_eq!(
+        ear.take_texts(3),
+        ["alone", "with a vote", "after a further start"]
+    );
 }
 
 #[test]
 fn members_change_while_the_group_serves() {
     let mut fleet = Members::start(3);
-    let mut admins: Vec<_> = fleet.all.iter().map(|member| member.admin).collect();
+    let mut admins = fleet.admins();
     fleet.leader();
     await_members(&admins, &["broker-0", "broker-1", "broker-2"]);
     let mut ear = Connect::v5("ear").persistent().open_at(fleet.mqtt);
@@ -134,8 +153,14 @@ fn members_change_while_the_group_serves() {
         &format!("add {} --group 0 {addresses}", third.name),
     );
     await_members(&admins, &["broker-0", "broker-1", "broker-2", "broker-3"]);
-    change(&admins, "remove broker-0");
+    // As when the command is cut off between its two steps.
+    leave(&admins, "broker-0");
     fleet.kill(0);
+    await_members(&admins[1..], &["broker-1", "broker-2", "broker-3"]);
+    change(&admins[1..], "remove broker-0");
+    let lists = || admins[1..].iter().map(|admin| get(*admin, "/members").1);
+    let is_gone = || lists().any(|list| !list.contains("broker-0 "));
+    await_that(is_gone, || format!("{:?}", lists().collect::<Vec<_>>()));
     await_members(&admins[1..], &["broker-1", "broker-2", "broker-3"]);
     mouth.say("kept/0", 1, "removed");
 

@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use common::Connect;
+use common::ctl_group::{await_members, change};
+use common::damage::flip_in_log;
 use common::fleet::{Fleet, FleetNode, Process, Watched, free_ports, signal};
 use common::tools::await_that;
 
@@ -79,6 +81,29 @@ fn the_file_describes_the_fleet_and_follows_it() {
             "{name} stopped in order:\n{output}"
         );
     }
+}
+
+#[test]
+fn a_group_starts_without_a_member_that_is_damaged() {
+    let mut fleet = Fleet::start_with(&["--proxies", "1", "--groups", "1", "--members", "3"]);
+    let mut mouth = Connect::v5("mouth").persistent().open_at(fleet.mqtt(0));
+    mouth.subscribe("a", 1);
+    for text in ["one of the messages", "another"] {
+        mouth.say("a", 1, text);
+    }
+    drop(mouth);
+    assert!(fleet.launcher.terminate().success(), "a clean end");
+    let bad = "broker-0-1";
+    flip_in_log(&fleet.folder.join(bad), "one of the messages");
+    fleet.start_again();
+    fleet.launcher.await_line(&format!("Not ready: {bad};"));
+    Connect::v5("after").open_at(fleet.mqtt(0)).say("a", 1, "b");
+    let admins: Vec<_> = (0..3)
+        .map(|n| fleet.node(&format!("broker-0-{n}")).addresses["admin"])
+        .collect();
+    change(&admins, &format!("repair {bad}"));
+    await_members(&admins, &["broker-0-0", bad, "broker-0-2"]);
+    assert!(fleet.launcher.terminate().success(), "a clean end");
 }
 
 fn shape(node: &FleetNode) -> String {

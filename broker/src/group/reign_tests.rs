@@ -96,9 +96,12 @@ fn a_reign_goes_by_the_members_clocks_and_never_back() {
         limits: crate::limits::MachineLimits::default(),
         snapshot_bytes: 1 << 20,
     };
-    let open = OpenGroup::open_member(options, Box::new(|| {}), |_| {
-        Ok::<_, LogError>(Box::new(consensus) as Box<dyn Consensus>)
-    });
+    let open = OpenGroup::open_member(
+        options,
+        |_| Position::default(),
+        Box::new(|| {}),
+        |_| Ok::<_, LogError>(Box::new(consensus) as Box<dyn Consensus>),
+    );
     let open = open.expect("a new folder");
     let waker = open.waker();
     let failed = |error: &LogError| eprintln!("the group failed: {error}");

@@ -44,7 +44,8 @@ pub(super) struct Shared {
 impl Shared {
     /// The group will not serve any more: nobody has to wait for it.
     pub(super) fn fail(&self) {
-        let _status = self.lock();
+        let mut status = self.lock();
+        status.serving = false;
         self.failed.store(true, Ordering::Release);
         self.serving.notify_all();
     }

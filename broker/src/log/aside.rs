@@ -10,6 +10,31 @@ use super::directory::{Lock, sync_dir};
 const NAME: &str = "damaged-";
 const LOG: &str = "log";
 const SNAPSHOTS: &str = "snapshots";
+/// A file that is there while somebody wants log and snapshots set aside.
+const ASKED: &str = "set-aside-asked";
+
+/// Has the next start of the member set aside what is in the data folder `data`, which may be in use until then
+/// ([`set_aside_if_asked`]). Outlives a power cut.
+pub fn ask_to_set_aside(data: &Path) -> Result<(), LogError> {
+    let path = data.join(ASKED);
+    let file = fs::File::create(&path);
+    file.map_err(|error| LogError::io("create", &path, error))?;
+    sync_dir(data)
+}
+
+/// Does what [`ask_to_set_aside`] wants, and says where log and snapshots are now; `None`: nobody wants it. The folder
+/// must not be in use.
+pub fn set_aside_if_asked(data: &Path) -> Result<Option<PathBuf>, LogError> {
+    let path = data.join(ASKED);
+    if !path.exists() {
+        return Ok(None);
+    }
+    // It stays until all is done: a start that is cut short leaves the rest to the next one.
+    let aside = set_aside(data)?;
+    fs::remove_file(&path).map_err(|error| LogError::io("remove", &path, error))?;
+    sync_dir(data)?;
+    Ok(Some(aside))
+}
 
 /// Moves log and snapshots out of the data folder `data` into a new folder `damaged-1` in it, `damaged-2` and so on, and
 /// says where they are now. Everything else stays. The folder must not be in use.

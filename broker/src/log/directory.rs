@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::LogError;
-use super::format::{HeaderFault, SegmentHeader};
+use super::format::{HeaderFault, SegmentHeader, VERSION};
 
 /// Files of one data folder.
 #[derive(Debug, Clone)]
@@ -156,6 +156,7 @@ pub(super) fn segment_header(path: &Path, page: &[u8], id: u32) -> Result<Segmen
         Err(HeaderFault::Version(version)) => Err(LogError::Unsupported {
             file: path.to_path_buf(),
             version,
+            known: VERSION,
         }),
     }
 }

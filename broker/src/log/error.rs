@@ -41,13 +41,18 @@ pub enum LogError {
         /// What was expected there.
         what: &'static str,
     },
-    /// A file of a version this program does not know.
-    #[error("{} has format version {version}, which this program does not know", file.display())]
+    /// A whole file of a version this program does not know. Nothing is wrong with what is in it.
+    #[error(
+        "{} was written by a newer version of this program: it has format version {version}, and this one knows up to {known}",
+        file.display()
+    )]
     Unsupported {
         /// The file.
         file: PathBuf,
         /// The version it states.
         version: u32,
+        /// The newest version that this program knows.
+        known: u32,
     },
     /// Any other failure of the operating system.
     #[error("cannot {what} {}: {source}", path.display())]

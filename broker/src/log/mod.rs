@@ -59,7 +59,7 @@ mod tail;
 mod writer;
 
 pub use appends::Appends;
-pub use aside::set_aside;
+pub use aside::{ask_to_set_aside, set_aside, set_aside_if_asked};
 pub use error::LogError;
 pub use handle::LogHandle;
 pub use pin::Pin;

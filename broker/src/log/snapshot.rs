@@ -3,6 +3,7 @@
 //! ```text
 //! magic 8 | version 4 | stream 2, 0 2 | index 8 | content | content length 8 | check 8 (xxh3-64 over all before)
 //! ```
+//! Magic, version and check stay where they are in every version, so that a newer file can be told from a damaged one.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -272,25 +273,38 @@ impl Unchecked {
         let mut first = [0; HEADER];
         file.read_exact(&mut first).map_err(failed)?;
         let version = u32::from_le_bytes([first[8], first[9], first[10], first[11]]);
-        if first[..8] == MAGIC && version != VERSION {
-            return Err(LogError::Unsupported {
-                file: path,
-                version,
-            });
-        }
-        if first != header(stream, index) {
+        let is_other = first[..8] == MAGIC && version != VERSION;
+        if first != header(stream, index) && !is_other {
             return damaged(0, "the header is not the one of this snapshot");
         }
         let mut hash = Xxh3::new();
         hash.update(&first);
         let len = size - (HEADER + TRAILER) as u64;
-        Ok(Self {
+        let mut opened = Self {
             path,
             file,
             hash,
             len,
             left: len,
-        })
+        };
+        if is_other {
+            return Err(opened.newer(version));
+        }
+        Ok(opened)
+    }
+
+    /// It states another version, which was written so if all of it is whole.
+    fn newer(&mut self, version: u32) -> LogError {
+        let read = io::copy(self, &mut io::sink());
+        let read = read.map_err(|error| LogError::io("read", &self.path, error));
+        match read.and_then(|_| self.check()) {
+            Ok(()) => LogError::Unsupported {
+                file: self.path.clone(),
+                version,
+                known: VERSION,
+            },
+            Err(error) => error,
+        }
     }
 
     /// Bytes of content that are not read yet.

@@ -45,6 +45,7 @@ pub use effects::{Effects, LeaderEffect};
 pub use errands::ErrandKey;
 pub use resume::OtherGroups;
 pub use snapshot::SnapshotError;
+pub(crate) use snapshot::VERSION as SNAPSHOT_VERSION;
 pub(crate) use snapshot::place;
 pub use state::State;
 pub use topology::TopologyRefused;

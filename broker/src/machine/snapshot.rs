@@ -21,7 +21,8 @@ use crate::limits::MachineLimits;
 use std::io::{self, BufReader, Read};
 
 const MAGIC: [u8; 4] = *b"MFGM";
-const VERSION: u32 = 4;
+/// The version that is written.
+pub(crate) const VERSION: u32 = 4;
 /// The oldest version that is still read.
 const OLDEST_VERSION: u32 = 1;
 /// Stands where there is no rank.

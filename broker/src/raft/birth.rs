@@ -11,7 +11,12 @@
 //!
 //! Invariant: as long as one of the first members has its folder, no two groups come from one cluster file.
 
-use cluster::topology::NodeName;
+use super::codec::{log_id, stored_membership_bytes};
+use super::config::{Membership, Node, StoredMembership, node_id};
+use super::record::Identity;
+use crate::consensus::Position;
+use cluster::topology::{HostPort, NodeName};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What another member has said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +69,32 @@ pub(super) fn decide(own: &NodeName, others: &[(NodeName, Option<Said>)]) -> Bir
     Birth::Wait
 }
 
+/// Where a group stands whose only member has taken entries up to `index` without openraft, when it goes on with it.
+pub fn sole_position(name: &NodeName, address: &HostPort, index: u64) -> Position {
+    let id = node_id(name.as_str(), 0);
+    let node = Node {
+        name: name.as_str().into(),
+        address: address.as_str().into(),
+    };
+    let membership = Membership::new(vec![BTreeSet::from([id])], BTreeMap::from([(id, node)]));
+    let last = index.checked_sub(1).map(|index| log_id(0, index));
+    let members = stored_membership_bytes(&StoredMembership::new(last, membership));
+    Position {
+        index,
+        term: 0,
+        members: members.into(),
+    }
+}
+
+/// Whether `own`, the first of the members by name, was cut off between saying whose its folder is and beginning the
+/// group, and has to begin it again. Nobody else does that, and without an entry or a vote nobody has heard of it.
+/// `is_untouched`: the folder holds its `identity`, and nothing else.
+pub(super) fn was_cut_off(own: u64, identity: &Identity, is_untouched: bool) -> bool {
+    // Who joins is among those that were met.
+    let joined = identity.met.iter().any(|(id, _)| *id == own);
+    is_untouched && identity.life == 0 && !joined
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +141,20 @@ mod tests {
         assert_eq!(decide_for("b", [("a", BORN), ("c", BORN)]), lost("a"));
         assert_eq!(decide_for("a", [("b", BORN), ("c", None)]), lost("b"));
         assert_eq!(decide_for("a", [("b", EMPTY), ("c", BORN)]), lost("c"));
+    }
+
+    #[test]
+    fn who_was_cut_off_while_it_began_begins_again_and_nobody_else_does() {
+        let identity = |life, met: &[(u64, u64)]| Identity {
+            life,
+            met: met.to_vec(),
+        };
+        let begun = identity(0, &[(2, 20), (3, 30)]);
+        assert!(was_cut_off(1, &begun, true));
+        assert!(was_cut_off(1, &identity(0, &[]), true), "an only member");
+        assert!(!was_cut_off(1, &begun, false), "the others may know of it");
+        assert!(!was_cut_off(2, &begun, true), "it has joined");
+        assert!(!was_cut_off(1, &identity(9, &[]), true), "it was invited");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! leader has sent the call. So if a quorum has answered calls that were sent at or after t, no other leader can be
 //! elected before t + [`ELECTION_MAX`](super::limits::ELECTION_MAX): it would need the vote of one of them.
 
-use super::limits::{LEASE, SPACE_KNOWN};
+use super::limits::{CALL, LEASE, SPACE_KNOWN};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
@@ -72,6 +72,16 @@ impl Lease {
         let lacks =
             |voters: &BTreeSet<u64>| voters.iter().filter(has_space).count() <= voters.len() / 2;
         self.voters.iter().any(lacks)
+    }
+
+    /// Those of these members, this one among them, that have answered a call of this reign lately.
+    pub(super) fn answering(&self, members: &BTreeSet<u64>, now: Instant) -> BTreeSet<u64> {
+        let has_answered = |id: &&u64| {
+            let heard = self.heard.get(id);
+            **id == self.own
+                || heard.is_some_and(|sent| now.saturating_duration_since(*sent) < CALL)
+        };
+        members.iter().filter(has_answered).copied().collect()
     }
 
     /// Until when no other can lead; `None`: too few have answered yet.
@@ -168,6 +178,21 @@ mod tests {
         lease.space(5, 2, true, now + ms(500));
         lease.space(5, 3, true, now + ms(500));
         assert!(lease.is_full(now + SPACE_KNOWN + ms(500)), "said again");
+    }
+
+    #[test]
+    fn who_has_not_answered_for_long_does_not_answer() {
+        let start = Instant::now();
+        let mut lease = lease(&[&[1, 2, 3]]);
+        lease.heard(5, 2, start);
+        let all = BTreeSet::from([1, 2, 3]);
+        assert_eq!(
+            lease.answering(&all, start + ms(500)),
+            BTreeSet::from([1, 2])
+        );
+        assert_eq!(lease.answering(&all, start + CALL), BTreeSet::from([1]));
+        let others = BTreeSet::from([2, 3]);
+        assert_eq!(lease.answering(&others, start), BTreeSet::from([2]));
     }
 
     #[test]

@@ -115,6 +115,11 @@ impl Member {
         self.shared.replica.status()
     }
 
+    /// The same, with the bytes that members lack; see [`Replica::detailed_status`].
+    pub fn detailed_status(&self) -> MemberStatus {
+        self.shared.replica.detailed_status()
+    }
+
     /// Changes the members of the group that this one leads, and waits for that; see [`Replica::change`]. Not for the
     /// member's own thread.
     pub fn change(&self, change: Change, patience: Duration) -> Result<(), ChangeError> {

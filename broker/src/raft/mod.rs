@@ -19,6 +19,7 @@
 //! | `election`  | when a member holds an election                                                          |
 //! | `clocks`    | the members' wall clocks                                                                 |
 //! | `lease`     | how long a leader may be sure that no other leads                                        |
+//! | `reign`     | since when the leader leads                                                              |
 //! | `entries`   | where each entry is                                                                      |
 //! | `recovered` | what a member finds in its own log                                                       |
 //! | `record`, `wire`, `codec` | bytes of records and of calls                                              |
@@ -93,6 +94,7 @@ mod process;
 mod receiver;
 mod record;
 mod recovered;
+mod reign;
 mod replica;
 mod status;
 #[expect(
@@ -105,6 +107,7 @@ mod tasks;
 mod tests;
 mod wire;
 
+pub use birth::sole_position;
 pub use carry::{Incoming, Outgoing, Snapshots};
 pub use change::{Change, ChangeError};
 pub use clocks::WallClock;

@@ -1,6 +1,7 @@
 //! What a member finds in its own log when it starts.
 
 use super::codec::Malformed;
+use super::config::Vote;
 use super::entries::Entries;
 use super::record::{self, ENTRY_HEAD, Meta, Slot};
 use crate::consensus::Position;
@@ -75,6 +76,12 @@ impl Recovered {
         self.meta = Some(Meta::read(&record.body)?);
         self.meta_next = record.index + 1;
         Ok(())
+    }
+
+    /// Whether the folder says whose it is, and nothing else: its member has neither voted nor stored anything.
+    pub(super) fn is_untouched(&self) -> bool {
+        let has_not_voted = |meta: &Meta| meta.vote == Vote::default();
+        self.entries.last() == (0, 0) && self.meta.as_ref().is_some_and(has_not_voted)
     }
 
     /// Whether the member has never taken part in a group with this folder.

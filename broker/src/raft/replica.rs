@@ -16,6 +16,7 @@ use super::process;
 use super::receiver::Receiver;
 use super::record::Identity;
 use super::recovered::Recovered;
+use super::reign::Reign;
 use super::status::{MemberStatus, Role, Stage};
 use super::storage::{self, Store};
 use super::tasks;
@@ -24,7 +25,7 @@ use crate::log::LogError;
 use bytes::Bytes;
 use cluster::slots::GroupNo;
 use cluster::topology::{HostPort, NodeName};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -81,6 +82,7 @@ struct Shared<J, P, S: Snapshots> {
     /// Its folder was empty when it started.
     is_empty: bool,
     stage: Mutex<Stage>,
+    reign: Arc<Reign>,
     started: Instant,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Somebody decides whether it takes part.
@@ -145,7 +147,7 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         let newest = NewestSnapshot::at(&recovered.position)?;
         let dropped = recovered.dropped;
         let identity = recovered.meta.as_ref().map(|meta| meta.identity.clone());
-        let empty = recovered.is_empty();
+        let (empty, untouched) = (recovered.is_empty(), recovered.is_untouched());
         let inbox = Arc::new(Inbox::new(wake));
         let receiver = Receiver::new(snapshots.clone(), Arc::clone(&inbox));
         let handle = Handle::new(Arc::clone(&inbox));
@@ -161,6 +163,7 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
             running: OnceLock::new(),
             is_empty: empty,
             stage: Mutex::new(Stage::Starting),
+            reign: Arc::default(),
             started: Instant::now(),
             tasks: Mutex::default(),
             deciding: tokio::sync::Mutex::default(),
@@ -175,7 +178,7 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
                 return run.shared.fail(&error.into());
             }
             let began = match (empty, identity) {
-                (false, identity) => run.take_part(identity.unwrap_or_default()).await,
+                (false, identity) => run.go_on(identity.unwrap_or_default(), untouched).await,
                 (true, _) => run.be_born().await,
             };
             if let Err(error) = began {
@@ -261,6 +264,22 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
             met: met.collect(),
         };
         self.join(identity).await?;
+        self.initialize().await
+    }
+
+    /// Takes part with the folder that there is, which may hold nothing but whose it is.
+    async fn go_on(&self, identity: Identity, is_untouched: bool) -> Result<(), StartError> {
+        let own = node_id(self.shared.settings.name.as_str(), 0);
+        let was_cut_off = birth::was_cut_off(own, &identity, is_untouched);
+        self.take_part(identity).await?;
+        if was_cut_off {
+            self.initialize().await?;
+        }
+        Ok(())
+    }
+
+    /// Begins the group with all that are its members by the cluster file.
+    async fn initialize(&self) -> Result<(), StartError> {
         let members: BTreeMap<_, _> = self
             .shared
             .settings
@@ -299,8 +318,12 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
                 self.shared.fail(&error);
             }
         }
-        let running = self.running().filter(|running| running.invited);
-        running.map(|running| running.id).ok_or(Answer::Absent)
+        match self.running() {
+            Some(running) if running.invited => Ok(running.id),
+            Some(running) => Err(Answer::Member { id: running.id }),
+            None if self.shared.stage() == Stage::Starting => Err(Answer::Wait),
+            None => Err(Answer::Absent),
+        }
     }
 
     #[cfg(test)]
@@ -315,6 +338,13 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
     /// The right to change who is in the group; `None`: somebody has it.
     pub(super) fn begin_change(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
         self.shared.changing.try_lock().ok()
+    }
+
+    /// Those of these members, this one among them, that answer calls of this one.
+    pub(super) fn answering(&self, members: &BTreeSet<u64>) -> BTreeSet<u64> {
+        let now = Instant::now().into_std();
+        let inbox = &self.shared.store.inbox;
+        inbox.change_lease(|lease| lease.answering(members, now))
     }
 
     pub(super) fn peers(&self) -> &P {
@@ -374,7 +404,8 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         let inbox = &self.shared.store.inbox;
         let log = self.shared.store.log.clone();
         self.spawn(tasks::hold_elections(raft.clone(), Arc::clone(inbox), log));
-        self.spawn(tasks::watch_reign(raft.clone(), Arc::clone(inbox)));
+        let reign = Arc::clone(&self.shared.reign);
+        self.spawn(tasks::watch_reign(raft.clone(), Arc::clone(inbox), reign));
         self.spawn(tasks::watch_failure(raft.clone(), Arc::clone(inbox)));
         self.spawn(tasks::note_snapshots(
             raft.clone(),
@@ -432,8 +463,7 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
 
     /// What is known of the member and its group.
     pub fn status(&self) -> MemberStatus {
-        let stage = self.shared.stage.lock();
-        let stage = stage.unwrap_or_else(PoisonError::into_inner).clone();
+        let stage = self.shared.stage();
         let running = self.shared.running.get();
         let metrics = running.map(|running| running.raft.metrics().borrow().clone());
         let inbox = &self.shared.store.inbox;
@@ -441,12 +471,23 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         let name = &self.shared.settings.name;
         let mut status = MemberStatus {
             snapshots_cut_short: self.shared.receiver.cut_short(),
+            leads_for: self.shared.reign.lasts(Instant::now()),
             ..MemberStatus::new(name, stage, metrics.as_ref(), failure)
         };
         if status.role == Role::Leader && !inbox.has_won(status.term) {
             // Openraft says so only when its vote for another is stored.
             status.role = Role::Follower;
             status.leader = None;
+        }
+        status.with_committed(self.shared.store.committed())
+    }
+
+    /// The same, with the bytes that members lack, for which this one's log is gone through from there.
+    pub fn detailed_status(&self) -> MemberStatus {
+        let mut status = self.status();
+        for peer in &mut status.members {
+            let matched = peer.matched;
+            peer.lag_bytes = matched.and_then(|matched| self.shared.store.bytes_behind(matched));
         }
         status
     }
@@ -481,6 +522,11 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
 }
 
 impl<J: Journal, P, S: Snapshots> Shared<J, P, S> {
+    fn stage(&self) -> Stage {
+        let stage = self.stage.lock();
+        stage.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn set_stage(&self, stage: Stage) {
         let mut now = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
         if *now != stage {

@@ -4,6 +4,7 @@ use super::config::Node;
 use crate::log::LogError;
 use cluster::topology::NodeName;
 use openraft::{RaftMetrics, ServerState};
+use std::time::Duration;
 
 /// How far a member is with taking part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +73,9 @@ pub struct Peer {
     pub matched: Option<u64>,
     /// Entries that it lacks; only a leader knows.
     pub lag: Option<u64>,
+    /// Bytes of those, in the log; only a leader knows, when it is asked in detail, and not if it has not all of them any
+    /// more: then the member is sent a snapshot.
+    pub lag_bytes: Option<u64>,
 }
 
 /// A member's view of itself and of its group. Indexes are the group's.
@@ -87,8 +91,12 @@ pub struct MemberStatus {
     pub term: u64,
     /// The leader, as far as known.
     pub leader: Option<Box<str>>,
+    /// How long that one has led, as far as this member has seen.
+    pub leads_for: Option<Duration>,
     /// Index of its last entry.
     pub last: u64,
+    /// Index of the last entry that it knows to be stored by a majority.
+    pub committed: u64,
     /// Index of the last entry that its group has been handed.
     pub applied: u64,
     /// Index of the newest snapshot.
@@ -117,7 +125,9 @@ impl MemberStatus {
             role: Role::None,
             term: 0,
             leader: None,
+            leads_for: None,
             last: 0,
+            committed: 0,
             applied: 0,
             snapshot: 0,
             members: Vec::new(),
@@ -129,6 +139,14 @@ impl MemberStatus {
             status.fill(metrics);
         }
         status
+    }
+
+    /// Entries up to this one are stored by a majority; what the group was handed is so anyway.
+    pub(super) fn with_committed(self, committed: u64) -> Self {
+        Self {
+            committed: committed.max(self.applied),
+            ..self
+        }
     }
 
     fn fill(&mut self, metrics: &RaftMetrics<u64, Node>) {
@@ -161,6 +179,7 @@ impl MemberStatus {
                 votes: voters.contains(id),
                 matched,
                 lag: matched.map(|matched| self.last.saturating_sub(matched)),
+                lag_bytes: None,
             });
         }
     }

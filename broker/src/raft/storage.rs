@@ -20,6 +20,7 @@ use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader, StorageIOError, Vote as RaftVote};
 use std::fmt::Debug;
 use std::ops::{Bound, RangeBounds};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The log of a member: what openraft writes and applies from. Clones share it.
@@ -30,6 +31,8 @@ pub(super) struct Store<J> {
     pub(super) inbox: Arc<Inbox>,
     pub(super) wall: WallClock,
     state: Arc<Mutex<State>>,
+    /// The group's index of the last entry that a majority has stored, as far as known. For people.
+    committed: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -66,7 +69,27 @@ impl<J: Journal> Store<J> {
             inbox,
             wall,
             state: Arc::new(Mutex::new(state)),
+            committed: Arc::default(),
         }
+    }
+
+    /// Index of the last entry that is known to be stored by a majority; 0 until openraft says one.
+    pub(super) fn committed(&self) -> u64 {
+        self.committed.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the entries behind this one in the log; `None` if some of them are not there any more.
+    pub(super) fn bytes_behind(&self, index: u64) -> Option<u64> {
+        let state = self.lock();
+        if index < state.entries.purged().0 {
+            return None;
+        }
+        let entries = state.entries.range(index + 1..u64::MAX);
+        Some(
+            entries
+                .map(|(_, slot)| (ENTRY_HEAD + slot.len as usize) as u64)
+                .sum(),
+        )
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -330,6 +353,13 @@ impl<J: Journal> RaftLogStorage<Types> for Store<J> {
         }
         let written = self.write_vote(*vote).await;
         written.map_err(|error| StorageIOError::write_vote(openraft::AnyError::new(&error)).into())
+    }
+
+    /// Not kept: after a start the leader says it again.
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
+        let index = committed.map_or(0, |id| id.index + 1);
+        self.committed.store(index, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn read_vote(&mut self) -> Result<Option<RaftVote<u64>>, StorageError> {

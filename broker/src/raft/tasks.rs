@@ -5,6 +5,7 @@ use super::inbox::Inbox;
 use super::journal::Journal;
 use super::limits::{CATCH_UP, KEPT_ENTRIES};
 use super::machine::NewestSnapshot;
+use super::reign::Reign;
 use crate::log::LogError;
 use openraft::RaftMetrics;
 use openraft::impls::OneshotResponder;
@@ -46,10 +47,11 @@ pub(super) async fn hold_elections(raft: Raft, inbox: Arc<Inbox>, log: impl Jour
 }
 
 /// Tells the group who leads, and when it leads no more without another having been elected.
-pub(super) async fn watch_reign(raft: Raft, inbox: Arc<Inbox>) {
+pub(super) async fn watch_reign(raft: Raft, inbox: Arc<Inbox>, reign: Arc<Reign>) {
     let mut metrics = raft.server_metrics();
     loop {
         let now = metrics.borrow_and_update().clone();
+        reign.note(now.vote.leader_id.term, now.current_leader, Instant::now());
         // Also one that is the newest again, since a later one was cut off the log.
         let voters = now
             .membership_config

@@ -67,12 +67,14 @@ pub(super) enum Answer {
     Who(Who),
     /// To [`Request::Piece`]: the next one, please.
     Taken,
-    /// To [`Request::Piece`]: the same one again, later.
+    /// To [`Request::Piece`] and [`Request::Invite`]: the same one again, later.
     Wait,
     /// To [`Request::Piece`]: the member has the snapshot, or what is in it, and needs no more pieces; its vote.
     Installed(Vote),
     /// To [`Request::Invite`]: it takes part with this id, and has not before.
     Invited { id: u64 },
+    /// To [`Request::Invite`]: it takes part with this id already.
+    Member { id: u64 },
     /// The member that is meant is not here, or does not take part.
     Absent,
     /// To [`Request::Append`]: it follows, and its disk has no space for what it has been sent.
@@ -315,6 +317,10 @@ impl Answer {
                 out.push(8);
                 out.extend_from_slice(&id.to_le_bytes());
             }
+            Self::Member { id } => {
+                out.push(14);
+                out.extend_from_slice(&id.to_le_bytes());
+            }
         }
         out.into()
     }
@@ -343,6 +349,7 @@ impl Answer {
             13 => Self::NoSpace,
             11 => Self::Installed(read_vote(&mut reader)?),
             8 => Self::Invited { id: reader.u64()? },
+            14 => Self::Member { id: reader.u64()? },
             _ => return Err(Malformed("a kind of answer")),
         };
         reader.end()?;
@@ -465,6 +472,7 @@ mod tests {
                 Answer::NoSpace,
                 Answer::Installed(vote),
                 Answer::Invited { id: run },
+                Answer::Member { id: run },
             ];
             for answer in answers {
                 prop_assert_eq!(Answer::read(&answer.bytes()), Ok(answer));

@@ -78,3 +78,17 @@ fn replayed_bytes_count_once_their_entries_are_applied() {
     snapshots.replayed((4 << 20) - 1, 5);
     assert!(!snapshots.wants_to_go_on(&replica, &log));
 }
+
+#[test]
+fn a_machine_of_a_newer_version_is_no_damage() {
+    let mut bytes = b"MFGM".to_vec();
+    bytes.extend_from_slice(&(super::SNAPSHOT_VERSION + 1).to_le_bytes());
+    let limits = crate::limits::MachineLimits::default();
+    let Err(error) = super::restore_state(&mut &bytes[..], &limits) else {
+        panic!("it is not known");
+    };
+    assert!(
+        matches!(error, crate::log::LogError::Unsupported { .. }),
+        "{error}"
+    );
+}

@@ -1,4 +1,5 @@
-//! `/group`: how this broker and its group are; `/group/members/NAME`: who has a vote in it.
+//! `/group`: how this broker and its group are; `/group/members/NAME`: who has a vote in it; `/group/repair`: what is
+//! damaged is set aside.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use broker::log::LogError;
 use broker::raft::{Change, ChangeError};
 
 use super::members::{Answer, Peer, allowed};
@@ -28,6 +30,7 @@ pub(super) fn router(broker: Broker) -> Router {
     Router::new()
         .route("/group", get(report))
         .route("/group/members/{name}", post(change))
+        .route("/group/repair", post(repair))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(broker)
 }
@@ -61,6 +64,35 @@ async fn change(
     }
 }
 
+/// The damaged files are set aside, and the process begins anew.
+async fn repair(
+    State(broker): State<Broker>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    headers: HeaderMap,
+) -> Answer {
+    match repaired(&broker, peer, &headers).await {
+        Ok(()) => (StatusCode::OK, String::new()),
+        Err((status, sentence)) => (status, format!("{sentence}\n")),
+    }
+}
+
+async fn repaired(broker: &Broker, peer: SocketAddr, headers: &HeaderMap) -> Result<(), Answer> {
+    allowed(peer, headers)?;
+    let reporter = broker.get().cloned().ok_or_else(starting)?;
+    tracing::info!(%peer, "this member is to be repaired");
+    let asked = blocking(move || reporter.repair()).await;
+    let whole = || {
+        let sentence = "neither the log nor a snapshot of this member is known to be damaged";
+        (StatusCode::CONFLICT, sentence.to_owned())
+    };
+    let failed = |error: LogError| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+    asked.ok_or_else(whole)?.map_err(failed)
+}
+
+fn starting() -> Answer {
+    (StatusCode::SERVICE_UNAVAILABLE, "it starts".to_owned())
+}
+
 async fn changed(
     broker: &Broker,
     peer: SocketAddr,
@@ -70,7 +102,6 @@ async fn changed(
 ) -> Result<(), Answer> {
     allowed(peer, headers)?;
     let change = change_of(name, asked).map_err(|sentence| (StatusCode::BAD_REQUEST, sentence))?;
-    let starting = || (StatusCode::SERVICE_UNAVAILABLE, "it starts".to_owned());
     let reporter = broker.get().cloned().ok_or_else(starting)?;
     tracing::info!(%peer, ?change, "the group's members are to change");
     let made = blocking(move || {
@@ -113,8 +144,11 @@ fn status(error: &ChangeError) -> StatusCode {
         ChangeError::NotLeader { .. } => StatusCode::MISDIRECTED_REQUEST,
         ChangeError::Unreachable(_) => StatusCode::BAD_GATEWAY,
         ChangeError::Unknown(_) => StatusCode::NOT_FOUND,
-        ChangeError::InUse(_) | ChangeError::Last(_) | ChangeError::Busy => StatusCode::CONFLICT,
-        ChangeError::TooLong(_) => StatusCode::GATEWAY_TIMEOUT,
+        ChangeError::InUse(_)
+        | ChangeError::Last(_)
+        | ChangeError::TooFew { .. }
+        | ChangeError::Busy => StatusCode::CONFLICT,
+        ChangeError::TooLong { .. } => StatusCode::GATEWAY_TIMEOUT,
         ChangeError::Refused(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

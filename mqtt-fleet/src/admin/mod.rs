@@ -23,7 +23,7 @@ use axum::routing::get;
 use tokio::sync::oneshot;
 
 use crate::figures::Later;
-use crate::group_report::Reporter;
+use crate::group_report::{MemberRole, Reporter};
 use crate::metrics::Exposition;
 use connection::Bounded;
 pub(crate) use health::{Health, Phase};
@@ -36,6 +36,8 @@ struct Shown {
     exposition: Exposition,
     /// What the process is there for, and where.
     serves: String,
+    /// A broker's, once there is something to report.
+    reporter: Option<Later<Arc<Reporter>>>,
 }
 
 /// The running admin port; closed when dropped.
@@ -68,6 +70,7 @@ impl Admin {
             health,
             exposition,
             serves,
+            reporter: reporter.clone(),
         }));
         if let Some(fleet) = fleet {
             router = router.merge(members::router(fleet));
@@ -133,10 +136,17 @@ async fn metrics(State(shown): State<Arc<Shown>>) -> Response {
     }
 }
 
-async fn ready(State(shown): State<Arc<Shown>>) -> (StatusCode, &'static str) {
-    match shown.health.phase() {
+async fn ready(State(shown): State<Arc<Shown>>) -> (StatusCode, String) {
+    let reporter = shown.reporter.as_ref().and_then(Later::get);
+    let report = reporter.map(|reporter| reporter.standing());
+    if let Some(damaged) = report.filter(|report| report.role == MemberRole::Damaged) {
+        let text = format!("damaged: {}\n", damaged.health);
+        return (StatusCode::SERVICE_UNAVAILABLE, text);
+    }
+    let (status, text) = match shown.health.phase() {
         Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
         Phase::Ready => (StatusCode::OK, "ready\n"),
         Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-    }
+    };
+    (status, text.to_owned())
 }

@@ -24,7 +24,8 @@ pub(super) enum GroupQuestion {
     Remove(OneArgs),
     /// Have another broker take a member's place
     Replace(ReplaceArgs),
-    /// Give a member whose data folder is lost, or was set aside, all that its group has
+    /// Give a member all that its group has, if its log or a snapshot is damaged, or its data folder lost; what is damaged is
+    /// set aside first
     Repair(OneArgs),
 }
 

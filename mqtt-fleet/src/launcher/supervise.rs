@@ -27,6 +27,8 @@ const PROBE_EVERY: Duration = Duration::from_millis(50);
 const DRAW_EVERY: Duration = Duration::from_secs(1);
 /// The first start takes at most so long.
 const START_MAX: Duration = Duration::from_secs(60);
+/// A group's members are waited for so long; then a group that has a leader goes on without one that is not ready.
+const MEMBER_WAIT: Duration = Duration::from_secs(8);
 /// Nodes of one role have so long to end in order; more than the default drain.
 const STOP_MAX: Duration = Duration::from_secs(15);
 /// Waits before a node is brought back: the first time at once, then longer if it does not stay.
@@ -146,8 +148,11 @@ impl Fleet {
     }
 
     fn start_due(&mut self, now: Instant) -> io::Result<()> {
+        if !self.complete && now.duration_since(self.started) > MEMBER_WAIT {
+            self.all_led();
+        }
         // The first time nodes wait for those they need: it saves a new user from reading of links that fail.
-        let unready = self.nodes.iter().filter(|node| !node.is_ready());
+        let unready = self.nodes.iter().filter(|node| self.holds_up(node, now));
         let mut first = unready.map(|node| node.plan.role.stage()).min();
         if !self.complete && first == Some(NodeRole::Proxy.stage()) && !self.all_led() {
             first = Some(NodeRole::Broker.stage());
@@ -161,6 +166,19 @@ impl Fleet {
             }
         }
         Ok(())
+    }
+
+    /// Whether others wait for this node: not if it is a member that its group does without.
+    fn holds_up(&self, node: &Node, now: Instant) -> bool {
+        let since = match &node.state {
+            State::Ready(..) => return false,
+            State::Waiting(_) => now,
+            State::Starting(_, since) => *since,
+            State::Ended(_) => self.started,
+        };
+        let group = node.plan.group;
+        let is_led = group.is_some_and(|group| self.leaders.of(group).is_some());
+        !(is_led && now.duration_since(since) > MEMBER_WAIT)
     }
 
     /// Whether each group has a leader, which proxies wait for the first time.
@@ -194,7 +212,7 @@ impl Fleet {
             }
         }
         if !self.complete && now.duration_since(self.started) > START_MAX {
-            let late = self.nodes.iter().find(|node| !node.is_ready());
+            let late = self.nodes.iter().find(|node| self.holds_up(node, now));
             let node = late.map_or_else(String::new, |node| node.plan.name.clone());
             let status = format!("not ready after {START_MAX:?}");
             return Err(LaunchError::NotStarted { node, status });
@@ -209,8 +227,10 @@ impl Fleet {
         since: Instant,
         status: &str,
     ) -> Result<(), LaunchError> {
+        let members = self.members_beside(number);
         let node = &mut self.nodes[number];
-        if !self.complete {
+        // A group of several may do without this one; whether it does is seen later.
+        if !self.complete && members == 0 {
             let (node, status) = (node.plan.name.clone(), status.to_owned());
             return Err(LaunchError::NotStarted { node, status });
         }
@@ -231,9 +251,23 @@ impl Fleet {
         Ok(())
     }
 
-    /// Writes `cluster.json` when every node that is to run is ready.
+    /// Other members of this node's group that run, if it is one of several.
+    fn members_beside(&self, number: usize) -> usize {
+        let group = self.nodes[number].plan.group;
+        let beside = self.nodes.iter().enumerate().filter(|(other, node)| {
+            let runs = !matches!(node.state, State::Ended(_));
+            *other != number && group.is_some() && node.plan.group == group && runs
+        });
+        beside.count()
+    }
+
+    /// Writes `cluster.json` when every node that is to run, and that its group does not do without, is ready.
     fn publish(&mut self) -> io::Result<()> {
-        let pending = |node: &Node| !node.is_ready() && !matches!(node.state, State::Ended(_));
+        let now = Instant::now();
+        let pending = |node: &Node| {
+            let has_ended = matches!(node.state, State::Ended(_)) && self.complete;
+            !has_ended && self.holds_up(node, now)
+        };
         let late = self.complete && !self.leaders.all_known() && self.asked.elapsed() >= DRAW_EVERY;
         if !(self.changed || late) || self.nodes.iter().any(pending) {
             return Ok(());
@@ -244,8 +278,10 @@ impl Fleet {
             return Ok(());
         }
         let nodes = self.nodes.iter().map(|node| match &node.state {
-            State::Ready(running, _) => (&node.plan, Some(running.pid())),
-            _ => (&node.plan, None),
+            State::Ready(running, _) | State::Starting(running, _) => {
+                (&node.plan, Some(running.pid()))
+            }
+            State::Waiting(_) | State::Ended(_) => (&node.plan, None),
         });
         manifest::write(&self.manifest, &nodes.collect::<Vec<_>>(), &self.leaders)?;
         self.changed = false;
@@ -253,8 +289,21 @@ impl Fleet {
         self.screen.table(&self.rows());
         if first {
             self.screen.say(&self.invitation());
+            self.say_missing();
         }
         Ok(())
+    }
+
+    /// Names the members that groups do without.
+    fn say_missing(&self) {
+        let missing = self.nodes.iter().filter(|node| !node.is_ready());
+        let names: Vec<_> = missing.map(|node| node.plan.name.as_str()).collect();
+        if !names.is_empty() {
+            self.screen.say(&format!(
+                "Not ready: {}; the other members of the group serve without. mqtt-fleet ctl group status says what is wrong.",
+                names.join(", ")
+            ));
+        }
     }
 
     /// What a new user does next: one end at the first proxy, the other at the last one or HAProxy.

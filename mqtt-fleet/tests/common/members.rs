@@ -11,6 +11,9 @@ use super::fleet::Process;
 /// How long the group may take to have a leader before the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Has members read their configuration.
+const CONFIGURED: [&str; 2] = ["--config", "broker.toml"];
+
 /// A member, as long as its process runs.
 pub(crate) struct Member {
     pub(crate) name: String,
@@ -32,22 +35,40 @@ pub(crate) struct Members {
 impl Members {
     /// Starts it, and waits until the proxy serves.
     pub(crate) fn start(count: usize) -> Self {
-        let mut fleet = Self::plan(count, &[]);
+        Self::start_with(count, "")
+    }
+
+    /// The same, with this configuration of the brokers.
+    pub(crate) fn start_with(count: usize, config: &str) -> Self {
+        let mut fleet = Self::begin(count, config, true, &CONFIGURED);
+        fleet.start_all();
+        fleet
+    }
+
+    /// A group of one that has no address for others.
+    pub(crate) fn start_alone(config: &str) -> Self {
+        let mut fleet = Self::begin(1, config, false, &CONFIGURED);
         fleet.start_all();
         fleet
     }
 
     /// Writes what it is started with. Its members get these arguments too.
     pub(crate) fn plan(count: usize, more: &[&str]) -> Self {
+        Self::begin(count, "", true, more)
+    }
+
+    fn begin(count: usize, config: &str, with_peers: bool, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut file =
             "[cluster]\nid = \"members\"\n[secret]\nfile = \"secret\"\n[[group]]\nnumber = 0\n"
                 .to_owned();
         for n in 0..count {
             let (link, peer) = (free_address(), free_address());
+            let peer = with_peers.then(|| format!("peer = \"{peer}\"\n"));
+            let peer = peer.unwrap_or_default();
             write!(
                 file,
-                "[[group.member]]\nname = \"broker-{n}\"\nlink = \"{link}\"\npeer = \"{peer}\"\n"
+                "[[group.member]]\nname = \"broker-{n}\"\nlink = \"{link}\"\n{peer}"
             )
             .expect("to a text");
         }
@@ -56,6 +77,7 @@ impl Members {
         };
         put("cluster.toml", &file);
         put("secret", "the secret of the fleet");
+        put("broker.toml", config);
         let members = (0..count).map(|n| Member {
             name: format!("broker-{n}"),
             admin: free_address(),
@@ -109,6 +131,11 @@ impl Members {
         let proxy = Process::start("the proxy", self.folder.path(), &words);
         proxy.await_line("mqtt-fleet");
         self.proxy = Some(proxy);
+    }
+
+    /// The admin ports of all brokers.
+    pub(crate) fn admins(&self) -> Vec<SocketAddr> {
+        self.all.iter().map(|member| member.admin).collect()
     }
 
     /// Waits until a member leads; which.

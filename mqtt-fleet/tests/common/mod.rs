@@ -8,6 +8,8 @@
 
 pub(crate) mod broker;
 pub(crate) mod client;
+pub(crate) mod ctl_group;
+pub(crate) mod damage;
 pub(crate) mod dice;
 pub(crate) mod fleet;
 pub(crate) mod load;

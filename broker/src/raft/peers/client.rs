@@ -79,7 +79,10 @@ async fn connect(address: &str, credentials: &Credentials) -> Result<Frames, Bro
         frames.trust();
         Ok(frames)
     });
-    connected.await.unwrap_or(Err(Broken::TooLong))
+    connected.await.unwrap_or(Err(Broken::TooLong {
+        what: "the connection, up to the proof who the other end is,",
+        limit: CONNECT,
+    }))
 }
 
 /// Carries calls until the connection breaks; `None`: nobody can make any more.
@@ -103,15 +106,19 @@ async fn serve(
             Err(error) => break error,
         }
         let oldest = under_way.first_key_value().map(|(_, (since, _))| *since);
-        let turn = async {
-            match oldest {
-                // Whoever waits for an answer is not kept waiting by a connection that is none any more.
-                Some(since) => timeout_at(since + CALL, frames.turn())
-                    .await
-                    .unwrap_or(Err(Broken::TooLong)),
-                None => frames.turn().await,
-            }
-        };
+        let turn =
+            async {
+                match oldest {
+                    // Whoever waits for an answer is not kept waiting by a connection that is none any more.
+                    Some(since) => timeout_at(since + CALL, frames.turn()).await.unwrap_or(Err(
+                        Broken::TooLong {
+                            what: "the answer to a call",
+                            limit: CALL,
+                        },
+                    )),
+                    None => frames.turn().await,
+                }
+            };
         tokio::select! {
             turned = turn => if let Err(error) = turned {
                 break error;

@@ -9,6 +9,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use cluster::link::LinkError;
 use cluster::transport::{LinkTls, Transport};
 use std::io::{self, Read, Write};
+use std::time::Duration;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -23,10 +24,10 @@ pub(super) enum Broken {
     Link(LinkError),
     #[error("{0}")]
     Stranger(#[from] super::handshake::Stranger),
-    #[error("the other end sent a frame of {0} bytes")]
-    Length(usize),
-    #[error("it took too long")]
-    TooLong,
+    #[error("the other end sent a frame of {len} bytes; {NUMBER_BYTES} to {max} are taken")]
+    Length { len: usize, max: usize },
+    #[error("{what} took longer than {limit:?}")]
+    TooLong { what: &'static str, limit: Duration },
     #[error("{0}")]
     Io(String),
 }
@@ -125,7 +126,7 @@ impl Frames {
         };
         let len = u32::from_le_bytes(*len) as usize;
         if len < NUMBER_BYTES || len - NUMBER_BYTES > self.body_max {
-            return Err(Broken::Length(len));
+            return Err(self.length(len));
         }
         if self.input.len() < 4 + len {
             return Ok(None);
@@ -134,6 +135,11 @@ impl Frames {
         let mut frame = self.input.split_to(len).freeze();
         let number = frame.get_u64_le();
         Ok(Some((number, frame)))
+    }
+
+    fn length(&self, len: usize) -> Broken {
+        let max = self.body_max + NUMBER_BYTES;
+        Broken::Length { len, max }
     }
 
     /// Waits for the socket and moves what it takes and gives. May be dropped at any time.
@@ -164,7 +170,7 @@ impl Frames {
             if let Some(len) = self.input.first_chunk::<4>() {
                 let len = u32::from_le_bytes(*len) as usize;
                 if len > self.body_max + NUMBER_BYTES {
-                    return Err(Broken::Length(len));
+                    return Err(self.length(len));
                 }
             }
         }

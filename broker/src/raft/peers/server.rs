@@ -52,7 +52,10 @@ async fn serve(
 ) -> Result<(), Broken> {
     let mut frames = Frames::accept(socket, credentials.tls.as_deref())?;
     let known = timeout(CONNECT, welcome(&mut frames, credentials)).await;
-    known.unwrap_or(Err(Broken::TooLong))?;
+    known.unwrap_or(Err(Broken::TooLong {
+        what: "the caller's proof who it is",
+        limit: CONNECT,
+    }))?;
     let mut answers: JoinSet<(u64, Bytes)> = JoinSet::new();
     loop {
         while answers.len() < CALLS_MAX {

@@ -115,6 +115,33 @@ async fn a_member_of_another_fleet_or_group_is_refused() {
 }
 
 #[tokio::test]
+async fn what_breaks_a_limit_and_which_is_said() {
+    for (says, expected) in [
+        (
+            &1_000_000_u32.to_le_bytes()[..],
+            "a frame of 1000000 bytes; 8 to 264 are taken",
+        ),
+        (&[], "who the other end is, took longer than 1s"),
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("a port");
+        let address = listener.local_addr().expect("bound").to_string();
+        let there = Node {
+            name: "there".into(),
+            address: address.clone().into(),
+        };
+        let peers = TcpPeers::new(credentials(b"a secret", 1));
+        let call = tokio::spawn(peers.call(&there, Bytes::from_static(b"hello")));
+        let (socket, _) = listener.accept().await.expect("it connects");
+        let written = socket.try_write(says).expect("writable");
+        assert_eq!(written, says.len());
+        let refused = call.await.expect("no panic").expect_err("refused");
+        let text = refused.to_string();
+        assert!(text.contains(&address) && text.contains(expected), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn nobody_there_is_an_error_at_once() {
     let there = Node {
         name: "there".into(),

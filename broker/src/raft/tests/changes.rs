@@ -1,7 +1,8 @@
 //! Members that join and leave.
 
 use super::fleet::Fleet;
-use crate::raft::{Change, ChangeError};
+use crate::raft::wire::{Answer, Call, Request};
+use crate::raft::{Change, ChangeError, Node};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -95,11 +96,80 @@ async fn a_member_that_lost_its_folder_comes_back_in_its_own_place() {
     fleet.propose(leader, "two");
     fleet.saw(leader, "two").await;
     fleet.saw(lost, "two").await;
-    let refused = change(&fleet, add(leader)).await;
+    change(&fleet, add(leader))
+        .await
+        .expect("it is one already");
+}
+
+#[tokio::test]
+async fn a_change_that_was_cut_off_half_way_is_ended_after_a_restart_of_the_new_member() {
+    let mut fleet = Fleet::started(&["a", "b", "c"]).await;
+    let leader = fleet.elected().await;
+    fleet.propose(leader, "one");
+    fleet.start("d").await;
+    // The first half: it takes part, and has no vote.
+    let name = "d".parse().expect("a name");
+    let invite = Call {
+        to: 0,
+        request: Request::Invite { name },
+    };
+    let answer = fleet.members["d"].replica.answer(invite.bytes()).await;
+    let Ok(Answer::Invited { id }) = Answer::read(&answer) else {
+        panic!("not invited: {answer:?}");
+    };
+    let node = Node {
+        name: "d".into(),
+        address: "d:1".into(),
+    };
+    let running = fleet.members[leader].replica.running().expect("it leads");
+    let added = running.raft.add_learner(id, node, true).await;
+    added.expect("it catches up");
+    fleet.stop("d").await;
+    fleet.start("d").await;
+    change(&fleet, add("d")).await.expect("the second half");
+    assert_eq!(voters(&fleet, leader), ["a", "b", "c", "d"]);
+    fleet.saw("d", "one").await;
+    change(&fleet, remove("d")).await.expect("removed");
+    let refused = change(&fleet, add("d")).await;
     assert_eq!(
         refused,
-        Err(ChangeError::InUse(leader.parse().expect("a name")))
+        Err(ChangeError::InUse("d".parse().expect("a name"))),
+        "it is not empty, and the group does not know it any more"
     );
+}
+
+#[tokio::test]
+async fn nobody_leaves_whom_those_that_answer_need() {
+    let mut fleet = Fleet::started(&["a", "b", "c"]).await;
+    let leader = fleet.elected().await;
+    fleet.propose(leader, "one");
+    let others = ["a", "b", "c"].into_iter().filter(|name| *name != leader);
+    let [gone, here] = others.collect::<Vec<_>>()[..] else {
+        panic!("three");
+    };
+    for name in [gone, here] {
+        fleet.saw(name, "one").await;
+    }
+    fleet.stop(gone).await;
+    // As long as its last answer may be young, it counts.
+    let is_silent = |fleet: &Fleet| {
+        let replica = &fleet.members[leader].replica;
+        let metrics = replica.running().expect("it takes part").raft.metrics();
+        let voters = metrics.borrow().membership_config.voter_ids().collect();
+        (replica.answering(&voters).len() == 2).then_some(())
+    };
+    fleet.until("its silence is noticed", is_silent).await;
+    let error = change(&fleet, remove(here)).await.expect_err("refused");
+    let text = error.to_string();
+    assert!(
+        matches!(error, ChangeError::TooFew { left: 2, .. }),
+        "{text}"
+    );
+    assert!(text.contains(&format!("({gone})")), "{text}");
+    assert_eq!(voters(&fleet, leader), ["a", "b", "c"]);
+    change(&fleet, remove(gone)).await.expect("the right one");
+    fleet.propose(fleet.elected().await, "two");
+    fleet.saw(here, "two").await;
 }
 
 #[tokio::test]

@@ -10,6 +10,9 @@ mod promise;
 mod tcp;
 mod trouble;
 
+use super::node_id;
+use super::record::{Identity, Meta};
+use crate::log::META_STREAM;
 use fleet::Fleet;
 
 const THREE: [&str; 3] = ["a", "b", "c"];
@@ -117,6 +120,30 @@ async fn a_member_that_lost_its_folder_takes_no_part() {
     fleet.propose(leader, "two");
     fleet.saw(leader, "two").await;
     assert!(fleet.texts(lost).is_empty());
+}
+
+/// The first by name says whose its folder is, and then begins the group. Here it was killed in between.
+#[tokio::test]
+async fn a_member_that_was_cut_off_while_it_began_the_group_begins_it_again() {
+    let mut fleet = Fleet::of(&THREE);
+    for name in ["b", "c"] {
+        fleet.start(name).await;
+    }
+    let runs = [("b", 1), ("c", 2)];
+    let identity = Identity {
+        life: 0,
+        met: runs.map(|(name, run)| (node_id(name, 0), run)).to_vec(),
+    };
+    let meta = Meta {
+        identity,
+        ..Meta::default()
+    };
+    fleet.write("a", META_STREAM, 1, &meta.bytes());
+    fleet.start("a").await;
+    fleet.propose(fleet.elected().await, "one");
+    for name in THREE {
+        fleet.saw(name, "one").await;
+    }
 }
 
 #[tokio::test]

@@ -11,15 +11,17 @@ use cluster::slots::GroupNo;
 use cluster::topology::{HostPort, NodeName};
 
 use super::fleet::Where;
-use super::status::FleetStatus;
+use super::status::{Files, FleetStatus};
 use crate::broker_node::TOPOLOGY_GROUP;
-use crate::ctl::http;
+use crate::ctl::http::{self, Answered};
 use crate::ctl::members::{Failed, address, answer, name};
 use crate::exit::Exit;
-use crate::members::{MemberRequest, What};
+use crate::members::{MemberRequest, What, group_in};
 
 /// A leader is waited for so long: an election takes less than a second.
 const LEADER_WAIT: Duration = Duration::from_secs(10);
+/// A broker that begins anew with an empty folder is there again far sooner.
+const RESTART_WAIT: Duration = Duration::from_secs(15);
 /// Between two questions who leads.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// What the broker of group 0 answers where there is no such member.
@@ -94,14 +96,17 @@ pub(super) fn add(args: &AddArgs) -> Result<String, Failed> {
 }
 
 pub(super) fn remove(args: &OneArgs) -> Result<String, Failed> {
-    let group = group_of(&FleetStatus::ask(&args.asked)?, &args.name)?;
+    let group = group_of(&args.asked, &FleetStatus::ask(&args.asked)?, &args.name)?;
     leave(&args.asked, group, &args.name)?;
     list(&args.asked, &args.name, What::Remove, None)?;
     Ok(format!("{} has left group {group}\n", args.name))
 }
 
 pub(super) fn replace(args: &ReplaceArgs) -> Result<String, Failed> {
-    let group = group_of(&FleetStatus::ask(&args.asked)?, &args.old)?;
+    let status = FleetStatus::ask(&args.asked)?;
+    // Said again when all is done, only the new one is known.
+    let group = group_of(&args.asked, &status, &args.old)
+        .or_else(|unknown| status.group_of(args.new.as_str()).ok_or(unknown))?;
     let what = What::Replace(args.old.clone());
     list(&args.asked, &args.new, what, Some(&args.addresses))?;
     join(&args.asked, group, &args.new, args.addresses.peer.as_str())?;
@@ -114,13 +119,47 @@ pub(super) fn replace(args: &ReplaceArgs) -> Result<String, Failed> {
 
 pub(super) fn repair(args: &OneArgs) -> Result<String, Failed> {
     let status = FleetStatus::ask(&args.asked)?;
-    let group = group_of(&status, &args.name)?;
+    let group = group_of(&args.asked, &status, &args.name)?;
     let peer = status.peer_of(args.name.as_str()).ok_or_else(|| {
         let sentence = format!("nobody who answers knows where {} is reached", args.name);
         (Exit::Failed, sentence)
     })?;
+    set_aside(&args.asked, group, &args.name)?;
     join(&args.asked, group, &args.name, peer)?;
     Ok(format!("{} has a vote in group {group} again\n", args.name))
+}
+
+/// Has a member put its files away if they are damaged, and waits until it is there again without them.
+fn set_aside(asked: &Where, group: u8, name: &NodeName) -> Result<(), Failed> {
+    let deadline = Instant::now() + RESTART_WAIT;
+    let fail = |sentence: String| Err((Exit::Failed, sentence));
+    let mut was_told = false;
+    loop {
+        let status = FleetStatus::ask(asked)?;
+        match status.files_of(name.as_str()) {
+            Files::Sound => return Ok(()),
+            // Its admin port is not among those that are asked.
+            Files::Unknown if !was_told => return Ok(()),
+            Files::Damaged(_) if status.leader_of(group).is_none() => {
+                return fail(format!(
+                    "group {group} has no leader that could bring {name} back, so its files stay where they are"
+                ));
+            }
+            Files::Damaged(admin) => match http::post(admin, "/group/repair", "") {
+                // It may begin anew before its answer is out.
+                Ok(Answered { status: 200, .. }) | Err(_) => was_told = true,
+                refused => answer(admin, refused).map(|_| ())?,
+            },
+            Files::Silent | Files::Unknown => {}
+        }
+        if Instant::now() >= deadline {
+            return fail(format!(
+                "{name} does not answer, so nobody knows what is wrong with it: start its broker, and say this again"
+            ));
+        }
+        // Nobody tells when it is there again.
+        std::thread::park_timeout(ASK_AGAIN);
+    }
 }
 
 /// Has group 0 change the list of members.
@@ -187,8 +226,18 @@ fn tell(
     }
 }
 
-fn group_of(status: &FleetStatus, name: &NodeName) -> Result<u8, Failed> {
-    status.group_of(name.as_str()).ok_or_else(|| {
+/// The group of a member: as the brokers that answer say, or, of one that has left its group already and does not answer,
+/// as the list of members has it.
+fn group_of(asked: &Where, status: &FleetStatus, name: &NodeName) -> Result<u8, Failed> {
+    if let Some(group) = status.group_of(name.as_str()) {
+        return Ok(group);
+    }
+    let brokers = asked.brokers()?;
+    let listed = brokers.iter().find_map(|broker| {
+        let list = http::get_soon(&broker.admin, "/members").ok()?;
+        group_in(&list.body, name)
+    });
+    listed.ok_or_else(|| {
         let sentence = format!("no group that answers has a member \"{name}\"");
         (Exit::Failed, sentence)
     })

@@ -7,7 +7,10 @@ use serde::Serialize;
 
 use super::fleet::{self, Answer, Where};
 use crate::ctl::members::Failed;
-use crate::group_report::{DiskReport, MemberReport, MemberRole, PeerReport};
+use crate::group_report::{DamageReport, DiskReport, MemberReport, MemberRole, PeerReport};
+
+/// Columns of the table.
+const COLUMNS: usize = 13;
 
 /// All groups. Its JSON form is for programs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -23,6 +26,8 @@ struct GroupStatus {
     group: u8,
     /// Name of the member that leads.
     leader: Option<String>,
+    /// Since when, by itself, in milliseconds since 1970.
+    leader_since_ms: Option<u64>,
     /// The newest term; `None`: the only member votes with nobody.
     term: Option<u64>,
     members: Vec<MemberRow>,
@@ -39,12 +44,30 @@ struct MemberRow {
     votes: Option<bool>,
     term: Option<u64>,
     last_index: Option<u64>,
+    commit_index: Option<u64>,
     applied_index: Option<u64>,
     snapshot_index: Option<u64>,
     /// Entries that it lacks, by the leader.
     lag_entries: Option<u64>,
+    /// Bytes of these in the leader's log, if it still has them.
+    lag_bytes: Option<u64>,
     disk: Option<DiskReport>,
+    /// Where its log or a snapshot is damaged.
+    damage: Option<DamageReport>,
     health: String,
+}
+
+/// What a member's files are like, as far as the member itself says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Files<'s> {
+    /// They are damaged, says the broker with this admin port.
+    Damaged(&'s str),
+    /// Nothing that is there is damaged.
+    Sound,
+    /// It does not answer, at an admin port that is known.
+    Silent,
+    /// Nobody was asked.
+    Unknown,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -104,6 +127,21 @@ impl FleetStatus {
             .find_map(|row| row.peer.as_deref())
     }
 
+    /// What is known of a member's files.
+    pub(super) fn files_of(&self, name: &str) -> Files<'_> {
+        let rows = self.groups.iter().flat_map(|it| &it.members);
+        let found = rows.filter(|row| row.name == name).find_map(|row| {
+            let admin = row.admin.as_deref()?;
+            Some((admin, row))
+        });
+        match found {
+            None => Files::Unknown,
+            Some((admin, row)) if row.damage.is_some() => Files::Damaged(admin),
+            Some((_, row)) if row.role == MemberRole::Unreachable => Files::Silent,
+            Some(_) => Files::Sound,
+        }
+    }
+
     /// Whether there is a leader in each group, and each that was asked for is known.
     pub(super) fn all_have_leaders(&self) -> bool {
         self.unknown.is_empty() && self.groups.iter().all(|group| group.leader.is_some())
@@ -133,6 +171,7 @@ impl GroupStatus {
         Self {
             group,
             leader: leader.map(|leader| leader.member.clone()),
+            leader_since_ms: leader.and_then(|leader| leader.leader_since_ms),
             term: own().filter_map(|report| report.term).max(),
             members,
         }
@@ -141,6 +180,8 @@ impl GroupStatus {
 
 impl MemberRow {
     fn of(report: &MemberReport, admin: String) -> Self {
+        // What is damaged is not read.
+        let known = |index: u64| report.damage.is_none().then_some(index);
         Self {
             name: report.member.clone(),
             admin: Some(admin),
@@ -148,11 +189,14 @@ impl MemberRow {
             role: report.role,
             votes: None,
             term: report.term,
-            last_index: Some(report.last_index),
-            applied_index: Some(report.applied_index),
-            snapshot_index: Some(report.snapshot_index),
+            last_index: known(report.last_index),
+            commit_index: known(report.commit_index),
+            applied_index: known(report.applied_index),
+            snapshot_index: known(report.snapshot_index),
             lag_entries: None,
+            lag_bytes: None,
             disk: report.disk,
+            damage: report.damage.clone(),
             health: report.health.clone(),
         }
     }
@@ -166,10 +210,13 @@ impl MemberRow {
             votes: None,
             term: None,
             last_index: None,
+            commit_index: None,
             applied_index: None,
             snapshot_index: None,
             lag_entries: None,
+            lag_bytes: None,
             disk: None,
+            damage: None,
             health: problem,
         }
     }
@@ -179,6 +226,7 @@ impl MemberRow {
         self.votes = known.map(|peer| peer.votes);
         self.peer = known.and_then(|peer| peer.peer.clone());
         self.lag_entries = known.and_then(|peer| peer.lag_entries);
+        self.lag_bytes = known.and_then(|peer| peer.lag_bytes);
         let takes_part = !matches!(self.role, MemberRole::Unreachable | MemberRole::Damaged);
         if known.is_none() && takes_part {
             "not in the group".clone_into(&mut self.health);
@@ -194,22 +242,33 @@ impl MemberRow {
 impl fmt::Display for FleetStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let header = [
-            "group", "member", "role", "term", "last", "applied", "snapshot", "lag", "disk",
-            "free", "health",
+            "group",
+            "member",
+            "role",
+            "term",
+            "last",
+            "commit",
+            "applied",
+            "snapshot",
+            "lag",
+            "lag bytes",
+            "disk",
+            "free",
+            "health",
         ]
         .map(str::to_owned);
         let groups = self.groups.iter();
         let rows = groups.flat_map(|group| group.members.iter().map(|row| row.cells(group.group)));
         let table: Vec<_> = std::iter::once(header).chain(rows).collect();
         let width = |column: usize| table.iter().map(|row| row[column].len()).max().unwrap_or(0);
-        let widths: [usize; 11] = std::array::from_fn(width);
+        let widths: [usize; COLUMNS] = std::array::from_fn(width);
         for row in &table {
             let cells = row.iter().zip(widths);
             let line = cells.map(|(cell, width)| format!("{cell:width$}"));
             writeln!(f, "{}", line.collect::<Vec<_>>().join("  ").trim_end())?;
         }
-        for group in self.groups.iter().filter(|group| group.leader.is_none()) {
-            writeln!(f, "group {} has no leader", group.group)?;
+        for group in &self.groups {
+            group.write_leader(f)?;
         }
         for Unknown { admin, problem } in &self.unknown {
             writeln!(f, "{admin}: {problem}")?;
@@ -218,13 +277,30 @@ impl fmt::Display for FleetStatus {
     }
 }
 
+impl GroupStatus {
+    fn write_leader(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = self.group;
+        let Some(leader) = &self.leader else {
+            return writeln!(f, "group {number} has no leader");
+        };
+        match self.leader_since_ms {
+            Some(since) => writeln!(f, "group {number}: {leader} leads since {}", utc(since)),
+            None => Ok(()),
+        }
+    }
+}
+
 impl MemberRow {
-    fn cells(&self, group: u8) -> [String; 11] {
+    fn cells(&self, group: u8) -> [String; COLUMNS] {
         let number =
             |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
         let bytes = |read: fn(&DiskReport) -> u64| {
             let bytes = self.disk.as_ref().map(read);
             bytes.map_or("-".to_owned(), |bytes| format!("{} MiB", bytes >> 20))
+        };
+        let free = match &self.disk {
+            Some(disk) if disk.full => "full".to_owned(),
+            _ => bytes(|disk| disk.free_bytes),
         };
         [
             group.to_string(),
@@ -232,14 +308,46 @@ impl MemberRow {
             role(self.role).to_owned(),
             number(self.term),
             number(self.last_index),
+            number(self.commit_index),
             number(self.applied_index),
             number(self.snapshot_index),
             number(self.lag_entries),
+            number(self.lag_bytes),
             bytes(|disk| disk.used_bytes),
-            bytes(|disk| disk.free_bytes),
+            free,
             self.health.clone(),
         ]
     }
+}
+
+/// A time as people read it: `2026-01-31 23:59:59 UTC`.
+fn utc(ms: u64) -> String {
+    let seconds = ms / 1_000;
+    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil(days);
+    let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
+    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
+/// Year, month and day of the Gregorian calendar, so many days after 1970-01-01.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let (mut year, mut left) = (1970, days);
+    let is_leap =
+        |year: u64| year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
+    while left >= 365 + u64::from(is_leap(year)) {
+        left -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let february = 28 + u64::from(is_leap(year));
+    let mut month = 1;
+    for len in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if left < len {
+            break;
+        }
+        left -= len;
+        month += 1;
+    }
+    (year, month, left + 1)
 }
 
 fn role(role: MemberRole) -> &'static str {

@@ -18,6 +18,7 @@ fn report(name: &str, role: MemberRole, term: u64, last_index: u64) -> MemberRep
         peer: Some(format!("{peer}:2")),
         votes: true,
         lag_entries: leads.then_some(if peer == "a-2" { 7 } else { 0 }),
+        lag_bytes: leads.then_some(if peer == "a-2" { 7_000 } else { 0 }),
     };
     MemberReport {
         group: 0,
@@ -25,7 +26,10 @@ fn report(name: &str, role: MemberRole, term: u64, last_index: u64) -> MemberRep
         role,
         term: Some(term),
         leader: None,
+        // The last second of a leap year.
+        leader_since_ms: leads.then_some(1_735_689_599_999),
         last_index,
+        commit_index: last_index,
         applied_index: last_index,
         snapshot_index: 0,
         members: NAMES.map(peer).to_vec(),
@@ -34,6 +38,7 @@ fn report(name: &str, role: MemberRole, term: u64, last_index: u64) -> MemberRep
             free_bytes: 9 << 30,
             full: false,
         }),
+        damage: None,
         health: FINE.to_owned(),
     }
 }
@@ -60,10 +65,11 @@ fn it_is_a_table() {
     assert!(status.all_have_leaders());
     assert_eq!(
         status.to_string(),
-        "group  member  role      term  last  applied  snapshot  lag  disk   free      health\n\
-         0      a-0     follower  4     100   100      0         0    3 MiB  9216 MiB  fine\n\
-         0      a-1     leader    4     100   100      0         0    3 MiB  9216 MiB  fine\n\
-         0      a-2     follower  4     100   100      0         7    3 MiB  9216 MiB  fine\n"
+        "group  member  role      term  last  commit  applied  snapshot  lag  lag bytes  disk   free      health\n\
+         0      a-0     follower  4     100   100     100      0         0    0          3 MiB  9216 MiB  fine\n\
+         0      a-1     leader    4     100   100     100      0         0    0          3 MiB  9216 MiB  fine\n\
+         0      a-2     follower  4     100   100     100      0         7    7000       3 MiB  9216 MiB  fine\n\
+         group 0: a-1 leads since 2024-12-31 23:59:59 UTC\n"
     );
 }
 
@@ -158,9 +164,66 @@ fn the_json_form_stays() {
     let text = serde_json::to_string(&status).expect("serializes");
     assert_eq!(
         text,
-        "{\"groups\":[{\"group\":0,\"leader\":\"a-1\",\"term\":4,\"members\":[{\"name\":\"a-1\",\"admin\":\"a-1:1\",\"peer\":\"a-1:2\",\
-         \"role\":\"leader\",\"votes\":true,\"term\":4,\"last_index\":100,\"applied_index\":100,\"snapshot_index\":0,\
-         \"lag_entries\":0,\"disk\":{\"used_bytes\":3145728,\"free_bytes\":9663676416,\"full\":false},\
-         \"health\":\"fine\"}]}]}"
+        "{\"groups\":[{\"group\":0,\"leader\":\"a-1\",\"leader_since_ms\":1735689599999,\"term\":4,\"members\":[{\"name\":\"a-1\",\"admin\":\"a-1:1\",\"peer\":\"a-1:2\",\
+         \"role\":\"leader\",\"votes\":true,\"term\":4,\"last_index\":100,\"commit_index\":100,\"applied_index\":100,\
+         \"snapshot_index\":0,\"lag_entries\":0,\"lag_bytes\":0,\"disk\":{\"used_bytes\":3145728,\"free_bytes\":9663676416,\"full\":false},\
+         \"damage\":null,\"health\":\"fine\"}]}]}"
     );
+}
+
+#[test]
+fn a_damaged_member_is_a_row_without_indexes() {
+    use MemberRole::{Damaged, Follower, Leader};
+    let mut answers = three([Follower, Leader, Damaged]);
+    let (_, Ok(report)) = &mut answers[2] else {
+        panic!("it answers");
+    };
+    report.damage = Some(DamageReport {
+        file: "data/log/7.segment".into(),
+        offset: 4_096,
+        what: "a record".to_owned(),
+    });
+    "data/log/7.segment is damaged at byte 4096".clone_into(&mut report.health);
+    let status = FleetStatus::new(answers);
+    assert_eq!(status.files_of("a-2"), Files::Damaged("a-2:1"));
+    assert_eq!(status.files_of("a-1"), Files::Sound);
+    assert_eq!(status.files_of("a-9"), Files::Unknown);
+    let text = status.to_string();
+    let line = text
+        .lines()
+        .find(|line| line.contains("a-2"))
+        .expect("a row");
+    assert!(
+        line.contains("damaged   4     -     -       -        -         7"),
+        "{line}"
+    );
+    assert!(
+        line.ends_with("7.segment is damaged at byte 4096"),
+        "{line}"
+    );
+    let mut silent_one = three([Follower, Leader, Follower]);
+    silent_one[2] = silent("a-2");
+    assert_eq!(FleetStatus::new(silent_one).files_of("a-2"), Files::Silent);
+}
+
+#[test]
+fn a_full_disk_is_seen_in_the_table() {
+    let mut leader = report("a-1", MemberRole::Leader, 4, 100);
+    leader.disk = leader.disk.map(|disk| DiskReport { full: true, ..disk });
+    let text = FleetStatus::new(vec![answered(leader)]).to_string();
+    assert!(text.contains("3 MiB  full  fine"), "{text}");
+}
+
+#[test]
+fn days_are_those_of_the_calendar() {
+    for (days, date) in [
+        (0, (1970, 1, 1)),
+        (59, (1970, 3, 1)),
+        (11_016, (2000, 2, 29)),
+        (20_778, (2026, 11, 21)),
+        (47_540, (2100, 2, 28)),
+        (47_541, (2100, 3, 1)),
+    ] {
+        assert_eq!(civil(days), date, "{days}");
+    }
 }

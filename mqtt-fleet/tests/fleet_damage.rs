@@ -1,0 +1,134 @@
+//! A flipped bit in the log or in a snapshot of one member: it votes for nobody and leads nothing, says so, and is
+//! repaired from the others by one command. What was acknowledged is there all the while (P2).
+
+mod common;
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use common::Connect;
+use common::broker::{get, metric, try_metric};
+use common::ctl_group::{await_members, change, group, rows};
+use common::damage::{files, flip, flip_in_log};
+use common::members::Members;
+use common::tools::await_that;
+use serde_json::Value;
+
+const ALL: [&str; 3] = ["broker-0", "broker-1", "broker-2"];
+/// Small files, and little of them in memory.
+const SMALL: &str = "[data]\nsegment_mb = 1\ncache_mb = 1\n";
+
+/// Waits until a member says that this file is damaged; its row.
+fn await_damaged(admins: &[SocketAddr], n: usize, file: &Path) -> Value {
+    let row = || rows(admins).and_then(|rows| rows.get(n).cloned());
+    let is_so = || row().is_some_and(|row| row["role"] == "damaged");
+    await_that(is_so, || format!("broker-{n} is not damaged: {:?}", row()));
+    let row = row().expect("it was there");
+    let said = row["damage"]["file"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    assert!(file.ends_with(&said), "{row}");
+    assert!(row["damage"]["offset"].is_u64(), "{row}");
+    let (status, text) = get(admins[n], "/health/ready");
+    assert_eq!(status, 503, "{text}");
+    assert!(text.contains(&said), "{text}");
+    assert!((metric(admins[n], &["mqtt_fleet_member_damaged"]) - 1.0).abs() < 0.1);
+    let (_, table) = group(admins, "status");
+    let line = table.lines().find(|line| line.contains(" damaged "));
+    assert!(line.is_some_and(|line| line.contains(&said)), "{table}");
+    row
+}
+
+#[test]
+fn a_member_with_a_flipped_bit_says_so_and_is_repaired_by_one_command() {
+    let mut fleet = Members::start_with(3, SMALL);
+    let admins = fleet.admins();
+    let leader = fleet.leader();
+    let bad = (leader + 1) % 3;
+    let mut ear = Connect::v5("ear").persistent().open_at(fleet.mqtt);
+    ear.subscribe("kept/#", 1);
+    ear.vanish();
+    let mut mouth = Connect::v5("mouth").open_at(fleet.mqtt);
+    mouth.say("kept/0", 1, "first");
+    mouth.say("kept/0", 1, "before");
+    fleet.await_even();
+    await_members(&admins, &ALL);
+
+    // A bit of the log.
+    fleet.kill(bad);
+    let file = flip_in_log(&fleet.data(bad), "first");
+    fleet.start_member(bad);
+    await_damaged(&admins, bad, &file);
+    mouth.say("kept/0", 1, "beside a damaged log");
+    change(&admins, &format!("repair broker-{bad}"));
+    await_members(&admins, &ALL);
+    assert!(fleet.data(bad).join("damaged-1/log").is_dir(), "it is kept");
+    mouth.say("kept/0", 1, "with the new log");
+
+    // A bit of a snapshot.
+    let mut hoard = Connect::v5("hoard").persistent().open_at(fleet.mqtt);
+    hoard.subscribe("elsewhere", 1);
+    hoard.vanish();
+    let large = "x".repeat(100_000);
+    for _ in 0..60 {
+        mouth.say("elsewhere", 1, &large);
+    }
+    let has_snapshot = || {
+        let index = try_metric(admins[bad], &["mqtt_fleet_member_snapshot_index"]);
+        index.is_some_and(|index| index > 0.0)
+    };
+    await_that(has_snapshot, || format!("broker-{bad} has no snapshot"));
+    fleet.kill(bad);
+    let snapshots = files(&fleet.data(bad).join("snapshots"), "snapshot");
+    let file = snapshots.last().expect("there is one");
+    flip(file, std::fs::metadata(file).expect("there").len() / 2);
+    fleet.start_member(bad);
+    await_damaged(&admins, bad, file);
+    mouth.say("kept/0", 1, "beside a damaged snapshot");
+    change(&admins, &format!("repair broker-{bad}"));
+    await_members(&admins, &ALL);
+    // Whole, and a member like others: with it and one other all goes on.
+    fleet.kill(fleet.leader());
+    mouth.say("kept/0", 1, "whole again");
+
+    let mut ear = Connect::v5("ear").persistent().resume().open_at(fleet.mqtt);
+    let texts = [
+        "first",
+        "before",
+        "beside a damaged log",
+        "with the new log",
+        "beside a damaged snapshot",
+        "whole again",
+    ];
+    assert_eq!(ear.take_texts(texts.len()), texts);
+}
+
+#[test]
+fn damage_that_a_leader_finds_when_it_reads_ends_its_reign() {
+    let fleet = Members::start_with(3, SMALL);
+    let admins = fleet.admins();
+    let mut ear = Connect::v5("ear").persistent().open_at(fleet.mqtt);
+    ear.subscribe("kept/#", 1);
+    ear.vanish();
+    let mut mouth = Connect::v5("mouth").open_at(fleet.mqtt);
+    mouth.say("kept/0", 1, "first of all");
+    let large = "x".repeat(100_000);
+    for _ in 0..25 {
+        mouth.say("kept/1", 1, &large);
+    }
+    fleet.await_even();
+    await_members(&admins, &ALL);
+    let bad = fleet.leader();
+    let file = flip_in_log(&fleet.data(bad), "first of all");
+
+    let mut ear = Connect::v5("ear").persistent().resume().open_at(fleet.mqtt);
+    let texts = ear.take_texts(26);
+    assert_eq!(texts[0], "first of all", "another member has it");
+    await_damaged(&admins, bad, &file);
+    assert_ne!(fleet.leader(), bad);
+    change(&admins, &format!("repair broker-{bad}"));
+    await_members(&admins, &ALL);
+    mouth.say("kept/0", 1, "after");
+    assert_eq!(ear.take_texts(1), ["after"]);
+}
