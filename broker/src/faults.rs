@@ -10,6 +10,8 @@ pub enum Fault {
     AckBeforeStore,
     /// A follower says that entries are stored before they are.
     AnswerBeforeStore,
+    /// A leader tells others of entries that are agreed on before it has stored them.
+    CommitBeforeStore,
     /// A leader acts though no majority has answered it.
     LeadWithoutLease,
     /// A QoS 2 publish that is sent again is taken for a new one.

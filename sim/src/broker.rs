@@ -1,9 +1,11 @@
 //! A broker: a member of a group with its links to proxies, as its threads drive them.
 
+mod copy;
+
 use crate::engine::{Engine, News, Surety};
-use crate::entries::{entry_of, note_stored, resolve};
+use crate::entries::{note_stored, resolve};
 use crate::env::{Env, WallOff};
-use crate::log::{Disk, SharedDisk, lock};
+use crate::log::{Disk, SharedDisk, Snapshot, lock};
 use crate::member::{Member, Who};
 use crate::net::{ConnId, Piece};
 use crate::outbox::Life;
@@ -54,6 +56,8 @@ pub(crate) struct Broker {
     engine: Option<Engine>,
     /// Of a replicated group.
     raft: Option<Member>,
+    /// A snapshot that is being written.
+    writing: Option<Snapshot>,
     /// A turn is planned that something has asked for.
     is_woken: bool,
     conns: BTreeMap<ConnId, Conn>,
@@ -77,6 +81,7 @@ impl Broker {
             disk: Arc::new(Mutex::new(Disk::default())),
             engine: None,
             raft: None,
+            writing: None,
             is_woken: false,
             conns: BTreeMap::new(),
             links: Vec::new(),
@@ -94,7 +99,8 @@ impl Broker {
             self.group, self.member, self.life
         ));
         let consensus = self.join(env);
-        self.engine = Some(Engine::new(consensus, self.routes(env)));
+        self.engine = Some(Engine::new(consensus, &self.disk, self.routes(env)));
+        self.writing = None;
         self.turn(env);
     }
 
@@ -111,6 +117,7 @@ impl Broker {
             members,
             run: env.rng.next(),
             wall: env.wall_clock(&self.wall_off_ms),
+            kept_entries: env.plan.kept_entries,
         };
         let (member, handle) = Member::start(who, &self.disk, &env.outbox);
         self.raft = Some(member);
@@ -365,6 +372,7 @@ impl Broker {
         if self.is_sure_to_lead(env) {
             self.send_frames();
         }
+        self.begin_snapshot(env);
         self.tick(env);
         self.set_alarm(env);
     }
@@ -412,6 +420,12 @@ impl Broker {
                     ));
                 }
                 News::Follows { leader } => ends = Some(leader),
+                News::Installed { index } => {
+                    env.say(format_args!(
+                        "group {} member {}: goes on from a snapshot of entry {index}",
+                        self.group, self.member
+                    ));
+                }
                 News::Applied { index, hash } => {
                     env.judge.applies((self.group, self.member), index, hash);
                 }
@@ -528,11 +542,6 @@ impl Broker {
         }
     }
 
-    /// Whether it knows that its group exists, also when it is started again.
-    pub(crate) fn has_begun(&self) -> bool {
-        self.raft.is_none() || !lock(&self.disk).entries().is_empty()
-    }
-
     /// Whether it leads, as far as it knows.
     pub(crate) fn leads(&self) -> bool {
         self.engine
@@ -568,25 +577,5 @@ impl Broker {
         }
         (!leader.is_settled() || waits)
             .then(|| format!("group {} has entries on their way", self.group))
-    }
-
-    /// Compares its state with what its log gives.
-    pub(crate) fn compare(&mut self, env: &mut Env) {
-        let Some(engine) = &mut self.engine else {
-            return;
-        };
-        let disk = lock(&self.disk);
-        let is_raft = self.raft.is_some();
-        let entries = disk.entries().into_iter().take(engine.applied() as usize);
-        let entries = entries.map(|record| entry_of(record, is_raft));
-        let mut replayed = Engine::replayed(entries);
-        drop(disk);
-        if replayed.applied() != engine.applied() {
-            return;
-        }
-        let states = (engine.snapshot(), replayed.snapshot());
-        let name = format!("member {}", self.member);
-        env.judge
-            .compares(self.group, (&name, "its log"), (&states.0, &states.1));
     }
 }

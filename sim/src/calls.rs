@@ -33,6 +33,7 @@ impl World {
             match out {
                 Out::Woken((broker, life)) => self.brokers[broker].woken(&mut self.env, life),
                 Out::Appended((broker, life)) => self.brokers[broker].appended(&mut self.env, life),
+                Out::Received((broker, _)) => self.brokers[broker].received(&mut self.env),
                 Out::Call {
                     from,
                     to,
@@ -111,7 +112,7 @@ impl World {
 /// Sends something from one broker to another, if it is not lost.
 fn send(env: &mut Env, (from, to): (usize, usize), event: Event) -> bool {
     let (one, other) = (env.net.node_of_broker(from), env.net.node_of_broker(to));
-    if env.rng.chance(env.plan.calls_lost) {
+    if env.calm_since.is_none() && env.rng.chance(env.plan.calls_lost) {
         return false;
     }
     let mut at = env.now + env.net.delay_of(env.now, (one, other), &mut env.rng);

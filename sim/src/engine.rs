@@ -1,6 +1,7 @@
 //! A member's copy of its group's state, driven as a broker does it: what is due is proposed, what is agreed on is
 //! applied.
 
+use crate::log::{SharedDisk, Snapshot, lock};
 use broker::consensus::{Consensus, Entry, Event, Payload, Position};
 use broker::group::Replica;
 use broker::leader::clock::Clocks;
@@ -38,11 +39,16 @@ pub(crate) enum News {
     Follows { leader: Option<NodeName> },
     /// It has applied an entry.
     Applied { index: u64, hash: u64 },
+    /// It goes on from another member's snapshot.
+    Installed { index: u64 },
 }
 
 pub(crate) struct Engine {
     replica: Replica,
     consensus: Box<dyn Consensus>,
+    disk: SharedDisk,
+    /// Of the last applied entry.
+    position: Position,
     routes: Option<Routes>,
     term: u64,
     /// By how much the members' median is ahead of this member's wall clock, in this reign.
@@ -53,10 +59,22 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub(crate) fn new(consensus: Box<dyn Consensus>, routes: Option<Routes>) -> Self {
+    /// Goes on from the newest snapshot of the disk, if there is one.
+    pub(crate) fn new(
+        consensus: Box<dyn Consensus>,
+        disk: &SharedDisk,
+        routes: Option<Routes>,
+    ) -> Self {
+        let snapshot = lock(disk).snapshot().cloned();
+        let state = snapshot.as_ref().map(Snapshot::state);
+        let state = state.unwrap_or_else(|| State::new(MachineLimits::default()));
+        let position = snapshot.map(|snapshot| snapshot.position);
+        let position = position.unwrap_or_default();
         Self {
-            replica: Replica::following(State::new(MachineLimits::default()), 0),
+            replica: Replica::following(state, position.index),
             consensus,
+            disk: disk.clone(),
+            position,
             routes,
             term: 0,
             wall_offset_ms: 0,
@@ -161,21 +179,48 @@ impl Engine {
                 news.push(News::Leads { term });
             }
             Event::Follow { leader } => self.follow(leader, news),
+            // The snapshot that the state is from has it.
+            Event::Entry(entry) if entry.index <= self.replica.applied() => {}
             Event::Entry(entry) => {
                 if self.term != entry.term && self.replica.leader().is_some() {
                     // The news that another one leads may come later than what it has proposed.
                     self.follow(None, news);
                 }
                 let (index, hash) = (entry.index, hash_of(&entry));
+                self.position.index = index;
+                self.position.term = entry.term;
+                if let Payload::Members(bytes) = &entry.payload {
+                    self.position.members = bytes.clone();
+                }
                 self.replica
                     .apply(&entry)
                     .expect("entries are read back as they were written");
                 news.push(News::Applied { index, hash });
             }
-            Event::Install { .. } => {
-                unreachable!("nothing is purged here, so nothing is installed")
-            }
+            Event::Install { index } => self.install(index, news),
         }
+    }
+
+    fn install(&mut self, index: u64, news: &mut Vec<News>) {
+        if index <= self.replica.applied() {
+            return;
+        }
+        self.follow(None, news);
+        let snapshot = lock(&self.disk).snapshot().cloned();
+        let snapshot = snapshot.expect("it was stored before anybody was told");
+        self.replica = Replica::following(snapshot.state(), snapshot.position.index);
+        self.position = snapshot.position;
+        news.push(News::Installed { index });
+    }
+
+    /// Where the state is in the group's log.
+    pub(crate) fn position(&self) -> &Position {
+        &self.position
+    }
+
+    /// A snapshot of this position is on disk.
+    pub(crate) fn snapshot_written(&mut self, at: Position) {
+        self.consensus.snapshot_written(at);
     }
 
     fn follow(&mut self, leader: Option<NodeName>, news: &mut Vec<News>) {
@@ -189,7 +234,7 @@ impl Engine {
 
     /// A copy that has applied these entries and does nothing more.
     pub(crate) fn replayed(entries: impl Iterator<Item = Entry>) -> Self {
-        let mut engine = Self::new(Box::new(Nothing), None);
+        let mut engine = Self::new(Box::new(Nothing), &SharedDisk::default(), None);
         for entry in entries {
             engine
                 .replica

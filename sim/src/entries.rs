@@ -8,10 +8,17 @@ use cluster::frame::{Body, FromGroup, StoredAt};
 use protocol::Message;
 use std::ops::Range;
 
+/// Term and kind of an entry.
+const HEAD: usize = 9;
+
+/// The term of a replicated group's entry.
+pub(crate) fn term_of(body: &[u8]) -> u64 {
+    let term = body[..8].try_into().expect("eight bytes");
+    u64::from_le_bytes(term)
+}
+
 /// An entry that a member of a replicated group has stored, or one of a group that has no others.
 pub(crate) fn entry_of(record: &Record, is_raft: bool) -> Entry {
-    /// Term and kind.
-    const HEAD: usize = 9;
     const COMMANDS: u8 = 1;
     let offset = if is_raft { HEAD } else { 0 };
     let payload = if !is_raft || record.body[HEAD - 1] == COMMANDS {
@@ -41,13 +48,18 @@ pub(crate) fn note_stored(
     let voids = |record: &Record| record.kind == RecordKind::Truncate;
     if records.iter().any(voids) {
         env.judge.stored.forgets(member);
-        for entry in disk.entries() {
-            env.judge.stored.stores(member, &entry.body);
-        }
+        note_all(env, member, disk);
         return;
     }
     for record in records {
         env.judge.stored.stores(member, &record.body);
+    }
+}
+
+/// All that a member's disk has is there for good.
+pub(crate) fn note_all(env: &mut Env, member: (usize, usize), disk: &Disk) {
+    for body in disk.living() {
+        env.judge.stored.stores(member, body);
     }
 }
 

@@ -29,6 +29,7 @@ mod proxy;
 mod queue;
 mod redis;
 mod rng;
+mod shelf;
 mod solo;
 mod stored;
 pub mod story;

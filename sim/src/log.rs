@@ -2,9 +2,13 @@
 //! part of it.
 
 use crate::rng::Rng;
+use broker::consensus::Position;
 use broker::group::GROUP_STREAM;
+use broker::limits::MachineLimits;
 use broker::log::{Location, Record, RecordKind};
+use broker::machine::State;
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,40 +19,105 @@ pub(crate) fn lock(disk: &SharedDisk) -> MutexGuard<'_, Disk> {
     disk.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A group's state at a place of its log, as a file.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) position: Position,
+    /// The position, and the state behind it.
+    pub(crate) bytes: Bytes,
+}
+
+impl Snapshot {
+    /// Reads a file.
+    pub(crate) fn of(bytes: Bytes) -> Self {
+        let position = Position::read(&mut &bytes[..]).expect("the head of a snapshot");
+        Self { position, bytes }
+    }
+
+    /// The state in it.
+    pub(crate) fn state(&self) -> State {
+        let mut rest = &self.bytes[..];
+        Position::read(&mut rest).expect("the head of a snapshot");
+        let state = State::restore(&mut rest, MachineLimits::default());
+        state.expect("states are read back as they were written")
+    }
+}
+
+/// A place as a key.
+type Place = (u32, u32);
+
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
-    /// All records ever appended, from number 1.
+    /// All records ever appended.
     records: Vec<Record>,
     durable: usize,
     /// A sync is under way, and makes so many durable.
     syncing: Option<usize>,
+    /// Bodies of entries, by the place of their records.
+    bodies: BTreeMap<Place, Bytes>,
+    /// Those that came with a snapshot.
+    received: BTreeMap<Place, Bytes>,
+    snapshot: Option<Snapshot>,
 }
 
-/// Where a record is: the segment says nothing, the offset is its number.
-fn place_of(number: usize) -> Location {
+/// Where an entry's record is: on all disks of a group at the same place, so that members can send each other snapshots
+/// as they are.
+pub(crate) fn place_of(term: u64, index: u64) -> Location {
     Location {
-        segment: 1,
-        offset: number as u32,
+        segment: term as u32,
+        offset: index as u32,
     }
 }
 
 impl Disk {
-    /// Takes a record. Where it is.
-    pub(crate) fn append(
-        &mut self,
-        stream: u16,
-        index: u64,
-        (kind, body): (RecordKind, Bytes),
-    ) -> Location {
-        let at = place_of(self.records.len() + 1);
-        self.records.push(Record {
-            stream,
-            kind,
-            index,
-            at,
-            body,
+    /// Takes a record.
+    pub(crate) fn append(&mut self, record: Record) {
+        self.keep_body(&record);
+        self.records.push(record);
+    }
+
+    fn keep_body(&mut self, record: &Record) {
+        if record.stream == GROUP_STREAM && record.kind == RecordKind::Data {
+            let place = (record.at.segment, record.at.offset);
+            self.bodies.insert(place, record.body.clone());
+        }
+    }
+
+    /// The newest snapshot.
+    pub(crate) fn snapshot(&self) -> Option<&Snapshot> {
+        self.snapshot.as_ref()
+    }
+
+    /// A snapshot is written, for good. An older one than the newest counts for nothing.
+    pub(crate) fn keep_snapshot(&mut self, snapshot: Snapshot) {
+        let newest = self.snapshot.as_ref().map_or(0, |it| it.position.index);
+        if snapshot.position.index > newest {
+            self.snapshot = Some(snapshot);
+        }
+    }
+
+    /// All bodies that a snapshot may refer to.
+    pub(crate) fn bodies_up_to(&self, index: u64) -> Vec<(Location, Bytes)> {
+        let all = self.bodies.iter();
+        let own = all.filter(|((_, at), _)| u64::from(*at) <= index);
+        let placed = own.map(|((segment, offset), body)| {
+            let (segment, offset) = (*segment, *offset);
+            (Location { segment, offset }, body.clone())
         });
-        at
+        placed.collect()
+    }
+
+    /// Whether another member's snapshot has come.
+    pub(crate) fn has_received(&self) -> bool {
+        !self.received.is_empty()
+    }
+
+    /// Bodies that came with a snapshot are stored for good.
+    pub(crate) fn receive(&mut self, bodies: Vec<(Location, Bytes)>) {
+        for (at, body) in bodies {
+            self.received.insert((at.segment, at.offset), body.clone());
+            self.bodies.insert((at.segment, at.offset), body);
+        }
     }
 
     /// Begins a sync of everything that was appended; `false`: one is under way, or there is nothing to sync.
@@ -75,9 +144,9 @@ impl Disk {
         self.records.len() as u64
     }
 
-    /// The body of a record.
+    /// The body of an entry's record.
     pub(crate) fn body(&self, at: Location) -> &Bytes {
-        &self.records[at.offset as usize - 1].body
+        &self.bodies[&(at.segment, at.offset)]
     }
 
     /// A record by its number.
@@ -92,6 +161,10 @@ impl Disk {
         self.records.truncate(kept);
         let before = std::mem::replace(&mut self.durable, kept);
         self.syncing = None;
+        self.bodies.clone_from(&self.received);
+        for record in std::mem::take(&mut self.records) {
+            self.append(record);
+        }
         before..kept
     }
 
@@ -99,16 +172,27 @@ impl Disk {
         &self.records[range]
     }
 
-    /// The group's entries that are stored and not void, from index 1.
-    pub(crate) fn entries(&self) -> Vec<&Record> {
-        let mut entries = Vec::new();
+    /// The group's entries that are stored and not void, by index. What came with a snapshot is not among them.
+    pub(crate) fn entries(&self) -> BTreeMap<u64, &Record> {
+        let mut entries = BTreeMap::new();
         let own = |record: &&Record| record.stream == GROUP_STREAM;
         for record in self.records[..self.durable].iter().filter(own) {
             match record.kind {
-                RecordKind::Data => entries.push(record),
-                RecordKind::Truncate => entries.truncate(record.index as usize - 1),
+                RecordKind::Data => {
+                    entries.insert(record.index, record);
+                }
+                RecordKind::Truncate => {
+                    entries.split_off(&record.index);
+                }
             }
         }
         entries
+    }
+
+    /// Bodies of all that is stored and not void.
+    pub(crate) fn living(&self) -> impl Iterator<Item = &Bytes> {
+        let entries = self.entries();
+        let own: Vec<&Bytes> = entries.into_values().map(|record| &record.body).collect();
+        own.into_iter().chain(self.received.values())
     }
 }

@@ -39,6 +39,8 @@ enum Bad {
     AckBeforeStore,
     /// A follower says that entries are stored before they are
     AnswerBeforeStore,
+    /// A leader tells others of entries that are agreed on before it has stored them
+    CommitBeforeStore,
     /// A leader acts though no majority has answered it
     LeadWithoutLease,
     /// A QoS 2 publish that comes again is a new one
@@ -52,6 +54,7 @@ impl Bad {
         match self {
             Self::AckBeforeStore => Fault::AckBeforeStore,
             Self::AnswerBeforeStore => Fault::AnswerBeforeStore,
+            Self::CommitBeforeStore => Fault::CommitBeforeStore,
             Self::LeadWithoutLease => Fault::LeadWithoutLease,
             Self::ForgetDeduplication => Fault::ForgetDeduplication,
             Self::IgnoreEpochs => Fault::IgnoreEpochs,

@@ -1,12 +1,14 @@
 //! A member of a replicated group: production code over the world's disk, network and time.
 
-use crate::log::{SharedDisk, lock};
+use crate::entries::term_of;
+use crate::log::{SharedDisk, lock, place_of};
 use crate::outbox::{Life, Out, Outbox};
-use broker::consensus::Position;
-use broker::log::{Location, LogError, RecordKind};
+use crate::shelf::Shelf;
+use broker::group::GROUP_STREAM;
+use broker::log::{Location, LogError, Record, RecordKind};
 use broker::raft::{
-    CallError, Content, DiskMoved, Handle, Incoming, Journal, NewRecord, Node, Outgoing, Peers,
-    Placed, Process, Recovered, Replica, Settings, Snapshots, WallClock,
+    CallError, Content, DiskMoved, Handle, Journal, MemberStatus, NewRecord, Node, Peers, Placed,
+    Process, Recovered, Replica, Settings, WallClock,
 };
 use bytes::Bytes;
 use cluster::slots::GroupNo;
@@ -18,7 +20,7 @@ use tokio::sync::oneshot;
 pub(crate) struct Member {
     process: Process,
     moved: DiskMoved,
-    replica: Replica<Platter, Wires, NoSnapshots>,
+    replica: Replica<Platter, Wires, Shelf>,
     outbox: Outbox,
 }
 
@@ -30,6 +32,7 @@ pub(crate) struct Who {
     pub(crate) members: Vec<NodeName>,
     pub(crate) run: u64,
     pub(crate) wall: WallClock,
+    pub(crate) kept_entries: u64,
 }
 
 /// Where a member takes calls.
@@ -42,7 +45,10 @@ impl Member {
     pub(crate) fn start(who: Who, disk: &SharedDisk, outbox: &Outbox) -> (Self, Handle) {
         let process = Process::default();
         let moved = DiskMoved::default();
-        let mut recovered = Recovered::at(Position::default());
+        let position = lock(disk)
+            .snapshot()
+            .map(|snapshot| snapshot.position.clone());
+        let mut recovered = Recovered::at(position.unwrap_or_default());
         {
             let disk = lock(disk);
             for record in disk.records(0..disk.durable() as usize) {
@@ -61,6 +67,7 @@ impl Member {
                 .collect(),
             run: who.run,
             wall: who.wall,
+            kept_entries: who.kept_entries,
         };
         let platter = Platter {
             disk: disk.clone(),
@@ -73,16 +80,14 @@ impl Member {
         };
         let woken = outbox.clone();
         let wake = Box::new(move || woken.put(Out::Woken(life)));
+        let shelf = Shelf {
+            disk: disk.clone(),
+            life,
+            outbox: outbox.clone(),
+        };
         let start = || {
-            Replica::start(
-                settings,
-                platter,
-                moved.clone(),
-                recovered,
-                wires,
-                NoSnapshots,
-                wake,
-            )
+            let moved = moved.clone();
+            Replica::start(settings, platter, moved, recovered, wires, shelf, wake)
         };
         let (replica, handle) = process.run(start).expect("a member that starts");
         let member = Self {
@@ -111,6 +116,11 @@ impl Member {
         self.moved.tell();
     }
 
+    /// What it says of itself.
+    pub(crate) fn status(&self) -> MemberStatus {
+        self.replica.status()
+    }
+
     pub(crate) fn pause(&self, stands_still: bool) {
         self.process.pause(stands_still);
     }
@@ -132,14 +142,10 @@ impl Journal for Platter {
     fn append(&self, records: &[NewRecord]) -> Result<Placed, LogError> {
         let mut disk = lock(&self.disk);
         let mut append = |record: &NewRecord| {
-            let content = match &record.content {
-                Content::Body(head, body) => {
-                    let bytes = [&head[..], &body[..]].concat();
-                    (RecordKind::Data, bytes.into())
-                }
-                Content::Truncate => (RecordKind::Truncate, Bytes::new()),
-            };
-            disk.append(record.stream, record.index, content)
+            let record = record_of(record);
+            let at = record.at;
+            disk.append(record);
+            at
         };
         let locations = records.iter().map(&mut append).collect();
         self.outbox.put(Out::Appended(self.life));
@@ -203,38 +209,22 @@ impl Peers for Wires {
     }
 }
 
-/// Members keep all their entries, so none has to be sent a snapshot.
-#[derive(Clone, Debug)]
-struct NoSnapshots;
-
-#[derive(Debug)]
-enum Never {}
-
-impl Snapshots for NoSnapshots {
-    type Outgoing = Never;
-    type Incoming = Never;
-
-    async fn open(&self) -> Result<Option<Never>, LogError> {
-        Ok(None)
-    }
-
-    async fn receive(&self) -> Result<Never, LogError> {
-        unreachable!("nobody sends a snapshot")
-    }
-}
-
-impl Outgoing for Never {
-    async fn next(&mut self) -> Result<Option<Bytes>, LogError> {
-        match *self {}
-    }
-}
-
-impl Incoming for Never {
-    async fn take(&mut self, _bytes: Bytes) -> Result<(), LogError> {
-        match *self {}
-    }
-
-    async fn finish(self) -> Result<Position, LogError> {
-        match self {}
+/// The record as a disk keeps it. Only entries are read back by their place.
+fn record_of(new: &NewRecord) -> Record {
+    let (kind, body) = match &new.content {
+        Content::Body(head, body) => (RecordKind::Data, [&head[..], &body[..]].concat().into()),
+        Content::Truncate => (RecordKind::Truncate, Bytes::new()),
+    };
+    let at = if new.stream == GROUP_STREAM && kind == RecordKind::Data {
+        place_of(term_of(&body), new.index)
+    } else {
+        place_of(0, 0)
+    };
+    Record {
+        stream: new.stream,
+        kind,
+        index: new.index,
+        at,
+        body,
     }
 }

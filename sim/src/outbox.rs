@@ -17,6 +17,8 @@ pub(crate) enum Out {
     Woken(Life),
     /// Its disk has something to sync.
     Appended(Life),
+    /// It has stored another member's snapshot.
+    Received(Life),
     /// It calls the member at this address.
     Call {
         from: Life,

@@ -29,6 +29,10 @@ pub(crate) struct Plan {
     pub(crate) clock_jumps: bool,
     /// Groups of one member are those of a broker that stands alone, without openraft.
     pub(crate) alone: bool,
+    /// Each member writes a snapshot whenever it has applied so many entries more.
+    pub(crate) snapshot_entries: Option<u64>,
+    /// So many entries stay behind a snapshot.
+    pub(crate) kept_entries: u64,
     /// So many of a thousand calls between members are lost, and as many answers.
     pub(crate) calls_lost: u64,
     /// So many of a thousand calls come twice.
@@ -107,6 +111,8 @@ impl Plan {
             long_outages: rng.chance(150),
             clock_jumps: rng.chance(200),
             alone: rng.chance(700),
+            snapshot_entries: *rng.pick(&[None, Some(10), Some(30), Some(100)]),
+            kept_entries: *rng.pick(&[0, 5, 30]),
             calls_lost: *rng.pick(&[0, 0, 5, 50]),
             calls_doubled: *rng.pick(&[0, 0, 20]),
             redis: RedisPlan::any(rng),

@@ -18,6 +18,8 @@ pub(crate) enum Event {
     BrokerTurn { broker: usize, life: u32 },
     /// A broker's disk has finished a sync.
     Synced { broker: usize, life: u32 },
+    /// A broker has written a snapshot.
+    Written { broker: usize, life: u32 },
     /// A call of a member comes to another one.
     CallArrives { call: usize },
     /// The answer to it comes back.

@@ -1,6 +1,6 @@
 //! Agreement of a group with one member: what its disk has stored is agreed on.
 
-use crate::log::{SharedDisk, lock};
+use crate::log::{SharedDisk, lock, place_of};
 use broker::consensus::{Consensus, Entry, Event, Payload, Position};
 use broker::group::GROUP_STREAM;
 use broker::log::{LogError, Record, RecordKind};
@@ -51,7 +51,13 @@ impl Consensus for Solo {
         self.pending_bytes += body.len();
         let mut disk = lock(&self.disk);
         let index = disk.appended() + 1;
-        disk.append(GROUP_STREAM, index, (RecordKind::Data, body.into()));
+        disk.append(Record {
+            stream: GROUP_STREAM,
+            kind: RecordKind::Data,
+            index,
+            at: place_of(0, index),
+            body: body.into(),
+        });
     }
 
     fn next(&mut self) -> Option<Event> {

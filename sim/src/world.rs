@@ -4,7 +4,7 @@ use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::device::Device;
 use crate::env::Env;
-use crate::invariants::{Violation, nothing_left, one_leader, p5_one_owner, progress};
+use crate::invariants::{Violation, no_panic, nothing_left, one_leader, p5_one_owner, progress};
 use crate::net::{End, Piece};
 use crate::plan::Plan;
 use crate::proxy::{Proxy, name_of};
@@ -12,6 +12,8 @@ use crate::queue::Event;
 use crate::rng::Rng;
 use crate::trace::{Lines, Trace};
 use broker::faults::Fault;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 const SECOND: u64 = 1_000_000;
 /// After the last fault everything has to be done in so long.
@@ -19,6 +21,8 @@ const SETTLE_US: u64 = 120 * SECOND;
 /// It is done when nothing has been owed for so long.
 const QUIET_US: u64 = 2 * SECOND;
 const CHECK_US: u64 = SECOND / 2;
+/// A member whose group has been quiet lacks no more entries than this: some may always be on their way.
+const LAG_MAX: u64 = 5;
 
 pub(crate) struct World {
     pub(crate) env: Env,
@@ -127,13 +131,13 @@ impl World {
             && self.env.judge.violation().is_none()
             && let Some(at) = self.env.queue.next_at()
         {
-            if clock.reach(at, &self.env.outbox) {
-                self.env.now = at;
-                let (_, event) = self.env.queue.pop().expect("it was just seen");
-                self.take(event);
-            } else {
-                self.env.now = clock.now();
-                self.take_outbox();
+            let step = catch_unwind(AssertUnwindSafe(|| self.step(clock, at)));
+            let verdict = no_panic::done(step, broker::raft::panicked());
+            self.env.judge.find(verdict);
+        }
+        if self.env.judge.violation().is_some() {
+            for broker in &self.brokers {
+                broker.say_status(&mut self.env);
             }
         }
         Outcome {
@@ -143,6 +147,18 @@ impl World {
             messages: self.env.judge.ledger.sent.len(),
             time_us: self.env.now,
             lines: self.env.trace.into_lines(),
+        }
+    }
+
+    /// Lets members work until the next event, and that happen.
+    fn step(&mut self, clock: &Clock, at: u64) {
+        if clock.reach(at, &self.env.outbox) {
+            self.env.now = at;
+            let (_, event) = self.env.queue.pop().expect("it was just seen");
+            self.take(event);
+        } else {
+            self.env.now = clock.now();
+            self.take_outbox();
         }
     }
 
@@ -171,6 +187,12 @@ impl World {
                 let broker = &mut self.brokers[broker];
                 if broker.up && broker.life == life {
                     broker.synced(&mut self.env);
+                }
+            }
+            Event::Written { broker, life } => {
+                let broker = &mut self.brokers[broker];
+                if broker.up && broker.life == life {
+                    broker.written(&mut self.env);
                 }
             }
             Event::CallArrives { call } => self.call_arrives(call),
@@ -211,9 +233,9 @@ impl World {
             Event::ProxyTurn { proxy, .. }
             | Event::RedisOpened { proxy, .. }
             | Event::RedisAnswer { proxy, .. } => proxy,
-            Event::BrokerTurn { broker, .. } | Event::Synced { broker, .. } => {
-                self.env.net.node_of_broker(broker)
-            }
+            Event::BrokerTurn { broker, .. }
+            | Event::Synced { broker, .. }
+            | Event::Written { broker, .. } => self.env.net.node_of_broker(broker),
             Event::CallArrives { call } => {
                 let to = self.env.calls[call].to();
                 self.env.net.node_of_broker(to)
@@ -473,10 +495,42 @@ impl World {
         let devices = self.devices.iter().find_map(|device| device.owed(net));
         let proxies = self.proxies.iter().find_map(Proxy::owed);
         let brokers = self.brokers.iter().find_map(Broker::owed);
-        let owed = devices.or(proxies).or(brokers)?;
+        let owed = devices.or(proxies).or(brokers).or_else(|| self.lag())?;
         let words: Vec<&str> = owed.split(' ').collect();
         let about = words.get(..2).map(|words| words.join(" "));
         Some((owed, about.into_iter().collect()))
+    }
+
+    /// A member that is far behind another one of its group.
+    fn lag(&self) -> Option<String> {
+        let lags = |it: &Broker| {
+            let others = self.brokers.iter().filter(|other| other.group == it.group);
+            let newest = others.map(Broker::applied).max();
+            newest.is_some_and(|newest| it.applied() + LAG_MAX < newest)
+        };
+        let late = self.brokers.iter().find(|broker| lags(broker))?;
+        let (group, member) = (late.group, late.member);
+        Some(format!("group {group} member {member} is far behind"))
+    }
+
+    /// Members that have applied the same entries have the same state.
+    fn compare_members(&mut self) {
+        let mut states: BTreeMap<(usize, u64), (usize, Vec<u8>)> = BTreeMap::new();
+        for broker in &mut self.brokers {
+            let Some(state) = broker.snapshot() else {
+                continue;
+            };
+            let place = (broker.group, broker.applied());
+            let Some((other, known)) = states.get(&place) else {
+                states.insert(place, (broker.member, state));
+                continue;
+            };
+            let names = [*other, broker.member].map(|member| format!("member {member}"));
+            let names = (names[0].as_str(), names[1].as_str());
+            self.env
+                .judge
+                .compares(broker.group, names, (known, &state));
+        }
     }
 
     /// Everybody is back and has had time: everything that was promised has been kept.
@@ -494,6 +548,7 @@ impl World {
         for broker in &mut self.brokers {
             broker.compare(&mut self.env);
         }
+        self.compare_members();
     }
 
     /// Those whose sessions expire stay away for long enough.

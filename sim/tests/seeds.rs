@@ -52,6 +52,7 @@ fn each_known_mistake_is_found() {
     for bad in [
         Fault::AckBeforeStore,
         Fault::AnswerBeforeStore,
+        Fault::CommitBeforeStore,
         Fault::LeadWithoutLease,
         Fault::ForgetDeduplication,
         Fault::IgnoreEpochs,

@@ -1,7 +1,7 @@
 //! The types that openraft is used with, and its settings.
 
 use super::limits::{
-    CALL_ENTRIES_MAX, ELECTION_MAX, HEARTBEAT, KEPT_ENTRIES, LAG_OF_VOTERS, SNAPSHOT_CALL, VOTE,
+    CALL_ENTRIES_MAX, ELECTION_MAX, HEARTBEAT, LAG_OF_VOTERS, SNAPSHOT_CALL, VOTE,
 };
 use super::process;
 use crate::log::Location;
@@ -85,7 +85,7 @@ pub(super) enum Body {
 pub(super) struct Carried;
 
 /// Openraft's settings.
-pub(super) fn settings(group: &str) -> Config {
+pub(super) fn settings(group: &str, kept_entries: u64) -> Config {
     let millis = |time: Duration| time.as_millis() as u64;
     Config {
         cluster_name: group.to_owned(),
@@ -95,7 +95,7 @@ pub(super) fn settings(group: &str) -> Config {
         install_snapshot_timeout: millis(SNAPSHOT_CALL),
         max_payload_entries: CALL_ENTRIES_MAX,
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: KEPT_ENTRIES,
+        max_in_snapshot_log_to_keep: kept_entries,
         replication_lag_threshold: LAG_OF_VOTERS,
         purge_batch_size: 1,
         // See `election`.
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn the_settings_are_ones_that_openraft_accepts() {
-        let config = settings("test").validate().expect("valid");
+        let config = settings("test", 0).validate().expect("valid");
         assert!(
             !config.enable_elect,
             "its own elections could split votes for ever"

@@ -80,8 +80,7 @@ pub const CALL_ENTRY_BYTES: usize = 512 << 10;
 /// Entries in one call at most, however small.
 pub const CALL_ENTRIES_MAX: u64 = 256;
 
-/// Entries that stay in the log behind the newest snapshot, so that a member that was away for a moment gets them
-/// instead of the whole snapshot.
+/// See [`Settings::kept_entries`](super::Settings::kept_entries).
 pub const KEPT_ENTRIES: u64 = 1_000;
 
 /// So long a member that has got a snapshot may take to get the entries behind it, until a leader forgets some of those.

@@ -5,6 +5,7 @@ use super::clocks::WallClock;
 use super::config::seed;
 use super::handle::Handle;
 use super::journal::DiskMoved;
+use super::limits::KEPT_ENTRIES;
 use super::peers::{self, Answerer, Credentials, TcpPeers};
 use super::recovered::Recovered;
 use super::replica::{Replica, Settings, StartError};
@@ -188,6 +189,7 @@ async fn work(
         members: options.members,
         run: random()?,
         wall: WallClock::default(),
+        kept_entries: KEPT_ENTRIES,
     };
     let credentials = Arc::new(Credentials {
         group: options.group,

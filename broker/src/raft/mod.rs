@@ -118,7 +118,7 @@ pub use journal::{Content, DiskMoved, Journal, NewRecord, Placed};
 pub use member::{Found, Member, Options};
 pub use network::{CallError, Peers};
 #[cfg(feature = "faults")]
-pub use process::{Process, polls};
+pub use process::{Process, panicked, polls};
 pub use recovered::Recovered;
 pub use replica::{Replica, Settings, StartError};
 pub use status::{MemberStatus, Peer, Role, Stage};

@@ -8,6 +8,7 @@ use super::limits::{CALL, CALL_AGAIN};
 use super::process;
 use super::storage::Store;
 use super::wire::{Answer, Call, Request};
+use crate::faults::{self, Fault};
 use bytes::Bytes;
 use openraft::error::{
     NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
@@ -134,7 +135,9 @@ impl<J: Journal, P: Peers, S: Snapshots> RaftNetwork<Types> for Client<J, P, S> 
         mut rpc: AppendEntriesRequest<Types>,
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RpcError> {
-        rpc.leader_commit = self.network.store.cap_to_durable(rpc.leader_commit);
+        if !faults::is_on(Fault::CommitBeforeStore) {
+            rpc.leader_commit = self.network.store.cap_to_durable(rpc.leader_commit);
+        }
         let (term, target) = (rpc.vote.leader_id.term, self.target);
         let inbox = self.network.store.inbox.clone();
         let sent = tokio::time::Instant::now().into_std();

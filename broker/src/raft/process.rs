@@ -21,12 +21,14 @@ where
 }
 
 #[cfg(feature = "faults")]
-pub use simulated::{Process, polls};
+pub use simulated::{Process, panicked, polls};
 
 #[cfg(feature = "faults")]
 mod simulated {
+    use std::any::Any;
     use std::cell::{Cell, RefCell};
     use std::future::Future;
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
     use std::pin::Pin;
     use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
     use std::task::{Context, Poll, Waker};
@@ -35,6 +37,7 @@ mod simulated {
     thread_local! {
         static CURRENT: RefCell<Option<Process>> = const { RefCell::new(None) };
         static POLLS: Cell<u64> = const { Cell::new(0) };
+        static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
     }
 
     /// A simulated process: what is started in it ends with it. Clones are the same one.
@@ -54,6 +57,20 @@ mod simulated {
         POLLS.get()
     }
 
+    /// What the first task of a simulated process on this thread said that panicked since this was last asked.
+    pub fn panicked() -> Option<String> {
+        PANIC.take()
+    }
+
+    fn note_panic(panic: &(dyn Any + Send)) {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        let text = text.unwrap_or("a panic without a text").to_owned();
+        PANIC.with_borrow_mut(|first| {
+            first.get_or_insert(text);
+        });
+    }
+
     pub(super) fn current() -> Option<Process> {
         CURRENT.with_borrow(Clone::clone)
     }
@@ -66,9 +83,13 @@ mod simulated {
         /// Does something in the process: tasks that it starts are the process's.
         pub fn run<R>(&self, what: impl FnOnce() -> R) -> R {
             let before = CURRENT.replace(Some(self.clone()));
-            let result = what();
+            let result = catch_unwind(AssertUnwindSafe(what));
             CURRENT.set(before);
-            result
+            result.unwrap_or_else(|panic| {
+                // Tokio would keep that of a task to itself.
+                note_panic(&*panic);
+                resume_unwind(panic)
+            })
         }
 
         /// Starts a task of the process.

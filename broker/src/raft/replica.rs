@@ -45,6 +45,9 @@ pub struct Settings {
     pub run: u64,
     /// Its wall clock.
     pub wall: WallClock,
+    /// Entries that stay in the log behind the newest snapshot: a member that was away for a moment gets them instead of
+    /// the whole snapshot.
+    pub kept_entries: u64,
 }
 
 /// Why a member cannot start.
@@ -363,7 +366,8 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
             None => shared.newest.meta().last_membership,
         };
         shared.store.membership_changed(membership.membership());
-        let config = settings(&format!("group {}", shared.settings.group.0));
+        let group = format!("group {}", shared.settings.group.0);
+        let config = settings(&group, shared.settings.kept_entries);
         let config = config
             .validate()
             .map_err(|error| failed(error.to_string()))?;
@@ -411,6 +415,7 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
             raft.clone(),
             Arc::clone(inbox),
             self.shared.newest.clone(),
+            self.shared.settings.kept_entries,
         ));
         let (answers, answered) = mpsc::channel(PROPOSALS_MAX);
         self.spawn(tasks::propose(raft, Arc::clone(inbox), answers));

@@ -3,7 +3,7 @@
 use super::config::{Body, Node, Proposal, Raft, Types, random};
 use super::inbox::Inbox;
 use super::journal::Journal;
-use super::limits::{CATCH_UP, KEPT_ENTRIES};
+use super::limits::CATCH_UP;
 use super::machine::NewestSnapshot;
 use super::reign::Reign;
 use crate::log::LogError;
@@ -95,7 +95,13 @@ pub(super) async fn watch_failure(raft: Raft, inbox: Arc<Inbox>) {
 
 /// Tells openraft of the snapshots that the group writes, so that it forgets entries behind them. Not while one is on its
 /// way to another member: that one will need the entries behind it, and would otherwise need the next snapshot, and so on.
-pub(super) async fn note_snapshots(raft: Raft, inbox: Arc<Inbox>, newest: NewestSnapshot) {
+/// `kept_entries` stay.
+pub(super) async fn note_snapshots(
+    raft: Raft,
+    inbox: Arc<Inbox>,
+    newest: NewestSnapshot,
+    kept_entries: u64,
+) {
     loop {
         let position = inbox.snapshot().await;
         if position.index == 0 {
@@ -103,7 +109,7 @@ pub(super) async fn note_snapshots(raft: Raft, inbox: Arc<Inbox>, newest: Newest
             continue;
         }
         for member in inbox.nothing_is_sent().await {
-            catches_up(&raft, member).await;
+            catches_up(&raft, member, kept_entries).await;
         }
         if let Err(error) = newest.set(&position) {
             inbox.fail(LogError::group(
@@ -120,14 +126,14 @@ pub(super) async fn note_snapshots(raft: Raft, inbox: Arc<Inbox>, newest: Newest
 
 /// Waits until a member lacks no more entries than are kept for it, for a while: once it is being sent them, openraft keeps
 /// them by itself.
-async fn catches_up(raft: &Raft, member: u64) {
+async fn catches_up(raft: &Raft, member: u64, kept_entries: u64) {
     let lacks_few = |metrics: &RaftMetrics<u64, Node>| {
         let Some(replication) = &metrics.replication else {
             return true;
         };
         let matched = replication.get(&member).copied().flatten();
         let last = metrics.last_log_index.unwrap_or(0);
-        matched.is_some_and(|matched| last < matched.index + KEPT_ENTRIES)
+        matched.is_some_and(|matched| last < matched.index + kept_entries)
     };
     let wait = raft.wait(Some(CATCH_UP));
     let waited = wait.metrics(lacks_few, "a member catches up").await;

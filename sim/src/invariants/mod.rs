@@ -4,6 +4,7 @@
 
 pub(crate) mod agreement;
 pub(crate) mod expiry;
+pub(crate) mod no_panic;
 pub(crate) mod nothing_left;
 pub(crate) mod one_leader;
 pub(crate) mod p1_ack_means_stored;

@@ -5,6 +5,7 @@ use crate::consensus::{Consensus, Event, Payload, Position};
 use crate::group::GROUP_STREAM;
 use crate::log::{Appends, Log, LogError, LogHandle, LogOptions};
 use crate::raft::WallClock;
+use crate::raft::limits::KEPT_ENTRIES;
 use crate::raft::wire::{Answer, Call, Request};
 use crate::raft::{CallError, Incoming, Outgoing, Peers, Snapshots};
 use crate::raft::{DiskMoved, Handle, MemberStatus, Node, Recovered, Replica, Settings, Stage};
@@ -182,6 +183,7 @@ impl Fleet {
             members: members.collect(),
             run: self.runs,
             wall: self.clock(name),
+            kept_entries: KEPT_ENTRIES,
         };
         let address = self.address(name);
         let wires = Wires {
