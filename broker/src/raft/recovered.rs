@@ -44,10 +44,10 @@ impl Recovered {
     fn entry(&mut self, record: &Record) -> Result<(), Malformed> {
         let (purged, last) = (self.entries.purged().0, self.entries.last().0);
         if record.kind == RecordKind::Truncate {
-            if record.index > purged {
-                self.entries.truncate(record.index);
-                self.dropped = self.dropped.filter(|dropped| *dropped < record.index);
-            }
+            // One that begins under the snapshot voids what is behind it all the same.
+            let from = record.index.max(purged + 1);
+            self.entries.truncate(from);
+            self.dropped = self.dropped.filter(|dropped| *dropped < from);
             return Ok(());
         }
         if record.index <= purged {
@@ -87,5 +87,62 @@ impl Recovered {
     /// Whether the member has never taken part in a group with this folder.
     pub fn is_empty(&self) -> bool {
         self.meta.is_none() && self.entries.last() == (0, 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::{Kind, entry_head};
+    use super::*;
+    use crate::log::Location;
+
+    fn record(kind: RecordKind, index: u64, term: u64) -> Record {
+        Record {
+            stream: GROUP_STREAM,
+            kind,
+            index,
+            at: Location {
+                segment: 1,
+                offset: 8,
+            },
+            body: entry_head(term, Kind::Blank).to_vec().into(),
+        }
+    }
+
+    /// Index and term of what a member finds behind a snapshot of this entry.
+    fn found(index: u64, term: u64, records: &[Record]) -> Vec<(u64, u64)> {
+        let position = Position {
+            index,
+            term,
+            ..Position::default()
+        };
+        let mut recovered = Recovered::at(position);
+        for record in records {
+            recovered.record(record).expect("a log as it is written");
+        }
+        assert_eq!(recovered.dropped, None);
+        let entries = recovered.entries.range(0..u64::MAX);
+        entries.map(|(index, slot)| (index, slot.term)).collect()
+    }
+
+    #[test]
+    fn a_branch_that_is_void_is_void_wherever_the_snapshot_stands() {
+        let mut records: Vec<Record> = (1..=5).map(|at| record(RecordKind::Data, at, 1)).collect();
+        records.push(record(RecordKind::Truncate, 3, 0));
+        let branch: Vec<(u64, u64)> = (3..=6).map(|at| (at, 2)).collect();
+        records.extend(branch.iter().map(|at| record(RecordKind::Data, at.0, at.1)));
+        for (index, term) in [(2, 1), (3, 2), (4, 2), (5, 2), (6, 2)] {
+            let behind: Vec<_> = branch.iter().filter(|at| at.0 > index).copied().collect();
+            assert_eq!(found(index, term, &records), behind, "snapshot of {index}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_of_another_member_may_stand_within_the_void_branch() {
+        let mut records: Vec<Record> = (1..=5).map(|at| record(RecordKind::Data, at, 1)).collect();
+        records.push(record(RecordKind::Truncate, 3, 0));
+        assert_eq!(found(4, 2, &records), []);
+        records.push(record(RecordKind::Data, 5, 2));
+        assert_eq!(found(4, 2, &records), [(5, 2)]);
     }
 }
