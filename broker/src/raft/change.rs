@@ -243,10 +243,13 @@ fn leads(raft: &Raft) -> Result<Membership, ChangeError> {
     let metrics = raft.metrics();
     let now = metrics.borrow();
     let membership = now.membership_config.membership();
-    if now.current_leader == Some(now.id) {
+    // One that has left the group leads for a moment longer, until the others have stored that.
+    let is_voter = membership.voter_ids().any(|id| id == now.id);
+    if now.current_leader == Some(now.id) && is_voter {
         return Ok(membership.clone());
     }
-    let leader = now.current_leader.and_then(|id| membership.get_node(&id));
+    let leader = now.current_leader.filter(|id| *id != now.id);
+    let leader = leader.and_then(|id| membership.get_node(&id));
     Err(ChangeError::NotLeader {
         leader: leader.map(|node| node.name.clone()),
     })

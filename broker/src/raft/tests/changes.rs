@@ -1,6 +1,7 @@
 //! Members that join and leave.
 
 use super::fleet::Fleet;
+use crate::raft::status::Role;
 use crate::raft::wire::{Answer, Call, Request};
 use crate::raft::{Change, ChangeError, Node};
 use std::time::Duration;
@@ -210,4 +211,37 @@ async fn a_leader_can_be_removed() {
     fleet.saw(next, "two").await;
     assert_eq!(fleet.texts(leader), ["one"]);
     assert_eq!(voters(&fleet, next).len(), 2);
+}
+
+#[tokio::test]
+async fn a_leader_that_has_left_changes_nothing_more() {
+    let fleet = Fleet::started(&["a", "b", "c"]).await;
+    let leader = fleet.elected().await;
+    let next = ["a", "b", "c"].into_iter().find(|name| *name != leader);
+    let next = next.expect("three members");
+    change(&fleet, remove(leader)).await.expect("removed");
+    // It may lead still, until it knows that the others have stored that.
+    let replica = &fleet.members[leader].replica;
+    let refused = replica.change(remove(next), PATIENCE).await;
+    assert!(
+        matches!(refused, Err(ChangeError::NotLeader { .. })),
+        "{refused:?}"
+    );
+    let heir = ["a", "b", "c"]
+        .into_iter()
+        .find(|name| ![leader, next].contains(name));
+    let heir = heir.expect("three members");
+    let of_the_others = |fleet: &Fleet| fleet.leader().filter(|name| *name != leader);
+    let now = fleet.until("the others elect one", of_the_others).await;
+    let replica = &fleet.members[now].replica;
+    replica
+        .change(remove(next), PATIENCE)
+        .await
+        .expect("removed");
+    fleet
+        .until("the last one leads", |fleet| {
+            let status = fleet.members[heir].replica.status();
+            (voters(fleet, heir) == [heir] && status.role == Role::Leader).then_some(())
+        })
+        .await;
 }
