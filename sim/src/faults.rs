@@ -8,6 +8,9 @@ use std::sync::atomic::Ordering;
 
 const SECOND: u64 = 1_000_000;
 
+/// Which ways nothing comes through to a node that is cut off: to it, from it.
+const WAYS: [(bool, bool); 3] = [(true, true), (true, false), (false, true)];
+
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
@@ -152,17 +155,9 @@ impl World {
         let one = self.env.rng.below(nodes);
         let time = outage_us(&mut self.env);
         let until = self.env.now + time;
-        let (to, from) = *self
-            .env
-            .rng
-            .pick(&[(true, true), (true, false), (false, true)]);
+        let (to, from) = *self.env.rng.pick(&WAYS);
         for other in (0..nodes).filter(|other| *other != one) {
-            if to {
-                self.env.net.block(other, one, until);
-            }
-            if from {
-                self.env.net.block(one, other, until);
-            }
+            self.env.net.block_ways(one, other, (to, from), until);
         }
         let name = self.name(one);
         self.env.say(format_args!(
@@ -243,21 +238,13 @@ impl World {
         let all = self.env.rng.chance(700);
         let time = outage_us(&mut self.env);
         let until = self.env.now + time;
-        let (to, from) = *self
-            .env
-            .rng
-            .pick(&[(true, true), (true, false), (false, true)]);
+        let (to, from) = *self.env.rng.pick(&WAYS);
         let net = &mut self.env.net;
         let node = net.node_of_broker(one);
         let others = members.iter().filter(|other| **other != one);
         for other in others.take(if all { usize::MAX } else { 1 }) {
             let other = net.node_of_broker(*other);
-            if to {
-                net.block(other, node, until);
-            }
-            if from {
-                net.block(node, other, until);
-            }
+            net.block_ways(node, other, (to, from), until);
         }
         let name = self.name(node);
         self.env.say(format_args!(

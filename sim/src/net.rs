@@ -117,6 +117,22 @@ impl Net {
         *at = until.max(*at);
     }
 
+    /// Nothing comes through between these until then: `to` the first one, `from` it, or both.
+    pub(crate) fn block_ways(
+        &mut self,
+        one: usize,
+        other: usize,
+        (to, from): (bool, bool),
+        until: u64,
+    ) {
+        if to {
+            self.block(other, one, until);
+        }
+        if from {
+            self.block(one, other, until);
+        }
+    }
+
     /// Everything from `from` to `to` is late by `by` until then.
     pub(crate) fn slow_down(&mut self, from: usize, to: usize, until: u64, by: u64) {
         self.slow[from * self.nodes + to] = (until, by);

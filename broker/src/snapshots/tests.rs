@@ -25,17 +25,22 @@ fn open(data: &Path) -> (Snapshots, Replica, LogHandle) {
     (snapshots, Replica::following(State::new(limits), 5), log)
 }
 
-#[test]
-fn what_an_unfinished_snapshot_has_brought_goes_as_soon_as_it_is_given_up() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (mut snapshots, mut replica, log) = open(folder.path());
-    for _ in 0..3 {
+/// Stores so many messages of a snapshot of another member, each in a segment of its own.
+fn bring(log: &LogHandle, messages: usize) {
+    for _ in 0..messages {
         let mut batch = Appends::new();
         let message = vec![7; SEGMENT_BYTES as usize * 3 / 4];
         batch.push(BODIES_STREAM, INDEX, &message).expect("fits");
         log.append(&mut batch).expect("healthy");
     }
     log.sync().expect("stored");
+}
+
+#[test]
+fn what_an_unfinished_snapshot_has_brought_goes_as_soon_as_it_is_given_up() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut snapshots, mut replica, log) = open(folder.path());
+    bring(&log, 3);
     assert_eq!(log.segments().len(), 3);
     let mut turn = |kept_from: u64| {
         let turned = snapshots.turn(&mut replica, &log, || kept_from);
@@ -50,13 +55,7 @@ fn what_an_unfinished_snapshot_has_brought_goes_as_soon_as_it_is_given_up() {
 fn what_begins_to_come_in_during_a_turn_stays() {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut snapshots, mut replica, log) = open(folder.path());
-    for _ in 0..2 {
-        let mut batch = Appends::new();
-        let message = vec![7; SEGMENT_BYTES as usize * 3 / 4];
-        batch.push(BODIES_STREAM, INDEX, &message).expect("fits");
-        log.append(&mut batch).expect("healthy");
-    }
-    log.sync().expect("stored");
+    bring(&log, 2);
     let looks = std::cell::Cell::new(0);
     let begins = || {
         looks.set(looks.get() + 1);

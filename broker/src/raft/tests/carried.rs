@@ -24,6 +24,17 @@ async fn grow(fleet: &Fleet) -> &'static str {
     leader
 }
 
+/// A group that has grown while a member was away; its leader, and that member.
+async fn grown_without_one() -> (Fleet, &'static str, &'static str) {
+    let mut fleet = Fleet::started(&["a", "b", "c"]).await;
+    let leader = fleet.elected().await;
+    let away = ["a", "b", "c"].into_iter().find(|name| *name != leader);
+    let away = away.expect("three members");
+    fleet.stop(away).await;
+    let leader = grow(&fleet).await;
+    (fleet, leader, away)
+}
+
 fn all_and(last: &str) -> Vec<String> {
     let all = (0..MORE).map(|n| n.to_string());
     all.chain([last.to_owned()]).collect()
@@ -31,14 +42,7 @@ fn all_and(last: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn a_member_that_was_away_too_long_gets_the_snapshot() {
-    let mut fleet = Fleet::started(&["a", "b", "c"]).await;
-    let leader = fleet.elected().await;
-    let away = ["a", "b", "c"]
-        .into_iter()
-        .find(|name| *name != leader)
-        .expect("three");
-    fleet.stop(away).await;
-    let leader = grow(&fleet).await;
+    let (mut fleet, leader, away) = grown_without_one().await;
     fleet.start(away).await;
     fleet.propose(leader, "last");
     fleet.saw(away, "last").await;
@@ -64,14 +68,7 @@ async fn a_member_that_was_away_too_long_gets_the_snapshot() {
 /// A slow transfer in a busy group: the leader writes a newer snapshot before the older one has arrived.
 #[tokio::test]
 async fn a_member_gets_one_snapshot_however_many_are_written_meanwhile() {
-    let mut fleet = Fleet::started(&["a", "b", "c"]).await;
-    let leader = fleet.elected().await;
-    let away = ["a", "b", "c"]
-        .into_iter()
-        .find(|name| *name != leader)
-        .expect("three");
-    fleet.stop(away).await;
-    let leader = grow(&fleet).await;
+    let (mut fleet, leader, away) = grown_without_one().await;
     let held = fleet.hold_pieces().await;
     fleet.start(away).await;
     let sends = |fleet: &Fleet| {
