@@ -18,8 +18,8 @@ mod tests;
 mod topology;
 
 pub use crate::leader::LinkRefused;
-use crate::leader::Routes;
 use crate::leader::clock::Clocks;
+use crate::leader::{Leader, Routes};
 use crate::log::{LogError, LogHandle};
 use crate::snapshots::Snapshots;
 pub(crate) use agreement::{Agreement, Members};
@@ -512,14 +512,13 @@ impl Group {
 
     fn log_is_behind(&self) -> bool {
         let pending = self.log.pending_bytes().max(self.agreement.pending_bytes());
-        self.agreement.is_unplaced() || pending >= LOG_BACKLOG_BYTES_MAX
+        let held = self.replica.leader().map_or(0, Leader::held_bytes);
+        self.agreement.is_unplaced() || pending + held >= LOG_BACKLOG_BYTES_MAX
     }
 
     /// Whether this member leads and an entry of its reign is applied.
     fn is_serving(&self) -> bool {
-        self.replica
-            .leader()
-            .is_some_and(crate::leader::Leader::is_serving)
+        self.replica.leader().is_some_and(Leader::is_serving)
     }
 
     fn report_when_due(&mut self) {

@@ -9,24 +9,22 @@
 
 mod covered;
 mod journalled;
+mod replay;
 mod slices;
 #[cfg(test)]
 mod tests;
 pub mod transfer;
 mod writer;
 
-use crate::command_codec;
 use crate::consensus::Position;
 use crate::group::{AbortOnPanic, GROUP_STREAM, GroupWaker, Replica, read_message};
 use crate::limits::{MachineLimits, SNAPSHOT_AGAIN, SNAPSHOT_BACKLOG_BYTES, SNAPSHOT_SLICE_BYTES};
-use crate::log::{
-    BODIES_STREAM, LogError, LogHandle, Record, RecordKind, STORE_STREAM, SegmentInfo,
-    SnapshotStore, WhenFull,
-};
-use crate::machine::{Effects, SNAPSHOT_VERSION, SnapshotError, State};
+use crate::log::{BODIES_STREAM, LogError, LogHandle, SegmentInfo, SnapshotStore, WhenFull};
+use crate::machine::{SNAPSHOT_VERSION, SnapshotError, State};
 use covered::{Covered, covered_segments};
 pub use journalled::Journalled;
 use journalled::{replay_journal, restore_store};
+pub(crate) use replay::replay;
 use slices::{Given, Slice, SlicesIn, slices};
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -112,6 +110,8 @@ pub(crate) struct Snapshots {
     replayed: u64,
     /// They count once the entries up to this one are applied: a snapshot before that would cover less than it could.
     replayed_up_to: u64,
+    /// Whether the segments of all living messages were there when those entries were applied.
+    is_checked: bool,
     sizes: Sizes,
     running: Option<Running>,
     /// Wakes the group when its snapshot can go on.
@@ -152,6 +152,7 @@ impl Snapshots {
             bytes: 0,
             replayed: 0,
             replayed_up_to: 0,
+            is_checked: false,
             sizes,
             running: None,
             waker,
@@ -211,6 +212,7 @@ impl Snapshots {
         log: &LogHandle,
         kept_from: impl Fn() -> u64,
     ) -> Result<Option<Position>, LogError> {
+        self.check_segments(replica, log)?;
         let is_kept_from = kept_from();
         self.review |= replica.take_freed() || is_kept_from != self.kept_from;
         self.kept_from = is_kept_from;
@@ -240,6 +242,27 @@ impl Snapshots {
             self.release(replica.state(), log, kept_from)?;
         }
         Ok(written)
+    }
+
+    /// Fails once, when all entries are applied that were in the log at the start, if a segment is not there that has living
+    /// messages: a file that was removed leaves no gap that a replay would see, if a snapshot covers its entries.
+    fn check_segments(&mut self, replica: &Replica, log: &LogHandle) -> Result<(), LogError> {
+        if self.is_checked || self.files.is_none() || replica.applied() < self.replayed_up_to {
+            return Ok(());
+        }
+        self.is_checked = true;
+        let there: Vec<u32> = log.segments().iter().map(|info| info.id).collect();
+        let mut living = replica.state().live_segments().into_iter();
+        let Some(missing) = living.find(|id| there.binary_search(id).is_err()) else {
+            return Ok(());
+        };
+        let error = log.is_missing(missing);
+        if log.outlives_power_cuts() {
+            return Err(error);
+        }
+        // A power cut may have taken the end of the log and with it what says that nobody waits for these any more.
+        tracing::error!(%error, "messages are missing");
+        Ok(())
     }
 
     /// What came of a snapshot; `None` if the disk is full and that is waited out. Then it is tried again.
@@ -558,39 +581,4 @@ fn next_slice(head: &mut Vec<u8>, replica: &mut Replica) -> Slice {
     bytes.reserve(SNAPSHOT_SLICE_BYTES + SNAPSHOT_SLICE_BYTES / 8);
     let is_last = replica.put_snapshot(&mut bytes, SNAPSHOT_SLICE_BYTES);
     Slice { bytes, is_last }
-}
-
-/// Applies all records of both streams.
-pub(crate) fn replay(
-    at: &mut Restored,
-    records: impl Iterator<Item = Result<Record, LogError>>,
-) -> Result<(), LogError> {
-    let mut effects = Effects::default();
-    for record in records {
-        let record = record?;
-        if record.kind == RecordKind::Truncate {
-            let text = "the log is one of a replicated group";
-            return Err(LogError::snapshot("replay", io::Error::other(text)));
-        }
-        match record.stream {
-            GROUP_STREAM => {
-                let entry = command_codec::decode_entry(record.index, &record.body, record.at)
-                    .map_err(|error| {
-                        LogError::snapshot("decode an entry of", io::Error::other(error))
-                    })?;
-                for command in entry.commands {
-                    at.state
-                        .apply(entry.index, entry.time_ms, command, &mut effects);
-                    effects.clear();
-                }
-                at.applied = record.index;
-            }
-            STORE_STREAM => {
-                replay_journal(&mut *at.store, &record)?;
-                at.journalled = record.index;
-            }
-            _ => {}
-        }
-    }
-    Ok(())
 }

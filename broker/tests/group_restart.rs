@@ -2,10 +2,12 @@
 
 mod group_common;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use group_common::{Node, files, killed, message, number, options};
-use mqtt_fleet_broker::log::Durability;
+use mqtt_fleet_broker::OpenGroup;
+use mqtt_fleet_broker::log::{Durability, LogError};
 
 const MESSAGES: u32 = 2_000;
 const LEN: usize = 4 << 10;
@@ -53,6 +55,30 @@ fn all_messages_are_there_after_a_kill() {
     let copy = killed(data.path());
     check(copy.path());
     node.stop();
+}
+
+#[test]
+fn a_file_that_is_missing_is_damage_though_a_snapshot_covers_its_entries() {
+    let data = tempfile::tempdir().expect("a folder");
+    fill(data.path()).stop();
+    let log = files(&data.path().join("log"));
+    let is_segment = |path: &&PathBuf| path.extension().is_some_and(|it| it == "segment");
+    let oldest = log.iter().filter(is_segment).min().expect("there are some");
+    std::fs::remove_file(oldest).expect("it was there");
+    let opened = OpenGroup::open(options(data.path(), Durability::Fsync), Box::new(()));
+    let open = opened.expect("a snapshot covers its entries");
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    let failed = move |error: &LogError| tell.try_send(error.clone()).expect("it fails once");
+    let group = open.start(Vec::new(), Box::new(failed)).expect("a thread");
+    let error = told
+        .recv_timeout(Duration::from_secs(60))
+        .expect("it fails");
+    assert!(error.is_damage(), "{error}");
+    assert!(
+        error.to_string().contains(&*oldest.to_string_lossy()),
+        "{error}"
+    );
+    assert!(group.stop().is_err(), "it has failed");
 }
 
 #[test]

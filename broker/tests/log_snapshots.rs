@@ -1,6 +1,6 @@
 //! A snapshot is whole or not there, and a damaged one is refused by name.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 
 use mqtt_fleet_broker::log::{LogError, SnapshotStore};
 
@@ -98,4 +98,22 @@ fn any_bit_and_any_length_count() {
     refused(&[&whole[..], &[0]].concat());
     std::fs::write(&path, &whole).expect("written");
     assert_eq!(content(&store, 2), Some((9, b"the content".to_vec())));
+}
+
+#[test]
+fn one_that_comes_in_and_one_of_its_own_are_not_in_each_others_way() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = SnapshotStore::open(dir.path()).expect("opens");
+    let mut received = store.begin_received(0, 9).expect("begun");
+    received.write_all(b"theirs").expect("written");
+    let mut own = store.begin(0, 9).expect("begun");
+    own.write_all(b"own").expect("written");
+    drop(received);
+    own.finish().expect("it is there");
+    assert_eq!(content(&store, 0), Some((9, b"own".to_vec())));
+    std::mem::forget(store.begin_received(0, 10).expect("begun"));
+    let store = SnapshotStore::open(dir.path()).expect("opens");
+    let left = std::fs::read_dir(dir.path().join("snapshots")).expect("a folder");
+    assert_eq!(left.count(), 1, "what a crash left is removed");
+    assert_eq!(content(&store, 0), Some((9, b"own".to_vec())));
 }

@@ -135,6 +135,9 @@ impl Starting<'_> {
             agreed(node, &group, Topology::clone(known))?
         };
         let shared = SharedTopology::new(topology);
+        if let Some(member) = &seat.member {
+            seat::follow(member, self.group, &shared);
+        }
         let log = is_keeper.then(|| (group.topology(), group.reigns()));
         let keeper = Keeper::start(&shared, node, log)?;
         shown.fleet.set(Fleet {
@@ -171,8 +174,11 @@ struct Parts {
 }
 
 impl Parts {
-    /// Ends in order, and stores what is left.
+    /// Ends in order, and stores what is left. If this member leads, another one does first.
     fn stop(self) -> Result<(), RunError> {
+        if let Some(member) = &self.member {
+            member.hand_over();
+        }
         self.server.stop()?;
         let result = self.group.stop();
         self.keeper.stop();

@@ -27,7 +27,8 @@ MQTT_FLEET_LISTEN__MQTT), then the file of --config, then the default.
 `mqtt-fleet check` shows every setting, its value and where it comes from.
 
 Exit codes: 0 fine, 1 failed, 2 arguments or configuration, 3 address in use,
-4 data folder locked or unwritable, 5 damaged log, 6 disk full.";
+4 data folder locked or unwritable, 5 damaged log, 6 disk full, 7 data of a newer
+version.";
 
 /// An MQTT broker for fleets of devices: an acknowledged message is a stored message.
 #[derive(Debug, Parser)]

@@ -44,7 +44,7 @@ enum Question {
     Members(MembersArgs),
     /// Say that a broker takes links elsewhere now; proxies follow it. Asks the broker of group 0, on its machine
     MoveMember(MoveArgs),
-    /// Say how the groups and their members are
+    /// Say how the groups and their members are; add, remove, replace and repair members
     Group {
         #[command(subcommand)]
         question: GroupQuestion,

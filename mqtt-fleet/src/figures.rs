@@ -188,8 +188,8 @@ pub(crate) fn add_member(metrics: &mut Metrics, reporter: Later<Arc<Reporter>>) 
             vec![
                 (
                     "role",
-                    "What it does in its group: 0 it waits or is damaged, 1 learner, 2 follower, 3 candidate, 4 leader",
-                    figure(|report| report.role.number()),
+                    "What it does in its group: 0 it waits or is damaged, 1 learner, 2 follower, 3 candidate, or leader that does not reach a majority, 4 leader",
+                    figure(MemberReport::role_number),
                 ),
                 (
                     "damaged",

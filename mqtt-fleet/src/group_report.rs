@@ -3,16 +3,21 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use broker::group::{GroupStatus, RunningGroup};
 use broker::log::{LogError, ask_to_set_aside};
-use broker::raft::{Member, MemberStatus, Role, Stage};
+use broker::raft::{Member, MemberStatus, Outsider, Role, Stage};
+use cluster::slots::GroupNo;
+use cluster::topology::{HostPort, NodeName};
+use cluster::transport::LinkTls;
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 
 use crate::config::Settings;
-use crate::node::Node;
+use crate::node::{Node, NodeError};
+use crate::seat;
 use crate::stop::Stopper;
 
 /// What a member does in its group.
@@ -35,19 +40,6 @@ pub(crate) enum MemberRole {
     Unreachable,
 }
 
-impl MemberRole {
-    /// As a figure.
-    pub(crate) fn number(self) -> u64 {
-        match self {
-            Self::Waiting | Self::Damaged | Self::Unreachable => 0,
-            Self::Learner => 1,
-            Self::Follower => 2,
-            Self::Candidate => 3,
-            Self::Leader => 4,
-        }
-    }
-}
-
 /// A member's report. Indexes are those of entries in the group's log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MemberReport {
@@ -64,12 +56,15 @@ pub(crate) struct MemberReport {
     /// Since when that one leads, as far as it has seen, in milliseconds since 1970.
     #[serde(default)]
     pub(crate) leader_since_ms: Option<u64>,
+    /// Whether a majority has answered it lately; `None`: it does not lead.
+    #[serde(default)]
+    pub(crate) reaches_majority: Option<bool>,
     /// Index of its last entry.
     pub(crate) last_index: u64,
     /// Index of the last entry that it knows to be stored by a majority.
     #[serde(default)]
     pub(crate) commit_index: u64,
-    /// Index of the last entry that it has handed to its group, all of which a majority has stored.
+    /// Index of the last entry that its group has applied. Less than `snapshot_index` while it reads a snapshot.
     pub(crate) applied_index: u64,
     /// Index of its newest snapshot; 0: it has none.
     pub(crate) snapshot_index: u64,
@@ -96,6 +91,22 @@ pub(crate) struct DamageReport {
 }
 
 impl MemberReport {
+    /// Whether it leads and can store something: a leader that reaches no majority serves nobody.
+    pub(crate) fn serves(&self) -> bool {
+        self.role == MemberRole::Leader && self.reaches_majority != Some(false)
+    }
+
+    /// What it does, as a figure: 4 only where it serves.
+    pub(crate) fn role_number(&self) -> u64 {
+        match self.role {
+            MemberRole::Waiting | MemberRole::Damaged | MemberRole::Unreachable => 0,
+            MemberRole::Learner => 1,
+            MemberRole::Follower => 2,
+            MemberRole::Leader if self.serves() => 4,
+            MemberRole::Candidate | MemberRole::Leader => 3,
+        }
+    }
+
     /// Entries that the member farthest behind lacks, as far as this one knows.
     pub(crate) fn lag_max(&self) -> u64 {
         let lags = self.members.iter().filter_map(|peer| peer.lag_entries);
@@ -133,6 +144,12 @@ pub(crate) struct DiskReport {
 /// The report that nothing is wrong with a member.
 pub(crate) const FINE: &str = "fine";
 
+/// Of a member without space.
+const FULL: &str = "the disk is full: nothing more is stored until there is space";
+
+/// Of a leader that too few of the others answer.
+pub(crate) const ALONE: &str = "leads, and does not reach a majority";
+
 /// Makes a broker's reports.
 pub(crate) struct Reporter {
     /// Number of its group.
@@ -147,8 +164,39 @@ pub(crate) struct Reporter {
     agrees: Option<Member>,
     /// Set when its files are damaged.
     damage: OnceLock<DamageReport>,
+    /// What it knows of the others.
+    pub(crate) node: Node,
+    pub(crate) tls: Option<Arc<LinkTls>>,
     /// Has the process begin anew.
     stopper: Stopper,
+}
+
+/// Why a member is not repaired.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoRepair {
+    /// There is nothing to repair.
+    #[error("neither the log nor a snapshot of this member is known to be damaged")]
+    Whole,
+    /// What is damaged may be all there is.
+    #[error(
+        "none of the others ({others}) says that it leads the group, so what is damaged here may be all there is, and stays \
+         where it is: start them, and ask again when one of them leads"
+    )]
+    Unled {
+        /// The other members.
+        others: String,
+    },
+    /// What it knows of the fleet cannot be read.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The disk does not take it.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+fn names(members: &[(NodeName, HostPort)]) -> String {
+    let names: Vec<_> = members.iter().map(|(name, _)| name.as_str()).collect();
+    names.join(", ")
 }
 
 impl Reporter {
@@ -188,6 +236,8 @@ impl Reporter {
             read: Box::new(GroupStatus::default),
             agrees: None,
             damage: OnceLock::new(),
+            node: node.clone(),
+            tls: settings.link_tls.as_ref().map(|it| Arc::clone(&it.tls)),
             stopper: stopper.clone(),
         }
     }
@@ -204,12 +254,27 @@ impl Reporter {
         }
     }
 
-    /// Has the damaged files set aside and the process begin anew, with an empty folder; `None`: nothing is damaged.
-    /// Waits for the disk.
-    pub(crate) fn repair(&self) -> Option<Result<(), LogError>> {
-        self.damage.get()?;
-        let asked = ask_to_set_aside(&self.data);
-        Some(asked.inspect(|()| self.stopper.again()))
+    /// Has the damaged files set aside and the process begin anew, with an empty folder, if another member leads the
+    /// group: then the others have what this one had. Waits for the disk, and for the others. On a runtime of tokio, but
+    /// not on a thread that drives it.
+    pub(crate) fn repair(&self) -> Result<(), NoRepair> {
+        if self.damage.get().is_none() {
+            return Err(NoRepair::Whole);
+        }
+        let known = self.node.topology()?;
+        let group = GroupNo(self.group);
+        let others = seat::peers(&known, group).filter(|(name, _)| *name != self.node.name);
+        let others: Vec<_> = others.collect();
+        let outsider = Outsider::new(group, self.node.secret.bytes().into(), self.tls.clone());
+        let asked = outsider.leader_among(others.iter().cloned());
+        let leader = Handle::current().block_on(asked);
+        let leader = leader.ok_or_else(|| NoRepair::Unled {
+            others: names(&others),
+        })?;
+        tracing::info!(%leader, "another member leads the group: what is damaged here is set aside");
+        ask_to_set_aside(&self.data)?;
+        self.stopper.again();
+        Ok(())
     }
 
     /// The member that agrees with others, if there are any.
@@ -241,14 +306,19 @@ impl Reporter {
         if let Some(damage) = self.damage.get() {
             return self.of_damaged(damage);
         }
+        let status = self.agrees.as_ref().map(ask);
+        // Asked later, so that it has applied what its own newest snapshot covers.
         let group = (self.read)();
-        let mut report = match &self.agrees {
-            Some(member) => self.of_several(&ask(member)),
+        let mut report = match &status {
+            Some(status) => self.of_several(status, group.applied),
             None => self.alone(&group),
         };
-        if group.log_full && report.health == FINE {
-            "the disk is full: nothing more is stored until there is space"
-                .clone_into(&mut report.health);
+        // What else such a member says follows from that: it was deposed for it, or hears nobody. What has failed stays so.
+        let has_failed = status
+            .as_ref()
+            .is_some_and(|status| status.failure.is_some());
+        if group.log_full && report.role != MemberRole::Damaged && !has_failed {
+            FULL.clone_into(&mut report.health);
         }
         report
     }
@@ -263,6 +333,7 @@ impl Reporter {
             term: None,
             leader: None,
             leader_since_ms: None,
+            reaches_majority: None,
             last_index: 0,
             commit_index: 0,
             applied_index: 0,
@@ -287,6 +358,7 @@ impl Reporter {
             term: None,
             leader: serving.then(|| self.member.clone()),
             leader_since_ms: None,
+            reaches_majority: serving.then_some(true),
             last_index: group.applied,
             commit_index: group.applied,
             applied_index: group.applied,
@@ -304,7 +376,7 @@ impl Reporter {
         }
     }
 
-    fn of_several(&self, status: &MemberStatus) -> MemberReport {
+    fn of_several(&self, status: &MemberStatus, applied: u64) -> MemberReport {
         let peers = status.members.iter().map(|peer| PeerReport {
             name: peer.name.to_string(),
             peer: Some(peer.address.to_string()),
@@ -319,14 +391,15 @@ impl Reporter {
             term: Some(status.term),
             leader: status.leader.as_deref().map(str::to_owned),
             leader_since_ms: status.leads_for.and_then(since),
+            reaches_majority: status.reaches_majority,
             last_index: status.last,
             commit_index: status.committed,
-            applied_index: status.applied,
+            applied_index: applied,
             snapshot_index: status.snapshot,
             members: peers.collect(),
             disk: None,
             damage: None,
-            health: health(status),
+            health: health(status, applied),
         }
     }
 }
@@ -351,7 +424,7 @@ fn role(status: &MemberStatus) -> MemberRole {
     }
 }
 
-fn health(status: &MemberStatus) -> String {
+fn health(status: &MemberStatus, applied: u64) -> String {
     if let Some(failure) = &status.failure {
         return failure.clone();
     }
@@ -362,8 +435,19 @@ fn health(status: &MemberStatus) -> String {
             "its folder is empty but {by} knows of the group: what it had is lost (ctl group repair), or it is new (ctl group add)"
         ),
         Stage::Failed { why } => why.clone(),
+        Stage::TakesPart if applied < status.snapshot => {
+            "reads the snapshot that it has been sent".to_owned()
+        }
+        Stage::TakesPart if status.reaches_majority == Some(false) => ALONE.to_owned(),
         Stage::TakesPart if status.leader.is_none() => "knows no leader".to_owned(),
-        Stage::TakesPart => FINE.to_owned(),
+        Stage::TakesPart => status.unreadable.as_ref().map_or_else(
+            || FINE.to_owned(),
+            |damage| {
+                format!(
+                    "{damage}: it cannot bring another member up to date (restart it, so that another leads)"
+                )
+            },
+        ),
     }
 }
 
@@ -396,130 +480,4 @@ fn bytes_in(folder: &Path) -> io::Result<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_bytes_of_all_files_in_a_folder_count() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let below = folder.path().join("log");
-        std::fs::create_dir(&below).expect("writable");
-        for (path, len) in [(folder.path(), 5), (&below, 7), (&below, 11)] {
-            let name = path.join(format!("{len}"));
-            std::fs::write(name, vec![0; len]).expect("writable");
-        }
-        assert_eq!(bytes_in(folder.path()).expect("readable"), 23);
-        let disk = disk(folder.path(), true).expect("the system says");
-        assert!(disk.used_bytes == 23 && disk.free_bytes > 0 && disk.full);
-        assert!(bytes_in(&folder.path().join("none")).is_err());
-    }
-
-    fn status(stage: Stage, role: Role, leader: Option<&str>) -> MemberStatus {
-        MemberStatus {
-            name: "b-1".parse().expect("a name"),
-            stage,
-            role,
-            term: 3,
-            leader: leader.map(Into::into),
-            leads_for: None,
-            last: 9,
-            committed: 8,
-            applied: 8,
-            snapshot: 0,
-            members: Vec::new(),
-            quorum_ms: None,
-            snapshots_cut_short: 0,
-            failure: None,
-        }
-    }
-
-    #[test]
-    fn what_a_member_is_and_what_is_wrong_with_it() {
-        let by = "b-0".parse().expect("a name");
-        for (stage, does, leader, is, says) in [
-            (
-                Stage::TakesPart,
-                Role::Leader,
-                Some("b-1"),
-                MemberRole::Leader,
-                FINE,
-            ),
-            (
-                Stage::TakesPart,
-                Role::Learner,
-                Some("b-0"),
-                MemberRole::Learner,
-                FINE,
-            ),
-            (
-                Stage::TakesPart,
-                Role::Candidate,
-                None,
-                MemberRole::Candidate,
-                "knows no leader",
-            ),
-            (
-                Stage::Waiting,
-                Role::None,
-                None,
-                MemberRole::Waiting,
-                "waits for the other members",
-            ),
-            (
-                Stage::Lost { by },
-                Role::Follower,
-                None,
-                MemberRole::Damaged,
-                "ctl group repair",
-            ),
-        ] {
-            let status = status(stage, does, leader);
-            assert_eq!(role(&status), is);
-            assert!(health(&status).contains(says), "{status:?}");
-        }
-        let failed = MemberStatus {
-            failure: Some("the disk is gone".to_owned()),
-            ..status(Stage::TakesPart, Role::Leader, Some("b-1"))
-        };
-        assert_eq!(health(&failed), "the disk is gone");
-    }
-
-    /// Golden: programs read it.
-    #[test]
-    fn the_shape_stays() {
-        let report = MemberReport {
-            group: 2,
-            member: "b-1".to_owned(),
-            role: MemberRole::Follower,
-            term: Some(3),
-            leader: None,
-            leader_since_ms: None,
-            last_index: 9,
-            commit_index: 8,
-            applied_index: 8,
-            snapshot_index: 0,
-            members: vec![PeerReport {
-                name: "b-1".to_owned(),
-                peer: None,
-                votes: true,
-                lag_entries: None,
-                lag_bytes: None,
-            }],
-            disk: None,
-            damage: None,
-            health: FINE.to_owned(),
-        };
-        let text = serde_json::to_string(&report).expect("serializes");
-        assert_eq!(
-            text,
-            "{\"group\":2,\"member\":\"b-1\",\"role\":\"follower\",\"term\":3,\"leader\":null,\"leader_since_ms\":null,\
-             \"last_index\":9,\"commit_index\":8,\"applied_index\":8,\"snapshot_index\":0,\"members\":[{\"name\":\"b-1\",\"peer\":null,\"votes\":true,\"lag_entries\":null,\
-             \"lag_bytes\":null}],\
-             \"disk\":null,\"damage\":null,\"health\":\"fine\"}"
-        );
-        assert_eq!(
-            serde_json::from_str::<MemberReport>(&text).ok(),
-            Some(report)
-        );
-    }
-}
+mod tests;

@@ -41,6 +41,7 @@ mod figures;
 mod group_report;
 mod keeper;
 mod launcher;
+mod link_probe;
 mod links;
 mod listen;
 mod logging;

@@ -47,17 +47,37 @@ impl fmt::Display for MemberList<'_> {
     }
 }
 
-/// The group that a member has in a list as [`MemberList`] prints it.
-pub(crate) fn group_in(list: &str, name: &NodeName) -> Option<u8> {
-    let rows = list
-        .lines()
-        .skip_while(|line| !line.starts_with("group "))
-        .skip(1);
-    let mut rows = rows.map(str::split_whitespace);
-    rows.find_map(|mut words| {
-        let group = words.next()?.parse().ok()?;
-        (words.next()? == name.as_str()).then_some(group)
-    })
+/// A member in a list as [`MemberList`] prints it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    /// Number of its group.
+    pub(crate) group: u8,
+    /// Where it takes links.
+    pub(crate) link: String,
+    /// Where the others of its group reach it; `-`: there are none.
+    pub(crate) peer: String,
+}
+
+impl Listed {
+    /// Looks for a member in such a list.
+    pub(crate) fn find(list: &str, name: &NodeName) -> Option<Self> {
+        let rows = list
+            .lines()
+            .skip_while(|line| !line.starts_with("group "))
+            .skip(1);
+        rows.into_iter().find_map(|row| {
+            let words: Vec<_> = row.split_whitespace().collect();
+            let [group, member, link, peer] = words[..] else {
+                return None;
+            };
+            let listed = Self {
+                group: group.parse().ok()?,
+                link: link.to_owned(),
+                peer: peer.to_owned(),
+            };
+            (member == name.as_str()).then_some(listed)
+        })
+    }
 }
 
 /// What is to become of a member, as `POST /members/NAME` takes it: words, of which `link=HOST:PORT` and `peer=HOST:PORT` say
@@ -169,7 +189,8 @@ impl FromStr for MemberRequest {
     }
 }
 
-fn expected<T: FromStr<Err = &'static str>>(text: &str) -> Result<T, String> {
+/// Reads a name or an address. The error is a sentence.
+pub(crate) fn expected<T: FromStr<Err = &'static str>>(text: &str) -> Result<T, String> {
     text.parse()
         .map_err(|expected| format!("{text:?}: expected {expected}"))
 }
@@ -245,17 +266,18 @@ mod tests {
         );
         let list = MemberList(&topology).to_string();
         assert!(list.contains("members 1 (of the cluster file"), "{list}");
-        for (name, group) in [
-            ("broker-a", Some(0)),
-            ("b", Some(7)),
-            ("member", None),
-            ("c", None),
-        ] {
-            assert_eq!(
-                group_in(&list, &name.parse().expect("a name")),
+        let find = |name: &str| Listed::find(&list, &name.parse().expect("a name"));
+        let listed = |group, link: &str, peer: &str| {
+            Some(Listed {
                 group,
-                "{name}"
-            );
-        }
+                link: link.to_owned(),
+                peer: peer.to_owned(),
+            })
+        };
+        let at_a = listed(0, "10.0.0.5:1884", "10.0.0.5:1885");
+        assert_eq!(find("broker-a"), at_a);
+        assert_eq!(find("b"), listed(7, "[::1]:1", "-"));
+        assert_eq!(find("member"), None);
+        assert_eq!(find("c"), None);
     }
 }

@@ -226,6 +226,7 @@ impl Node {
             "the fleet"
         );
         warn_of_skew(topology);
+        warn_of_even_groups(&self.file);
         let differences = differences(&self.file, topology);
         if !topology.is_from_file() && !differences.is_empty() {
             tracing::info!(
@@ -395,6 +396,21 @@ fn differences(file: &ClusterFile, topology: &Topology) -> String {
 fn names(members: &[Member]) -> String {
     let names: Vec<_> = members.iter().map(|member| member.name.as_str()).collect();
     names.join(", ")
+}
+
+/// A cluster file in which a broker stands that is to be added to its group is for that one.
+fn warn_of_even_groups(file: &ClusterFile) {
+    for group in &file.groups {
+        let members = group.members.len();
+        if members.is_multiple_of(2) {
+            tracing::warn!(
+                group = group.weight.group.0,
+                members,
+                "by the cluster file the group has an even number of members: it bears no more failures than with one fewer, \
+                 and no group begins so; right only in the file of a broker that is to be added"
+            );
+        }
+    }
 }
 
 fn warn_of_skew(topology: &Topology) {

@@ -7,7 +7,7 @@ use broker::consensus::Consensus;
 use broker::log::{Durability, WhenFull};
 use broker::raft::{self, DiskMoved, Found, Member, Recovered, StartError};
 use cluster::slots::GroupNo;
-use cluster::topology::{HostPort, Topology};
+use cluster::topology::{HostPort, NodeName, SharedTopology, Topology};
 
 use crate::broker_node::resolve;
 use crate::config::Settings;
@@ -71,7 +71,7 @@ impl Seat {
         let options = raft::Options {
             name: node.name.clone(),
             group,
-            members: peers(known, group),
+            members: peers(known, group).collect(),
             listener: calls.open()?.swap_remove(0),
             secret: node.secret.bytes().into(),
             tls: settings.link_tls.as_ref().map(|it| Arc::clone(&it.tls)),
@@ -108,9 +108,24 @@ impl Seat {
     }
 }
 
-/// Those with an address for calls.
-fn peers(known: &Topology, group: GroupNo) -> Vec<(cluster::topology::NodeName, HostPort)> {
+/// Has a member know where the others of its group are, by each topology that the process hears of.
+pub(crate) fn follow(member: &Member, group: GroupNo, shared: &Arc<SharedTopology>) {
+    let (member, known) = (member.clone(), Arc::downgrade(shared));
+    let tell = move || {
+        if let Some(known) = known.upgrade() {
+            let members: Vec<_> = peers(known.newest().topology(), group).collect();
+            member.set_addresses(&members);
+        }
+    };
+    // Each change is told as a whole, so that none needs to be asked for.
+    let _watch = shared.watch(Box::new(tell));
+}
+
+/// The members of a group with an address for calls.
+pub(crate) fn peers(
+    known: &Topology,
+    group: GroupNo,
+) -> impl Iterator<Item = (NodeName, HostPort)> {
     let members = known.members(group).iter();
-    let peers = members.filter_map(|member| Some((member.name.clone(), member.peer.clone()?)));
-    peers.collect()
+    members.filter_map(|member| Some((member.name.clone(), member.peer.clone()?)))
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use common::Connect;
-use common::broker::{get, metric, try_metric};
+use common::broker::{get, metric, post, try_metric};
 use common::ctl_group::{await_members, change, group, rows};
 use common::damage::{files, flip, flip_in_log};
 use common::members::Members;
@@ -131,4 +131,95 @@ fn damage_that_a_leader_finds_when_it_reads_ends_its_reign() {
     await_members(&admins, &ALL);
     mouth.say("kept/0", 1, "after");
     assert_eq!(ear.take_texts(1), ["after"]);
+}
+
+/// What is damaged may be all there is.
+#[test]
+fn nothing_is_set_aside_while_no_other_member_leads() {
+    let mut fleet = Members::start_with(3, SMALL);
+    let admins = fleet.admins();
+    fleet.leader();
+    let mut ear = Connect::v5("ear").persistent().open_at(fleet.mqtt);
+    ear.subscribe("kept/#", 1);
+    ear.vanish();
+    let mut mouth = Connect::v5("mouth").open_at(fleet.mqtt);
+    for text in ["first", "second"] {
+        mouth.say("kept/0", 1, text);
+    }
+    fleet.await_even();
+    await_members(&admins, &ALL);
+    let (status, text) = post(admins[0], "/group/repair");
+    assert_eq!(status, 409, "{text}");
+    assert!(text.contains("is known to be damaged"), "{text}");
+
+    for n in 0..3 {
+        fleet.kill(n);
+    }
+    flip_in_log(&fleet.data(0), "first");
+    fleet.start_member(0);
+    let is_damaged = || try_metric(admins[0], &["mqtt_fleet_member_damaged"]) == Some(1.0);
+    await_that(is_damaged, || "broker-0 is not damaged".to_owned());
+    // None of the others is there, and then one that leads nobody.
+    for others in 0..2 {
+        if others == 1 {
+            fleet.start_member(1);
+            let runs = || try_metric(admins[1], &["mqtt_fleet_member_role"]).is_some();
+            await_that(runs, || "broker-1 does not run".to_owned());
+        }
+        let (status, text) = post(admins[0], "/group/repair");
+        assert_eq!(status, 409, "{text}");
+        assert!(
+            text.contains("none of the others (broker-1, broker-2) says that it leads"),
+            "{text}"
+        );
+        assert!(!fleet.data(0).join("damaged-1").exists());
+    }
+    fleet.start_member(2);
+    fleet.leader();
+    change(&admins, "repair broker-0");
+    await_members(&admins, &ALL);
+    assert!(fleet.data(0).join("damaged-1/log").is_dir(), "it is kept");
+    let mut ear = Connect::v5("ear").persistent().resume().open_at(fleet.mqtt);
+    assert_eq!(ear.take_texts(2), ["first", "second"]);
+}
+
+/// `ctl group repair` asks the leader first, and sees what needs no repair.
+#[test]
+fn nothing_is_set_aside_while_a_majority_is_damaged_and_what_is_well_is_left_alone() {
+    let mut fleet = Members::start_with(3, SMALL);
+    let admins = fleet.admins();
+    let leader = fleet.leader();
+    let mut ear = Connect::v5("ear").persistent().open_at(fleet.mqtt);
+    ear.subscribe("kept/#", 1);
+    ear.vanish();
+    let mut mouth = Connect::v5("mouth").open_at(fleet.mqtt);
+    for text in ["first", "second"] {
+        mouth.say("kept/0", 1, text);
+    }
+    fleet.await_even();
+    await_members(&admins, &ALL);
+    let bad = [(leader + 1) % 3, (leader + 2) % 3];
+    let (code, text) = group(&admins, &format!("repair broker-{}", bad[0]));
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("there is nothing to repair"), "{text}");
+
+    for n in bad {
+        fleet.kill(n);
+        flip_in_log(&fleet.data(n), "first");
+        fleet.start_member(n);
+        let is_damaged = || try_metric(admins[n], &["mqtt_fleet_member_damaged"]) == Some(1.0);
+        await_that(is_damaged, || format!("broker-{n} is not damaged"));
+    }
+    for n in bad {
+        let (code, text) = group(&admins, &format!("repair broker-{n}"));
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains("stay where they are"), "{text}");
+        assert!(!fleet.data(n).join("damaged-1").exists(), "{text}");
+    }
+    let (code, text) = group(
+        &admins[leader..=leader],
+        &format!("repair broker-{}", bad[0]),
+    );
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("name its admin port with --admin"), "{text}");
 }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use common::broker::metric;
+use common::ctl_group::rows;
 use common::members::Members;
 use common::small_disk::SmallDisk;
 use common::tools::{await_that, pause};
@@ -160,6 +161,13 @@ fn a_group_goes_on_without_a_leader_whose_disk_is_full() {
     scene.settle();
     assert_eq!(scene.refused, 0, "two of three have space");
     assert!(scene.is_full(first));
+    let rows = rows(&scene.fleet.admins()).expect("a group");
+    let health = rows[first]["health"].as_str().unwrap_or_default();
+    assert!(
+        health.starts_with("the disk is full: "),
+        "{:?}",
+        rows[first]
+    );
 
     // Its core waits to store who leads now.
     let mut process = scene.fleet.all[first].process.take().expect("it runs");

@@ -1,11 +1,15 @@
-//! P9 with replicated groups: a leader that is killed is replaced by another member, connected devices notice nothing
-//! but the time it takes, and P2, P3 and P4 hold.
+//! P9 with replicated groups: a leader that is killed, or stopped as planned, is replaced by another member, connected
+//! devices notice nothing but the time it takes, and P2, P3 and P4 hold.
 
 mod common;
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
 use common::members::Members;
+use common::tools::await_that;
 use common::wire;
-use common::{Client, Connect, Publish};
+use common::{Client, Connect, PATIENCE, Publish};
 
 /// Each so many messages are on their way when the leader dies; below the receive maximum.
 const MESSAGES: u16 = 200;
@@ -44,6 +48,78 @@ fn a_killed_leader_is_invisible_to_connected_devices() {
         fleet.start_member(leader);
         fleet.await_even();
     }
+}
+
+/// Between two messages of a publisher.
+const PACE: Duration = Duration::from_millis(10);
+
+/// Messages that are acknowledged before and after a leader goes.
+const AROUND: usize = 40;
+
+#[test]
+fn a_stopped_leader_hands_over_and_takes_far_less_time_than_a_killed_one() {
+    let mut fleet = Members::start(3);
+    let mut ear = listen(&fleet, 1);
+    let mut quiet = Connect::v311("quiet").open_at(fleet.mqtt);
+    let mut mouth = Connect::v5("mouth").persistent().open_at(fleet.mqtt);
+    let mut next = 0;
+    let killed = gap(&mut fleet, &mut mouth, &mut next, Members::kill);
+    let mut stopped = Duration::ZERO;
+    for _ in 0..3 {
+        let gap = gap(&mut fleet, &mut mouth, &mut next, |fleet, leader| {
+            let said = fleet.terminate(leader);
+            assert!(said.contains("another member leads"), "{said}");
+        });
+        stopped = stopped.max(gap);
+    }
+    println!("without PUBACK: {killed:?} when killed, {stopped:?} at most when stopped");
+    assert!(stopped < killed / 2, "{stopped:?}; {killed:?} when killed");
+    let all = (0..next).map(|n| n.to_string());
+    assert!(ear.take_texts(next).into_iter().eq(all));
+    ear.assert_no_publish();
+    quiet.ping();
+}
+
+/// The longest that a publisher waits for a PUBACK while the leader goes in this way; it comes back.
+fn gap(
+    fleet: &mut Members,
+    mouth: &mut Client,
+    next: &mut usize,
+    goes: impl FnOnce(&mut Members, usize),
+) -> Duration {
+    let leader = fleet.leader();
+    let (acknowledged, is_over) = (AtomicUsize::new(*next), AtomicBool::new(false));
+    let longest = std::thread::scope(|scope| {
+        let publisher = scope.spawn(|| {
+            let (mut longest, deadline) = (Duration::ZERO, Instant::now() + PATIENCE);
+            // Not for ever: the test may have failed.
+            while !is_over.load(Ordering::Relaxed) && Instant::now() < deadline {
+                let sent = Instant::now();
+                mouth.say("at/1", 1, &acknowledged.load(Ordering::Relaxed).to_string());
+                longest = longest.max(sent.elapsed());
+                acknowledged.fetch_add(1, Ordering::Relaxed);
+                std::thread::park_timeout(PACE);
+            }
+            longest
+        });
+        let come = |count| {
+            let enough = acknowledged.load(Ordering::Relaxed) + count;
+            await_that(
+                || acknowledged.load(Ordering::Relaxed) >= enough,
+                || "no message is acknowledged".to_owned(),
+            );
+        };
+        come(AROUND);
+        goes(fleet, leader);
+        assert_ne!(fleet.leader(), leader);
+        come(AROUND);
+        is_over.store(true, Ordering::Relaxed);
+        publisher.join().expect("it publishes")
+    });
+    *next = acknowledged.into_inner();
+    fleet.start_member(leader);
+    fleet.await_even();
+    longest
 }
 
 /// What was acknowledged is there after all members were killed at once.

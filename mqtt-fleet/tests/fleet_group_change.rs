@@ -9,51 +9,8 @@ use std::net::{SocketAddr, TcpStream};
 use common::Connect;
 use common::broker::{free_address, get};
 use common::ctl_group::{await_members, change, ctl, group, roles};
-use common::fleet::Process;
 use common::members::Members;
 use common::tools::await_that;
-
-/// A broker that the fleet did not begin with.
-struct Newcomer {
-    name: &'static str,
-    link: String,
-    peer: String,
-    admin: SocketAddr,
-    _process: Process,
-}
-
-impl Newcomer {
-    /// Starts it with an empty folder, and a cluster file in which it has the place of another member.
-    fn start(fleet: &Members, name: &'static str, instead_of: &str) -> Self {
-        let (link, peer) = (free_address().to_string(), free_address().to_string());
-        let folder = fleet.folder.path();
-        let file = std::fs::read_to_string(folder.join("cluster.toml")).expect("it is there");
-        let members = file.split_inclusive("[[group.member]]\n").map(|member| {
-            if !member.contains(&format!("\"{instead_of}\"")) {
-                return member.to_owned();
-            }
-            let end = if member.ends_with("[[group.member]]\n") {
-                "[[group.member]]\n"
-            } else {
-                ""
-            };
-            format!("name = \"{name}\"\nlink = \"{link}\"\npeer = \"{peer}\"\n{end}")
-        });
-        let own = format!("{name}.toml");
-        std::fs::write(folder.join(&own), members.collect::<String>()).expect("a writable folder");
-        let admin = free_address();
-        let words =
-            format!("broker --name {name} --cluster {own} --data data-{name} --admin {admin}");
-        let words: Vec<_> = words.split(' ').collect();
-        Self {
-            name,
-            _process: Process::start(name, folder, &words),
-            link,
-            peer,
-            admin,
-        }
-    }
-}
 
 /// Has the leader take a member out of the group, and leaves it in the list of members.
 fn leave(admins: &[SocketAddr], name: &str) {
@@ -141,17 +98,12 @@ fn members_change_while_the_group_serves() {
     await_members(&admins, &["broker-0", "broker-1", "broker-2"]);
     mouth.say("kept/0", 1, "repaired");
 
-    let third = Newcomer::start(&fleet, "broker-3", "broker-2");
+    let third = fleet.start_newcomer("broker-3", None);
     admins.push(third.admin);
-    let addresses = format!("--link {} --peer {}", third.link, third.peer);
-    change(
-        &admins,
-        &format!("add {} --group 0 {addresses}", third.name),
-    );
-    change(
-        &admins,
-        &format!("add {} --group 0 {addresses}", third.name),
-    );
+    for _said_again in [false, true] {
+        let addresses = third.addresses();
+        change(&admins, &format!("add broker-3 --group 0 {addresses}"));
+    }
     await_members(&admins, &["broker-0", "broker-1", "broker-2", "broker-3"]);
     // As when the command is cut off between its two steps.
     leave(&admins, "broker-0");
@@ -164,10 +116,10 @@ fn members_change_while_the_group_serves() {
     await_members(&admins[1..], &["broker-1", "broker-2", "broker-3"]);
     mouth.say("kept/0", 1, "removed");
 
-    let fourth = Newcomer::start(&fleet, "broker-4", "broker-1");
+    let fourth = fleet.start_newcomer("broker-4", Some("broker-1"));
     admins.push(fourth.admin);
-    let addresses = format!("--link {} --peer {}", fourth.link, fourth.peer);
     fleet.kill(1);
+    let addresses = fourth.addresses();
     change(
         &admins[2..],
         &format!("replace broker-1 broker-4 {addresses}"),

@@ -4,7 +4,11 @@ mod common;
 
 use std::process::Command;
 
+use common::broker::get;
+use common::ctl_group::{await_members, group};
 use common::fleet::{Fleet, Watched, without_settings};
+use common::members::Members;
+use common::tools::await_that;
 use serde_json::Value;
 
 /// How the command ends, and all that it says.
@@ -56,4 +60,65 @@ fn every_member_is_a_row_also_one_that_is_gone() {
     let (code, text) = status(&fleet, &all);
     assert_eq!(code, Some(2), "{text}");
     assert!(text.contains("say its folder with --cluster"), "{text}");
+}
+
+#[test]
+fn a_leader_without_a_majority_does_not_count_as_one() {
+    let mut fleet = Members::start(3);
+    let admins = fleet.admins();
+    await_members(&admins, &["broker-0", "broker-1", "broker-2"]);
+    let leader = fleet.leader();
+    for n in (0..3).filter(|n| *n != leader) {
+        fleet.kill(n);
+    }
+    // A port that does not answer is a reason of its own.
+    let left = [admins[leader]];
+    let ask = || group(&left, "status");
+    await_that(
+        || ask().0 == Some(1),
+        || format!("all is well: {}", ask().1),
+    );
+    let says = format!(
+        "group 0 has no leader that serves: broker-{leader} leads, and does not reach a majority"
+    );
+    let (_, text) = ask();
+    assert_eq!(text.lines().last(), Some(says.as_str()), "{text}");
+    let (code, text) = group(&left, "status --json");
+    let value: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(
+        (code, &value["groups"][0]["leader"]),
+        (Some(1), &Value::Null),
+        "{text}"
+    );
+    let role = || fleet.metric(leader, &["mqtt_fleet_member_role"]);
+    await_that(|| role() < 3.5, || format!("its role is {}", role()));
+    // It is a member that does what it can.
+    assert_eq!(get(admins[leader], "/health/ready").0, 200);
+
+    let other = (leader + 1) % 3;
+    fleet.start_member(other);
+    await_that(
+        || ask().0 == Some(0),
+        || format!("no majority: {}", ask().1),
+    );
+}
+
+#[test]
+fn a_member_with_another_secret_is_told_apart() {
+    let mut fleet = Members::plan(3, &[]);
+    for member in [0, 1] {
+        fleet.start_member(member);
+        let process = fleet.all[member].process.as_ref().expect("it runs");
+        process.await_line("waits for the other members of the group");
+    }
+    std::fs::write(fleet.folder.path().join("secret"), "not that of the others").expect("writable");
+    fleet.start_member(2);
+    for member in [0, 2] {
+        let process = fleet.all[member].process.as_ref().expect("it runs");
+        let line = process.await_line("the other end has another secret");
+        assert!(
+            line.contains("WARN") && line.contains("127.0.0.1"),
+            "{line}"
+        );
+    }
 }

@@ -106,6 +106,40 @@ fn a_group_starts_without_a_member_that_is_damaged() {
     assert!(fleet.launcher.terminate().success(), "a clean end");
 }
 
+#[test]
+fn a_group_without_a_majority_keeps_no_other_down() {
+    let mut fleet = Fleet::start_with(&["--proxies", "1", "--groups", "2", "--members", "3"]);
+    let mut mouth = Connect::v5("mouth").persistent().open_at(fleet.mqtt(0));
+    mouth.subscribe("of/#", 1);
+    // Some belong to group 0.
+    for n in 0..20 {
+        mouth.say(&format!("of/{n}"), 1, "one of the messages");
+    }
+    drop(mouth);
+    assert!(fleet.launcher.terminate().success(), "a clean end");
+    for bad in ["broker-0-0", "broker-0-2"] {
+        flip_in_log(&fleet.folder.join(bad), "one of the messages");
+    }
+    fleet.start_again();
+    let line = fleet.launcher.await_line("Group 0 has no leader yet");
+    assert!(line.contains("is damaged at byte"), "{line}");
+    fleet.launcher.await_line("Started without group 0,");
+    let text = std::fs::read_to_string(fleet.folder.join("cluster.json")).expect("it is there");
+    let manifest: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(
+        manifest["groups"][0]["leader"],
+        serde_json::Value::Null,
+        "{text}"
+    );
+    assert!(manifest["groups"][1]["leader"].is_string(), "{text}");
+    let mqtt = fleet.mqtt(0).to_string();
+    assert!(
+        std::net::TcpStream::connect(&mqtt).is_ok(),
+        "the proxy runs"
+    );
+    assert!(fleet.launcher.terminate().success(), "a clean end");
+}
+
 fn shape(node: &FleetNode) -> String {
     let mut addresses: Vec<_> = node
         .addresses

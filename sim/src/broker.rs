@@ -1,5 +1,6 @@
 //! A broker: a member of a group with its links to proxies, as its threads drive them.
 
+mod change;
 mod copy;
 
 use crate::engine::{Engine, News, Surety};
@@ -109,12 +110,13 @@ impl Broker {
             let disk = Arc::clone(&self.disk);
             return Box::new(Solo::new(disk, u64::from(self.life), env.instant()));
         }
-        let members = env.names.members[self.group].clone();
+        let members = &env.names.members[self.group];
+        let first = env.plan.groups[self.group];
         let who = Who {
             life: self.of_life(),
             group: self.group,
             name: members[self.member].clone(),
-            members,
+            members: members[..first].to_vec(),
             run: env.rng.next(),
             wall: env.wall_clock(&self.wall_off_ms),
             kept_entries: env.plan.kept_entries,

@@ -40,6 +40,7 @@ impl World {
                     call,
                     reply,
                 } => self.called(from, &to, call, reply),
+                Out::Changed(life, result) => self.changed(life, &result),
                 Out::Answer { call, answer } => self.answered(call, answer),
             }
         }

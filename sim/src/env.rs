@@ -47,8 +47,8 @@ pub(crate) struct Env {
 
 impl Env {
     pub(crate) fn new(plan: Plan, rng: Rng, trace: Trace, base: Instant) -> Self {
-        let names = Names::new(&plan.groups, plan.devices.len());
-        let brokers = plan.groups.iter().sum();
+        let names = Names::new(&plan.brokers(), plan.devices.len());
+        let brokers = plan.brokers().iter().sum();
         Self {
             now: 0,
             base,

@@ -165,14 +165,27 @@ impl World {
         ));
     }
 
-    /// Whether all members of a group have stored that it exists. One that crashes before has to be helped by a person.
-    fn has_begun(&self, group: usize) -> bool {
-        let mut members = self.brokers.iter();
-        members.all(|broker| broker.group != group || broker.has_begun())
+    /// Plans crashes of members for the time in which their groups come into being: of each by itself, or of all in one
+    /// moment.
+    pub(crate) fn plan_birth_crashes(&mut self) {
+        if !self.env.plan.hard_births {
+            return;
+        }
+        let (at_once, moment) = (self.env.rng.chance(300), self.birth_moment());
+        for broker in 0..self.brokers.len() {
+            let at = if at_once { moment } else { self.birth_moment() };
+            if at_once || self.env.rng.chance(600) {
+                self.env.after(at, Event::BirthCrash { broker });
+            }
+        }
     }
 
-    fn crash(&mut self, broker: usize) {
-        if !self.brokers[broker].up || !self.has_begun(self.brokers[broker].group) {
+    fn birth_moment(&mut self) -> u64 {
+        self.env.rng.skewed(100, SECOND)
+    }
+
+    pub(crate) fn crash(&mut self, broker: usize) {
+        if !self.brokers[broker].up {
             return;
         }
         let silently = self.env.rng.chance(300);

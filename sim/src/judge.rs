@@ -49,7 +49,7 @@ impl Judge {
                     .collect(),
                 ..Ledger::default()
             },
-            stored: Stored::new(&plan.groups),
+            stored: Stored::new(&plan.brokers(), &plan.groups),
             applied: Applied::new(plan.groups.len()),
             topic_group: names.topic_group.clone(),
             exact: !plan.long_outages && !plan.clock_jumps,
@@ -241,7 +241,7 @@ mod tests {
             device.expiry_s = Some(25);
         }
         (plan.long_outages, plan.clock_jumps) = (false, false);
-        let names = Names::new(&plan.groups, devices);
+        let names = Names::new(&plan.brokers(), devices);
         (Judge::new(&plan, &names), names)
     }
 
@@ -316,6 +316,34 @@ mod tests {
         }
         judge.at_end(|_, _| true, |_| true);
         judge.violation().map(|violation| violation.invariant)
+    }
+
+    /// Two messages are promised to a device, which gets the second one first; `anew`: in another session.
+    fn order_verdict(anew: bool) -> Option<&'static str> {
+        let (mut judge, _) = oracle(1);
+        judge.ledger.grant(0, 0, 0, QoS::AtLeastOnce);
+        let numbers = [0, 1].map(|_| judge.sent(message(&judge, 0, QoS::AtLeastOnce)));
+        if anew {
+            judge.ledger.end_session(0);
+        }
+        for number in numbers.into_iter().rev() {
+            let receipt = Receipt {
+                number,
+                session: u32::from(anew),
+                conn: 0,
+                qos: QoS::AtLeastOnce,
+                dup: false,
+                retain: false,
+            };
+            judge.received(0, receipt);
+        }
+        judge.violation().map(|violation| violation.invariant)
+    }
+
+    #[test]
+    fn a_session_relies_on_the_order_of_what_it_was_promised_itself() {
+        assert_eq!(order_verdict(false), Some(p4_order::NAME));
+        assert_eq!(order_verdict(true), None);
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod log;
 mod member;
 mod names;
 mod net;
+mod operator;
 mod outbox;
 mod plan;
 mod proxy;

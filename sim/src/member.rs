@@ -7,13 +7,14 @@ use crate::shelf::Shelf;
 use broker::group::GROUP_STREAM;
 use broker::log::{Location, LogError, Record, RecordKind};
 use broker::raft::{
-    CallError, Content, DiskMoved, Handle, Journal, MemberStatus, NewRecord, Node, Peers, Placed,
-    Process, Recovered, Replica, Settings, WallClock,
+    CallError, Change, Content, DiskMoved, Handle, Journal, MemberStatus, NewRecord, Node, Peers,
+    Placed, Process, Recovered, Replica, Settings, WallClock,
 };
 use bytes::Bytes;
 use cluster::slots::GroupNo;
 use cluster::topology::{HostPort, NodeName};
 use std::future::{Future, pending};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// A member as long as it lives.
@@ -29,11 +30,15 @@ pub(crate) struct Who {
     pub(crate) life: Life,
     pub(crate) group: usize,
     pub(crate) name: NodeName,
+    /// Those that the group begins with.
     pub(crate) members: Vec<NodeName>,
     pub(crate) run: u64,
     pub(crate) wall: WallClock,
     pub(crate) kept_entries: u64,
 }
+
+/// A leader gives up a change of the members after this long; it is asked for it again.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where a member takes calls.
 pub(crate) fn address_of(name: &NodeName) -> HostPort {
@@ -108,6 +113,15 @@ impl Member {
                 call: number,
                 answer,
             });
+        });
+    }
+
+    /// Has it change who is in the group. The answer comes by the outbox, if it lives that long.
+    pub(crate) fn change(&self, life: Life, change: Change) {
+        let (replica, outbox) = (self.replica.clone(), self.outbox.clone());
+        self.process.spawn(async move {
+            let result = replica.change(change, CHANGE_PATIENCE).await;
+            outbox.put(Out::Changed(life, result));
         });
     }
 

@@ -23,7 +23,7 @@ pub(crate) struct Names {
     pub(crate) filters: Vec<String>,
     pub(crate) clients: Vec<String>,
     pub(crate) homes: Vec<usize>,
-    /// Of each group.
+    /// Of each group, those that it begins with before those that may join it.
     pub(crate) members: Vec<Vec<NodeName>>,
 }
 

@@ -1,5 +1,6 @@
 //! What members have for the world, whoever runs them at the time.
 
+use broker::raft::ChangeError;
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, oneshot};
@@ -26,6 +27,8 @@ pub(crate) enum Out {
         call: Bytes,
         reply: Reply,
     },
+    /// What has come of a change of the members that it was asked for.
+    Changed(Life, Result<(), ChangeError>),
     /// It has an answer to a call.
     Answer { call: usize, answer: Bytes },
 }

@@ -9,8 +9,10 @@ const SECOND: u64 = 1_000_000;
 /// A world before anything has happened in it.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// Members of each group.
+    /// Members that each group begins with.
     pub(crate) groups: Vec<usize>,
+    /// Brokers that may join each group. Of groups with some, members also leave, and lose their disks.
+    pub(crate) spares: Vec<usize>,
     pub(crate) proxies: usize,
     pub(crate) devices: Vec<DevicePlan>,
     /// For so long things happen and go wrong, in microseconds.
@@ -23,6 +25,8 @@ pub(crate) struct Plan {
     pub(crate) weights: Weights,
     /// Between two faults, in microseconds.
     pub(crate) fault_us: (u64, u64),
+    /// Members crash while their groups come into being.
+    pub(crate) hard_births: bool,
     /// Nodes may be away from each other for longer than a proxy's lease.
     pub(crate) long_outages: bool,
     /// Wall clocks are set.
@@ -73,6 +77,43 @@ pub(crate) struct Weights {
 
 impl Plan {
     pub(crate) fn of_seed(rng: &mut Rng) -> Self {
+        // Chance of its own: worlds with none of this stay what they are.
+        let mut rare = Rng::new(rng.clone().next());
+        let mut plan = Self::usual(rng);
+        if rare.chance(250) {
+            plan.let_members_change(&mut rare);
+        }
+        if rare.chance(250) {
+            plan.need_snapshots(&mut rare);
+        }
+        plan
+    }
+
+    /// Groups are larger, and more brokers may join them.
+    fn let_members_change(&mut self, rng: &mut Rng) {
+        for (members, spares) in self.groups.iter_mut().zip(&mut self.spares) {
+            if *members > 1 && rng.chance(200) {
+                *members = 5;
+            }
+            let is_alone = self.alone && *members == 1;
+            *spares = if is_alone { 0 } else { rng.below(3) };
+        }
+    }
+
+    /// Members that lag need snapshots of others soon.
+    fn need_snapshots(&mut self, rng: &mut Rng) {
+        self.snapshot_entries = Some(rng.range(5, 10));
+        self.kept_entries = rng.range(0, 5);
+        self.calls_lost = rng.range(5, 150);
+    }
+
+    /// Brokers of each group, those that may join it included.
+    pub(crate) fn brokers(&self) -> Vec<usize> {
+        let groups = self.groups.iter().zip(&self.spares);
+        groups.map(|(members, spares)| members + spares).collect()
+    }
+
+    fn usual(rng: &mut Rng) -> Self {
         let groups = 1 + rng.below(3);
         let is_replicated = rng.chance(700);
         let mut members = vec![1; groups];
@@ -88,6 +129,7 @@ impl Plan {
         let calm = rng.chance(50);
         let gap_us = *rng.pick(&[SECOND / 2, SECOND, 2 * SECOND, 4 * SECOND]);
         Self {
+            spares: vec![0; groups],
             groups: members,
             proxies,
             devices: (0..devices).map(|_| DevicePlan::any(rng)).collect(),
@@ -108,6 +150,7 @@ impl Plan {
             } else {
                 (gap_us / 4, gap_us * 2)
             },
+            hard_births: rng.chance(300),
             long_outages: rng.chance(150),
             clock_jumps: rng.chance(200),
             alone: rng.chance(700),

@@ -44,6 +44,10 @@ pub(crate) enum Event {
     DeviceAnswer { device: usize },
     /// A node that stands still may go on.
     Resume { node: usize },
+    /// Somebody looks after who is in a group.
+    Operate { group: usize },
+    /// A broker crashes while its group comes into being.
+    BirthCrash { broker: usize },
     /// A node starts again.
     Restart { node: usize },
     /// The next fault.

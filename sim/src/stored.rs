@@ -25,30 +25,56 @@ pub(crate) fn numbers_in(bytes: &[u8]) -> impl Iterator<Item = u32> + '_ {
     starts.filter_map(|at| number_in(&bytes[at..]))
 }
 
-/// By group, then member.
+/// What is known of each group.
 #[derive(Debug)]
-pub(crate) struct Stored(Vec<Vec<BTreeSet<u32>>>);
+pub(crate) struct Stored(Vec<Group>);
+
+#[derive(Debug)]
+struct Group {
+    /// By member, also of those that are not in the group now.
+    members: Vec<BTreeSet<u32>>,
+    /// So many have a vote at least.
+    voters: usize,
+    /// Of those so many have lost what they had stored, and have not been replaced yet.
+    lacks: usize,
+}
 
 impl Stored {
-    pub(crate) fn new(groups: &[usize]) -> Self {
-        let members = |members: &usize| vec![BTreeSet::new(); *members];
-        Self(groups.iter().map(members).collect())
+    /// `members`: how many may come to be in each group; `voters`: how many it begins with.
+    pub(crate) fn new(members: &[usize], voters: &[usize]) -> Self {
+        let group = |(members, voters): (&usize, &usize)| Group {
+            members: vec![BTreeSet::new(); *members],
+            voters: *voters,
+            lacks: 0,
+        };
+        Self(members.iter().zip(voters).map(group).collect())
+    }
+
+    /// So many members of the group have a vote from now on, at least.
+    pub(crate) fn voters(&mut self, group: usize, voters: usize) {
+        self.0[group].voters = voters;
+    }
+
+    /// So many of them have an empty disk.
+    pub(crate) fn lacks(&mut self, group: usize, lacks: usize) {
+        self.0[group].lacks = lacks;
     }
 
     /// A member's disk has these bytes for good.
     pub(crate) fn stores(&mut self, (group, member): (usize, usize), bytes: &[u8]) {
-        self.0[group][member].extend(numbers_in(bytes));
+        self.0[group].members[member].extend(numbers_in(bytes));
     }
 
     /// A member's disk has nothing any more.
     pub(crate) fn forgets(&mut self, (group, member): (usize, usize)) {
-        self.0[group][member].clear();
+        self.0[group].members[member].clear();
     }
 
-    /// How many members of the group have a message, and how many there are.
+    /// How many members of the group have a message, or may have had it until they lost their disk, and how many of them
+    /// have a vote.
     pub(crate) fn members_with(&self, group: usize, number: u32) -> (usize, usize) {
-        let members = &self.0[group];
-        let have = members.iter().filter(|it| it.contains(&number)).count();
-        (have, members.len())
+        let group = &self.0[group];
+        let have = group.members.iter().filter(|it| it.contains(&number));
+        (have.count() + group.lacks, group.voters)
     }
 }

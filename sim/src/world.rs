@@ -6,6 +6,7 @@ use crate::device::Device;
 use crate::env::Env;
 use crate::invariants::{Violation, no_panic, nothing_left, one_leader, p5_one_owner, progress};
 use crate::net::{End, Piece};
+use crate::operator::{self, Operator};
 use crate::plan::Plan;
 use crate::proxy::{Proxy, name_of};
 use crate::queue::Event;
@@ -28,6 +29,8 @@ pub(crate) struct World {
     pub(crate) env: Env,
     pub(crate) proxies: Vec<Proxy>,
     pub(crate) brokers: Vec<Broker>,
+    /// By group.
+    pub(crate) operators: Vec<Operator>,
     devices: Vec<Device>,
     /// Nodes that stand still: nothing happens there before.
     pub(crate) paused_until: Vec<u64>,
@@ -94,7 +97,7 @@ pub fn run(seed: u64, bad: Option<Fault>, lines: Lines) -> Outcome {
 impl World {
     fn new(mut env: Env) -> Self {
         let mut brokers = Vec::new();
-        for (group, members) in env.plan.groups.clone().into_iter().enumerate() {
+        for (group, members) in env.plan.brokers().into_iter().enumerate() {
             for member in 0..members {
                 brokers.push(Broker::new(brokers.len(), group, member, &mut env));
             }
@@ -104,7 +107,9 @@ impl World {
             .collect();
         let plans = env.plan.devices.clone().into_iter().enumerate();
         let nodes = proxies.len() + brokers.len();
+        let first = env.plan.groups.iter();
         Self {
+            operators: first.map(|members| Operator::new(*members)).collect(),
             devices: plans.map(|(id, plan)| Device::new(id, plan)).collect(),
             proxies,
             brokers,
@@ -123,6 +128,10 @@ impl World {
         }
         for device in 0..self.devices.len() {
             self.env.after(SECOND / 10, Event::DeviceStep { device });
+        }
+        self.plan_birth_crashes();
+        for group in 0..self.operators.len() {
+            self.env.after(SECOND, Event::Operate { group });
         }
         self.env.after(SECOND, Event::Fault);
         self.env.plan_redis_fault();
@@ -215,6 +224,8 @@ impl World {
             Event::RedisBack => self.env.redis_back(),
             Event::DeviceStep { device } => self.devices[device].step(&mut self.env),
             Event::DeviceAnswer { device } => self.devices[device].answer(&mut self.env),
+            Event::BirthCrash { broker } => self.crash(broker),
+            Event::Operate { group } => self.operate(group),
             Event::Restart { node } => self.restart(node),
             Event::Fault => self.fault(),
             Event::Calm => self.calm(),
@@ -495,7 +506,9 @@ impl World {
         let devices = self.devices.iter().find_map(|device| device.owed(net));
         let proxies = self.proxies.iter().find_map(Proxy::owed);
         let brokers = self.brokers.iter().find_map(Broker::owed);
-        let owed = devices.or(proxies).or(brokers).or_else(|| self.lag())?;
+        let changes = || self.operators.iter().enumerate().find_map(operator::owed);
+        let owed = devices.or(proxies).or(brokers).or_else(changes);
+        let owed = owed.or_else(|| self.lag())?;
         let words: Vec<&str> = owed.split(' ').collect();
         let about = words.get(..2).map(|words| words.join(" "));
         Some((owed, about.into_iter().collect()))
@@ -508,7 +521,9 @@ impl World {
             let newest = others.map(Broker::applied).max();
             newest.is_some_and(|newest| it.applied() + LAG_MAX < newest)
         };
-        let late = self.brokers.iter().find(|broker| lags(broker))?;
+        let is_inside = |it: &&Broker| self.operators[it.group].is_inside(it.member);
+        let mut members = self.brokers.iter().filter(is_inside);
+        let late = members.find(|broker| lags(broker))?;
         let (group, member) = (late.group, late.member);
         Some(format!("group {group} member {member} is far behind"))
     }

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::{Outcome, partition};
+use crate::Outcome;
+use crate::partition::{self, TrafficArgs};
 
 /// Options of `cargo xtask failover`.
 #[derive(Debug, clap::Args)]
@@ -19,13 +20,8 @@ pub(crate) struct FailoverArgs {
     /// How often all nodes are killed with -9 at once
     #[arg(long, default_value_t = 20)]
     fleet_kills: u32,
-    /// Who is cut from whom and how long follows from it [default: from the clock]
-    #[arg(long)]
-    seed: Option<u64>,
-    #[arg(long, help = "Pairs of a publisher and a subscriber, at each of QoS 1 and 2", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-    pairs: u32,
-    #[arg(long, help = "Messages per second, at each of QoS 1 and 2", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
-    rate: u32,
+    #[command(flatten)]
+    traffic: TrafficArgs,
     #[arg(
         long,
         value_name = "S",
@@ -41,10 +37,8 @@ pub(crate) fn run(root: &Path, args: &FailoverArgs) -> Outcome {
         "kills": args.kills,
         "partitions": args.partitions,
         "fleet_kills": args.fleet_kills,
-        "seed": args.seed.unwrap_or_else(partition::seed),
-        "pairs": args.pairs,
-        "rate": args.rate,
         "gap_max": args.gap_max,
     });
+    let settings = args.traffic.with(settings);
     partition::in_namespaces(root, "fleet_replicas", ("MQTT_FLEET_FAILOVER", &settings))
 }

@@ -36,7 +36,23 @@ pub(crate) struct PartitionArgs {
     /// How often each kind of cut is made; a round takes about two minutes
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Which nodes are cut and how long follows from it [default: from the clock]
+    #[command(flatten)]
+    traffic: TrafficArgs,
+}
+
+/// Runs the test with these settings.
+pub(crate) fn run(root: &Path, args: &PartitionArgs) -> Outcome {
+    let settings = json!({
+        "rounds": args.rounds,
+    });
+    let settings = args.traffic.with(settings);
+    in_namespaces(root, "fleet_partition", ("MQTT_FLEET_PARTITION", &settings))
+}
+
+/// What all runs in networks of their own have to be told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TrafficArgs {
+    /// Who is cut from whom and how long follows from it [default: from the clock]
     #[arg(long)]
     seed: Option<u64>,
     #[arg(long, help = "Pairs of a publisher and a subscriber, at each of QoS 1 and 2", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
@@ -45,21 +61,18 @@ pub(crate) struct PartitionArgs {
     rate: u32,
 }
 
-/// Runs the test with these settings.
-pub(crate) fn run(root: &Path, args: &PartitionArgs) -> Outcome {
-    let settings = json!({
-        "rounds": args.rounds,
-        "seed": args.seed.unwrap_or_else(seed),
-        "pairs": args.pairs,
-        "rate": args.rate,
-    });
-    in_namespaces(root, "fleet_partition", ("MQTT_FLEET_PARTITION", &settings))
-}
-
-/// One that follows from the clock.
-pub(crate) fn seed() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map(|now| now.as_secs()).unwrap_or_default()
+impl TrafficArgs {
+    /// These settings of a run, and its own.
+    pub(crate) fn with(&self, mut settings: Value) -> Value {
+        let seed = || {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            now.map(|now| now.as_secs()).unwrap_or_default()
+        };
+        settings["seed"] = self.seed.unwrap_or_else(seed).into();
+        settings["pairs"] = self.pairs.into();
+        settings["rate"] = self.rate.into();
+        settings
+    }
 }
 
 /// Builds a test here, and runs it in namespaces, with its settings in a variable.

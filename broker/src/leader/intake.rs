@@ -166,6 +166,8 @@ struct Closed {
     number: u64,
     commands: Vec<Command>,
     urgent: u64,
+    /// See [`Batch::held_bytes`].
+    bytes: usize,
 }
 
 /// Commands that wait for the log, in order.
@@ -174,6 +176,8 @@ pub(super) struct Batch {
     number: u64,
     commands: Vec<Command>,
     closed: VecDeque<Closed>,
+    /// Bytes of all that is closed.
+    closed_bytes: usize,
     bytes: usize,
     /// The link whose numbers the commands have now, and the next one.
     from: Option<(LinkNo, u64)>,
@@ -188,6 +192,7 @@ impl Batch {
             number: 1,
             commands: Vec::new(),
             closed: VecDeque::new(),
+            closed_bytes: 0,
             bytes: 0,
             from: None,
             urgent: 0,
@@ -202,6 +207,15 @@ impl Batch {
 
     pub(super) fn is_empty(&self) -> bool {
         self.commands.is_empty() && self.closed.is_empty()
+    }
+
+    /// Bytes of memory that all commands take, about.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.closed_bytes + self.open_bytes()
+    }
+
+    fn open_bytes(&self) -> usize {
+        self.bytes + self.commands.len() * size_of::<Command>()
     }
 
     /// A command of the leader's own; it does not wait.
@@ -272,6 +286,7 @@ impl Batch {
     /// Takes the entry that is due; its body is appended to `bytes`.
     pub(super) fn seal(&mut self, now_ms: u64, bytes: &mut Vec<u8>) -> Sealed {
         let closed = self.closed.pop_front().expect("seal follows due");
+        self.closed_bytes -= closed.bytes;
         let mut messages = Vec::new();
         command_codec::encode_entry(now_ms, &closed.commands, bytes, &mut messages);
         Sealed {
@@ -284,12 +299,15 @@ impl Batch {
     }
 
     fn close(&mut self) {
+        let bytes = self.open_bytes();
+        self.closed_bytes += bytes;
         let spare = Vec::with_capacity(self.commands.len().min(1_024));
         let commands = std::mem::replace(&mut self.commands, spare);
         self.closed.push_back(Closed {
             number: self.number,
             commands,
             urgent: std::mem::take(&mut self.urgent),
+            bytes,
         });
         self.number += 1;
         self.bytes = 0;
@@ -321,5 +339,26 @@ fn variable_bytes(command: &Command) -> usize {
             filters.map(|filter| filter.as_str().len()).sum()
         }
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_batch_holds_is_counted_until_it_is_sealed() {
+        let mut batch = Batch::new();
+        let one = size_of::<Command>();
+        for n in 1..=3 * ENTRY_COMMANDS_MAX {
+            batch.push(Command::Tick);
+            assert_eq!(batch.held_bytes(), n * one);
+        }
+        for left in (0..3).rev() {
+            assert!(batch.due(0));
+            batch.seal(0, &mut Vec::new());
+            assert_eq!(batch.held_bytes(), left * ENTRY_COMMANDS_MAX * one);
+        }
+        assert!(batch.is_empty());
     }
 }

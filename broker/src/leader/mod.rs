@@ -132,6 +132,11 @@ impl Leader {
         self.waiting.is_empty() && self.batch.is_empty()
     }
 
+    /// Bytes of memory that what is taken in and not proposed yet takes, about.
+    pub fn held_bytes(&self) -> usize {
+        self.batch.held_bytes()
+    }
+
     /// Entries that are sealed and not applied.
     pub fn under_way(&self) -> usize {
         self.waiting.len()

@@ -95,11 +95,21 @@ impl Server {
             self.accept(now);
             self.turn(now);
         }
+        self.say_last();
         let places: Vec<usize> = self.connections.iter().map(|(place, _)| place).collect();
         for place in places {
             self.close(place, &LinkError::Closed);
         }
         Ok(())
+    }
+
+    /// A session that the group has ended just now is told why.
+    fn say_last(&mut self) {
+        let now = Instant::now();
+        let places: Vec<usize> = self.connections.iter().map(|(place, _)| place).collect();
+        for place in places {
+            self.write(place, now);
+        }
     }
 
     /// How long nothing is due. Every bag has been told when this is not zero.

@@ -1,5 +1,6 @@
 //! What the rest of the process holds of the log.
 
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -11,7 +12,7 @@ use super::directory::{Directory, Lock};
 use super::reader::Reader;
 use super::shared::{Shared, locked};
 use super::stats::LogStats;
-use super::{Location, LogError, SegmentInfo, WhenFull};
+use super::{Durability, Location, LogError, SegmentInfo, WhenFull};
 
 /// A handle to the log; clones are cheap, may go to other threads, and read ahead on their own.
 ///
@@ -213,6 +214,21 @@ impl LogHandle {
     /// Every segment, oldest first. The last one is the current one and cannot be released.
     pub fn segments(&self) -> Vec<SegmentInfo> {
         locked(&self.shared.tail).segments()
+    }
+
+    /// Whether what is said to be durable outlives a power cut.
+    pub(crate) fn outlives_power_cuts(&self) -> bool {
+        self.shared.options.durability == Durability::Fsync
+    }
+
+    /// That a segment is not there which should be.
+    pub(crate) fn is_missing(&self, segment: u32) -> LogError {
+        let directory = self.guard.directory.as_ref();
+        LogError::Damaged {
+            file: directory.map_or_else(PathBuf::default, |it| it.segment(segment)),
+            offset: 0,
+            what: "messages that wait are in this file, and it is not there",
+        }
     }
 
     /// The segments that nothing is appended to any more and that are durable as a whole, oldest first.

@@ -19,6 +19,9 @@ const VERSION: u32 = 1;
 const HEADER: usize = 24;
 const TRAILER: usize = 16;
 const BLOCK: usize = 64 << 10;
+/// Bytes that are synced at a time while a snapshot is written. If all of it were synced at its end, the fdatasync of the
+/// log, on which acknowledgements wait, would wait behind that.
+const SYNC_BYTES: u64 = 1 << 20;
 
 /// The snapshots of one data folder.
 ///
@@ -75,8 +78,17 @@ impl SnapshotStore {
 
     /// Begins a snapshot that is written piece by piece. Nobody sees it before it is finished.
     pub fn begin(&self, stream: u16, index: u64) -> Result<Unfinished, LogError> {
+        self.begin_as(stream, index, "unfinished")
+    }
+
+    /// The same for one that comes from another member. This one may be writing its own at the same index meanwhile.
+    pub fn begin_received(&self, stream: u16, index: u64) -> Result<Unfinished, LogError> {
+        self.begin_as(stream, index, "received.unfinished")
+    }
+
+    fn begin_as(&self, stream: u16, index: u64, extension: &str) -> Result<Unfinished, LogError> {
         let path = self.path(stream, index);
-        let unfinished = path.with_extension("unfinished");
+        let unfinished = path.with_extension(extension);
         if unfinished.exists() {
             fs::remove_file(&unfinished)
                 .map_err(|error| LogError::io("remove", &unfinished, error))?;
@@ -85,6 +97,7 @@ impl SnapshotStore {
             out: create_file(&unfinished)?,
             hash: Xxh3::new(),
             bytes: 0,
+            unsynced: 0,
         };
         let mut begun = Unfinished {
             out: Some(BufWriter::with_capacity(BLOCK, hashing)),
@@ -363,11 +376,13 @@ impl std::fmt::Debug for Unfinished {
     }
 }
 
-/// Hashes what passes through.
+/// Hashes what passes through, and has it on disk in steps.
 struct Hashing {
     out: File,
     hash: Xxh3,
     bytes: u64,
+    /// Of those, the ones since the last sync.
+    unsynced: u64,
 }
 
 impl Write for Hashing {
@@ -375,6 +390,11 @@ impl Write for Hashing {
         let written = self.out.write(bytes)?;
         self.hash.update(&bytes[..written]);
         self.bytes += written as u64;
+        self.unsynced += written as u64;
+        if self.unsynced >= SYNC_BYTES {
+            self.out.sync_data()?;
+            self.unsynced = 0;
+        }
         Ok(written)
     }
 

@@ -164,15 +164,28 @@ enum Task {
 
 impl Shared {
     fn run(&self) {
+        // Since a file was last made. A full disk fails each attempt: one line says that it does.
+        let mut failed = 0_u64;
         while let Some(task) = self.next() {
+            let makes = matches!(task, Task::Make(_));
             let done = match task {
                 Task::PutAway(segment) => self.put_away(segment),
                 Task::Remove(spare) => remove(&spare.path),
                 Task::Make(capacity) => self.make(capacity),
             };
-            if let Err(error) = done {
-                LogStats::count(&self.stats.spare_failures, 1);
-                tracing::warn!(%error, "the log goes on without a prepared segment file");
+            match done {
+                Err(error) => {
+                    LogStats::count(&self.stats.spare_failures, 1);
+                    failed += 1;
+                    if failed == 1 {
+                        tracing::warn!(%error, "the log goes on without prepared segment files, as long as none can be made");
+                    }
+                }
+                Ok(()) if makes && failed > 0 => {
+                    tracing::info!(failed, "segment files are prepared again");
+                    failed = 0;
+                }
+                Ok(()) => {}
             }
         }
     }

@@ -2,12 +2,17 @@
 //!
 //! A member that lost its folder has lost its votes and what it stored, so it must not go on as if it had never had
 //! any: the others counted on them. So a member with an empty folder takes part only if it can know that it never did
-//! before:
+//! before. An empty folder is given a random number before anybody hears of it, and so is known again after a crash:
 //!
 //! - The first of the members by name begins the group, when all others have told it that their folders are empty as
-//!   well. It remembers for each the run (a random number of a process) that said so.
-//! - Another one takes part when somebody remembers *this* run of it: the one that began the group, or one that has
+//!   well. It remembers for each the number of the folder.
+//! - Another one takes part when somebody remembers *this* folder of it: the one that began the group, or one that has
 //!   learnt it from that one when it took part itself.
+//!
+//! No group begins with an even number of members: one of these may be to come into a group that begins, or has begun, with
+//! the others.
+//!
+//! So wherever members crash meanwhile, also all at once, they go on when they are back.
 //!
 //! Invariant: as long as one of the first members has its folder, no two groups come from one cluster file.
 
@@ -23,7 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Said {
     /// It has taken part in the group.
     pub(super) born: bool,
-    /// It remembers this run of this member.
+    /// It remembers this folder of this member.
     pub(super) met: bool,
 }
 
@@ -63,7 +68,8 @@ pub(super) fn decide(own: &NodeName, others: &[(NodeName, Option<Said>)]) -> Bir
         }
         return Birth::Wait;
     }
-    if is_first && others.iter().all(|(_, who)| who.is_some()) {
+    let is_odd = others.len().is_multiple_of(2);
+    if is_first && is_odd && others.iter().all(|(_, who)| who.is_some()) {
         return Birth::Begin;
     }
     Birth::Wait
@@ -126,6 +132,14 @@ mod tests {
         assert_eq!(decide_for("a", [("b", EMPTY), ("c", None)]), Birth::Wait);
         assert_eq!(decide_for("b", [("a", EMPTY), ("c", EMPTY)]), Birth::Wait);
         assert_eq!(decide(&name("a"), &[]), Birth::Begin);
+    }
+
+    #[test]
+    fn no_group_begins_with_an_even_number_of_members() {
+        let others = ["b", "c", "d"].map(|other| (name(other), EMPTY));
+        for even in [&others[..1], &others] {
+            assert_eq!(decide(&name("a"), even), Birth::Wait);
+        }
     }
 
     #[test]

@@ -10,16 +10,16 @@
 use super::carry::Snapshots;
 use super::config::{Membership, Node, Raft};
 use super::journal::Journal;
-use super::limits::{CALL, CALL_AGAIN, HEARTBEAT};
-use super::network::{self, Peers};
+use super::limits::{CALL, HEARTBEAT};
+use super::network::Peers;
+use super::newcomer::{Invited, both_vote};
 use super::replica::{Replica, Running};
-use super::wire::{Answer, Call, Request};
-use cluster::topology::{HostPort, NodeName};
-use openraft::ChangeMembers;
+use cluster::topology::{HostPort, MEMBERS_MAX, NodeName};
 use openraft::error::{ClientWriteError, RaftError};
+use openraft::{ChangeMembers, RaftMetrics};
 use std::collections::BTreeSet;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// A change of the group's members.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,23 @@ pub enum Change {
         /// Its name.
         name: NodeName,
         /// Where it takes calls.
+        address: HostPort,
+    },
+    /// This member comes into the group and is sent all there is, and gets no vote yet.
+    Learn {
+        /// Its name.
+        name: NodeName,
+        /// Where it takes calls.
+        address: HostPort,
+    },
+    /// This member takes another one's place: from one moment to the next it has a vote and the other one has none. If that
+    /// one leads, it has another member lead first, which the change is to be asked of then.
+    Replace {
+        /// The one that goes.
+        old: NodeName,
+        /// The one that comes.
+        name: NodeName,
+        /// Where that one takes calls.
         address: HostPort,
     },
     /// This member leaves the group.
@@ -58,6 +75,51 @@ pub enum ChangeError {
         "the data folder of {0} is not empty: it is a member, or has been one; set the folder aside first"
     )]
     InUse(NodeName),
+    /// Somebody else is there.
+    #[error("the broker at {address} is {found}, not {name}")]
+    Another {
+        /// The one that was to come.
+        name: NodeName,
+        /// Where it was looked for.
+        address: HostPort,
+        /// Who is there.
+        found: NodeName,
+    },
+    /// The group has a member of this name, and that is not the one that was to come, or it has lost its data.
+    #[error("the group has a member {0} already; if that one has lost its data, repair it")]
+    Named(NodeName),
+    /// Both are members already.
+    #[error(
+        "{name} has a vote in the group already, and so has no need of the place of {old}; if {old} is to go, remove it"
+    )]
+    BothVote {
+        /// The one that was to come.
+        name: NodeName,
+        /// The one that was to go.
+        old: NodeName,
+    },
+    /// A group has no more members.
+    #[error(
+        "the group has {MEMBERS_MAX} members with a vote, which is the most; remove or replace one"
+    )]
+    Full,
+    /// Too few others have what this one has.
+    #[error(
+        "{name} cannot be spared: a majority of the {voters} members with a vote must have everything without it, and too many of the others do not answer ({silent})"
+    )]
+    Needed {
+        /// The member that was to be repaired.
+        name: NodeName,
+        /// Members with a vote.
+        voters: usize,
+        /// Those of the others that do not answer.
+        silent: String,
+    },
+    /// One after the other.
+    #[error(
+        "{0} is coming into the group and has no vote yet; wait until it has one, or remove it"
+    )]
+    Coming(Box<str>),
     /// There is no such member.
     #[error("the group has no member {0}")]
     Unknown(NodeName),
@@ -102,19 +164,41 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         };
         // What one goes by, another would change under it.
         let _change = self.begin_change().ok_or(ChangeError::Busy)?;
-        let (Change::Add { name, .. } | Change::Remove { name }) = change.clone();
-        let made = tokio::time::timeout(patience, async {
-            match change {
-                Change::Add { name, address } => self.add(running, name, &address).await,
-                Change::Remove { name } => self.remove(running, name).await,
+        let name = change.subject().clone();
+        let deadline = Instant::now() + patience;
+        let too_long = |_| ChangeError::TooLong {
+            after: patience,
+            why: self.waits_for(&name),
+        };
+        let planned = timeout_at(deadline, self.plan(running, change)).await;
+        let Some(plan) = planned.map_err(too_long)?? else {
+            return Ok(());
+        };
+        // A leader that goes for another one is not missed if a further one leads before. Once begun, that is not given up.
+        if plan.leaves.contains(&running.id)
+            && let Some(leader) = self.hand_over().await
+        {
+            let leader = Some(leader);
+            return Err(ChangeError::NotLeader { leader });
+        }
+        let deadline = deadline.max(Instant::now() + CALL);
+        let made = timeout_at(deadline, carry_out(&running.raft, plan)).await;
+        made.map_err(too_long)?
+    }
+
+    /// What is left to be done once a member that comes has nearly everything; `None`: nothing.
+    async fn plan(&self, running: &Running, change: Change) -> Result<Option<Plan>, ChangeError> {
+        match change {
+            Change::Add { name, address } => self.add(running, name, &address, None).await,
+            Change::Replace { old, name, address } => {
+                self.add(running, name, &address, Some(&old)).await
             }
-        });
-        made.await.unwrap_or_else(|_| {
-            Err(ChangeError::TooLong {
-                after: patience,
-                why: self.waits_for(&name),
-            })
-        })
+            Change::Learn { name, address } => {
+                self.learn(running, &name, &address).await?;
+                Ok(None)
+            }
+            Change::Remove { name } => self.remove(running, name).await.map(Some),
+        }
     }
 
     /// What holds up a change of this member.
@@ -127,66 +211,74 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         }
     }
 
+    /// Has a member come in without a vote, until it has nearly all. Its id.
+    async fn learn(
+        &self,
+        running: &Running,
+        name: &NodeName,
+        address: &HostPort,
+    ) -> Result<u64, ChangeError> {
+        let raft = &running.raft;
+        let membership = agreed(raft).await?;
+        let node = Node {
+            name: name.as_str().into(),
+            address: address.as_str().into(),
+        };
+        let id = match self.invite(&node, name).await? {
+            Invited::Now(id) => id,
+            Invited::Before(id) if named(&membership, name).any(|named| named == id) => id,
+            Invited::Before(_) => return Err(ChangeError::InUse(name.clone())),
+        };
+        self.addresses().is_at(&node);
+        if !membership.voter_ids().any(|voter| voter == id) {
+            let added = raft.add_learner(id, node, true).await;
+            added.map_err(|error| refused(&error))?;
+        }
+        Ok(id)
+    }
+
+    /// How a member gets its vote, and that of `replaced` is taken away at the same time.
     async fn add(
         &self,
         running: &Running,
         name: NodeName,
         address: &HostPort,
-    ) -> Result<(), ChangeError> {
-        let (raft, membership) = (&running.raft, leads(&running.raft)?);
-        let node = Node {
-            name: name.as_str().into(),
-            address: address.as_str().into(),
-        };
-        let id = match self.invite(&node, &name).await? {
-            Invited::Now(id) => id,
-            Invited::Before(id) if named(&membership, &name).any(|named| named == id) => id,
-            Invited::Before(_) => return Err(ChangeError::InUse(name)),
-        };
-        let is_complete = membership.get_joint_config().len() == 1;
-        let is_voter = membership.voter_ids().any(|voter| voter == id);
-        if is_complete && is_voter && named(&membership, &name).all(|named| named == id) {
-            return Ok(());
-        }
-        let added = raft.add_learner(id, node, true).await;
-        added.map_err(|error| refused(&error))?;
-        let old = named(&membership, &name).filter(|old| *old != id);
-        let old: BTreeSet<u64> = old.collect();
-        let voters: BTreeSet<u64> = membership
-            .voter_ids()
-            .filter(|id| !old.contains(id))
-            .collect();
-        let voters = voters.into_iter().chain([id]).collect();
-        set_voters(raft, voters).await?;
-        let learners: BTreeSet<u64> = old
-            .into_iter()
-            .filter(|id| membership.learner_ids().any(|learner| learner == *id))
-            .collect();
-        drop_learners(raft, learners).await
-    }
-
-    /// Has the new member take part with an id of its own choice.
-    async fn invite(&self, node: &Node, name: &NodeName) -> Result<Invited, ChangeError> {
-        let request = Request::Invite { name: name.clone() };
-        let call = Call { to: 0, request };
-        loop {
-            return match network::call(self.peers(), node, &call).await {
-                Ok(Answer::Invited { id }) => Ok(Invited::Now(id)),
-                Ok(Answer::Member { id }) => Ok(Invited::Before(id)),
-                // It reads its folder.
-                Ok(Answer::Wait) => {
-                    tokio::time::sleep(CALL_AGAIN).await;
-                    continue;
-                }
-                Ok(_) => Err(ChangeError::InUse(name.clone())),
-                Err(error) => Err(ChangeError::Unreachable(error.to_string())),
-            };
-        }
-    }
-
-    async fn remove(&self, running: &Running, name: NodeName) -> Result<(), ChangeError> {
+        replaced: Option<&NodeName>,
+    ) -> Result<Option<Plan>, ChangeError> {
         let raft = &running.raft;
+        let id = self.learn(running, &name, address).await?;
         let membership = leads(raft)?;
+        let is_voter = membership.voter_ids().any(|voter| voter == id);
+        let leaves: BTreeSet<u64> = replaced
+            .into_iter()
+            .flat_map(|old| named(&membership, old))
+            .collect();
+        if let Some(old) = replaced.filter(|old| both_vote(&membership, &name, old)) {
+            let old = old.clone();
+            return Err(ChangeError::BothVote { name, old });
+        }
+        let old = named(&membership, &name).filter(|old| *old != id);
+        let old: BTreeSet<u64> = old.chain(leaves).collect();
+        let is_complete = membership.get_joint_config().len() == 1;
+        if is_complete && is_voter && old.is_empty() {
+            return Ok(None);
+        }
+        let left = membership.voter_ids().filter(|id| !old.contains(id));
+        let voters: BTreeSet<u64> = left.chain([id]).collect();
+        if voters.len() > MEMBERS_MAX {
+            return Err(ChangeError::Full);
+        }
+        let learners = membership.learner_ids().filter(|id| old.contains(id));
+        Ok(Some(Plan {
+            voters: Some(voters),
+            learners: learners.collect(),
+            leaves: old,
+        }))
+    }
+
+    async fn remove(&self, running: &Running, name: NodeName) -> Result<Plan, ChangeError> {
+        let raft = &running.raft;
+        let membership = agreed(raft).await?;
         let gone: BTreeSet<u64> = named(&membership, &name).collect();
         if gone.is_empty() {
             return Err(ChangeError::Unknown(name));
@@ -196,50 +288,156 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         if left.is_empty() {
             return Err(ChangeError::Last(name));
         }
+        let learners = gone.difference(&voters).copied().collect();
+        let mut plan = Plan {
+            voters: None,
+            learners,
+            // Who is taken out is missed for as long as an election takes, if it leads.
+            leaves: BTreeSet::new(),
+        };
         if left != voters {
             self.are_enough(&membership, &left, name).await?;
-            set_voters(raft, left).await?;
+            plan.voters = Some(left);
         }
-        drop_learners(raft, gone.difference(&voters).copied().collect()).await
+        Ok(plan)
     }
 
-    /// Whether a majority of those that are `left` without `name` answers. A leader of a moment ago has not heard all yet.
+    /// Whether a majority of those that are `left` without `name` answers.
     async fn are_enough(
         &self,
         membership: &Membership,
         left: &BTreeSet<u64>,
         name: NodeName,
     ) -> Result<(), ChangeError> {
-        let asked = Instant::now();
-        let mut answering = self.answering(left);
-        while answering.len() <= left.len() / 2 && asked.elapsed() < CALL {
-            tokio::time::sleep(HEARTBEAT).await;
-            answering = self.answering(left);
-        }
-        if answering.len() > left.len() / 2 {
-            return Ok(());
-        }
-        let silent = left.difference(&answering);
-        let silent = silent.filter_map(|id| membership.get_node(id));
-        let silent: Vec<&str> = silent.map(|node| &*node.name).collect();
-        Err(ChangeError::TooFew {
-            name,
-            left: left.len(),
-            silent: silent.join(", "),
+        let silent = self.silent(membership, left, left.len() / 2 + 1).await;
+        silent.map_or(Ok(()), |silent| {
+            Err(ChangeError::TooFew {
+                name,
+                left: left.len(),
+                silent,
+            })
         })
+    }
+
+    /// The names of those that do not answer, if fewer than so many do. A leader of a moment ago has not heard all yet.
+    async fn silent(
+        &self,
+        membership: &Membership,
+        members: &BTreeSet<u64>,
+        enough: usize,
+    ) -> Option<String> {
+        let asked = Instant::now();
+        let mut answering = self.answering(members);
+        while answering.len() < enough && asked.elapsed() < CALL {
+            tokio::time::sleep(HEARTBEAT).await;
+            answering = self.answering(members);
+        }
+        let silent = members.difference(&answering);
+        (answering.len() < enough).then(|| names(membership, silent))
+    }
+
+    /// Those of these members, this one among them, that answer calls which begin from now on. Waits until so many have,
+    /// or for as long as a call may take.
+    async fn answering_anew(&self, members: &BTreeSet<u64>, enough: usize) -> BTreeSet<u64> {
+        let asked = Instant::now();
+        let own = self.running().map(|running| running.id);
+        loop {
+            let heard = |id: u64| self.inbox().change_lease(|lease| lease.heard_at(id));
+            let answers = |id: &&u64| {
+                Some(**id) == own || heard(**id).is_some_and(|sent| sent >= asked.into_std())
+            };
+            let answering: BTreeSet<u64> = members.iter().filter(answers).copied().collect();
+            if answering.len() >= enough || asked.elapsed() >= CALL {
+                return answering;
+            }
+            tokio::time::sleep(HEARTBEAT).await;
+        }
+    }
+
+    /// Whether the group has everything without what this member has, and can bring that one back: a majority of those
+    /// with a vote, this member not counted, answers, and no other member is coming. Changes nothing. Only for a leader.
+    pub async fn can_spare(&self, name: &NodeName) -> Result<(), ChangeError> {
+        let running = self.running();
+        let running = running.ok_or(ChangeError::NotLeader { leader: None })?;
+        let _change = self.begin_change().ok_or(ChangeError::Busy)?;
+        let membership = leads(&running.raft)?;
+        let own: BTreeSet<u64> = named(&membership, name).collect();
+        if own.is_empty() {
+            return Err(ChangeError::Unknown(name.clone()));
+        }
+        let mut learners = membership.learner_ids().filter(|id| !own.contains(id));
+        if let Some(node) = learners.find_map(|id| membership.get_node(&id)) {
+            return Err(ChangeError::Coming(node.name.clone()));
+        }
+        let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        let others: BTreeSet<u64> = voters.difference(&own).copied().collect();
+        let enough = voters.len() / 2 + 1;
+        // What answered a moment ago may be gone by now.
+        let answering = self.answering_anew(&others, enough).await;
+        if answering.len() < enough {
+            let silent = names(&membership, others.difference(&answering));
+            return Err(ChangeError::Needed {
+                name: name.clone(),
+                voters: voters.len(),
+                silent,
+            });
+        }
+        // It may have lost the others meanwhile.
+        leads(&running.raft).map(|_| ())
     }
 }
 
-/// A member that has been asked to take part.
-enum Invited {
-    /// It does so from now on, with this id.
-    Now(u64),
-    /// It did so before.
-    Before(u64),
+/// The last steps of a change.
+struct Plan {
+    /// Those that have a vote afterwards; `None`: those that have one.
+    voters: Option<BTreeSet<u64>>,
+    /// Those without a vote that are taken out.
+    learners: BTreeSet<u64>,
+    /// Those that another member stands in for.
+    leaves: BTreeSet<u64>,
+}
+
+/// The names of these members, for a sentence.
+fn names<'a>(membership: &Membership, ids: impl Iterator<Item = &'a u64>) -> String {
+    let nodes = ids.filter_map(|id| membership.get_node(id));
+    let names: Vec<&str> = nodes.map(|node| &*node.name).collect();
+    names.join(", ")
+}
+
+async fn carry_out(raft: &Raft, plan: Plan) -> Result<(), ChangeError> {
+    if let Some(voters) = plan.voters {
+        set_voters(raft, voters).await?;
+    }
+    drop_learners(raft, plan.learners).await
+}
+
+impl Change {
+    /// Who comes or goes.
+    fn subject(&self) -> &NodeName {
+        let (Self::Add { name, .. }
+        | Self::Learn { name, .. }
+        | Self::Replace { name, .. }
+        | Self::Remove { name }) = self;
+        name
+    }
+}
+
+/// The newest membership, if this member leads, when a majority has stored it: until then it may be gone with this leader,
+/// and nobody is to hear that it is so.
+async fn agreed(raft: &Raft) -> Result<Membership, ChangeError> {
+    leads(raft)?;
+    let is_agreed = |now: &RaftMetrics<u64, Node>| {
+        now.current_leader != Some(now.id) || now.last_applied >= *now.membership_config.log_id()
+    };
+    let wait = raft.wait(None);
+    let agreed = wait.metrics(is_agreed, "the membership is agreed on");
+    let agreed = agreed.await;
+    agreed.map_err(|error| ChangeError::Refused(error.to_string()))?;
+    leads(raft)
 }
 
 /// The newest membership, if this member leads.
-fn leads(raft: &Raft) -> Result<Membership, ChangeError> {
+pub(super) fn leads(raft: &Raft) -> Result<Membership, ChangeError> {
     let metrics = raft.metrics();
     let now = metrics.borrow();
     let membership = now.membership_config.membership();
@@ -255,7 +453,10 @@ fn leads(raft: &Raft) -> Result<Membership, ChangeError> {
     })
 }
 
-fn named<'a>(membership: &'a Membership, name: &'a NodeName) -> impl Iterator<Item = u64> + 'a {
+pub(super) fn named<'a>(
+    membership: &'a Membership,
+    name: &'a NodeName,
+) -> impl Iterator<Item = u64> + 'a {
     let nodes = membership.nodes();
     let named = nodes.filter(|(_, node)| *node.name == *name.as_str());
     named.map(|(id, _)| *id)

@@ -80,6 +80,16 @@ pub(super) enum Body {
     },
 }
 
+impl Body {
+    /// Bytes of the commands.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Here(bytes) => bytes.len(),
+            Self::Stored { len, .. } => *len as usize,
+        }
+    }
+}
+
 /// A snapshot on its way through openraft: the file itself goes around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Carried;

@@ -4,7 +4,7 @@ use super::clocks::Clocks;
 use super::config::Vote;
 use super::election::Election;
 use super::lease::Lease;
-use super::limits::{INBOX_BYTES_MAX, INBOX_EVENTS_MAX, LEASE};
+use super::limits::{ELECTION_MAX, INBOX_BYTES_MAX, INBOX_EVENTS_MAX, LEASE};
 use crate::consensus::{Event, Payload, Position};
 use crate::faults::{self, Fault};
 use crate::log::LogError;
@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 /// The two queues between the threads.
 pub(super) struct Inbox {
     state: Mutex<State>,
-    /// The group has taken an event.
+    /// The group has taken an event, and there was no room before or there is nothing more.
     room: Notify,
     /// The group has proposed something.
     proposed: Notify,
@@ -26,6 +26,8 @@ pub(super) struct Inbox {
     written: Notify,
     /// A snapshot is not on its way to another member any more.
     sent: Notify,
+    /// The group knows that this member is not sure to lead any more.
+    unsure: Notify,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -39,6 +41,12 @@ struct State {
     won: Option<u64>,
     /// The same, from when the group is told.
     open: Option<u64>,
+    /// The last term in which it has given way: in that it is never sure again.
+    gave_way: u64,
+    /// The last term in which it gave way in vain: in that it calls nobody, so that the others elect one.
+    silent: u64,
+    /// It has given way, and the group has not been told who leads now.
+    parting: Option<Parting>,
     /// The leader that the group was told of last.
     told: Option<NodeName>,
     lease: Lease,
@@ -55,8 +63,19 @@ struct State {
     sending: usize,
     /// Members that have got one, and may lack entries behind it.
     served: BTreeSet<u64>,
+    /// Why the newest snapshot cannot be sent to other members, as far as was tried.
+    unreadable: Option<LogError>,
     snapshot: Option<Position>,
     failure: Option<LogError>,
+}
+
+/// A leader that has given way. The group acts on nothing, and keeps its links until another leads: then they are told
+/// which.
+#[derive(Debug, Default)]
+struct Parting {
+    successor: Option<NodeName>,
+    /// The group has asked since then whether it is sure.
+    is_known: bool,
 }
 
 impl Inbox {
@@ -67,6 +86,7 @@ impl Inbox {
             proposed: Notify::new(),
             written: Notify::new(),
             sent: Notify::new(),
+            unsure: Notify::new(),
             wake,
         }
     }
@@ -90,7 +110,7 @@ impl Inbox {
         let term = vote.leader_id.term;
         let mut state = self.lock();
         if vote.committed && vote.leader_id.voted_for == Some(state.own) {
-            if state.won != Some(term) {
+            if state.won != Some(term) && state.gave_way != term {
                 state.won = Some(term);
                 state.lease.begin(term);
             }
@@ -111,6 +131,65 @@ impl Inbox {
         }
     }
 
+    /// This member leads in this term no more, though nobody else does yet. From here on it is not sure, and proposes
+    /// nothing. `false`: it did not lead.
+    pub(super) fn give_way(&self, term: u64) -> bool {
+        let mut state = self.lock();
+        if state.won != Some(term) {
+            return false;
+        }
+        state.won = None;
+        state.gave_way = term;
+        state.proposals.clear();
+        state.parting = state.open.take().map(|_| Parting::default());
+        drop(state);
+        (self.wake)();
+        true
+    }
+
+    /// It has given way in this term, and nobody else leads.
+    pub(super) fn keep_silent(&self, term: u64) {
+        self.lock().silent = term;
+    }
+
+    /// Whether it calls nobody in this term.
+    pub(super) fn keeps_silent(&self, term: u64) -> bool {
+        self.lock().silent == term
+    }
+
+    /// Waits until the group knows that it has given way: what it began to send while it was sure is sent.
+    pub(super) async fn is_unsure(&self) {
+        loop {
+            let unsure = self.unsure.notified();
+            tokio::pin!(unsure);
+            unsure.as_mut().enable();
+            let is_known = |parting: &Parting| parting.is_known;
+            if self.lock().parting.as_ref().is_none_or(is_known) {
+                return;
+            }
+            unsure.await;
+        }
+    }
+
+    /// The group is told at last who leads now, as far as known, if it was not.
+    pub(super) fn part(&self) {
+        self.lock().part();
+        (self.wake)();
+    }
+
+    /// Waits until the group has taken all that there is for it.
+    pub(super) async fn all_taken(&self) {
+        loop {
+            let room = self.room.notified();
+            tokio::pin!(room);
+            room.as_mut().enable();
+            if self.lock().events.is_empty() {
+                return;
+            }
+            room.await;
+        }
+    }
+
     /// Another member leads in this term.
     pub(super) fn follows(&self, term: u64, leader: NodeName) {
         let mut state = self.lock();
@@ -120,6 +199,10 @@ impl Inbox {
         }
         if !outdated && state.told.as_ref() != Some(&leader) {
             state.told = Some(leader.clone());
+            if let Some(parting) = &mut state.parting {
+                parting.successor = Some(leader);
+                return;
+            }
             state.push(Event::Follow {
                 leader: Some(leader),
             });
@@ -154,6 +237,13 @@ impl Inbox {
     /// Whether this member has been elected in this term, and knows of no later one.
     pub(super) fn has_won(&self, term: u64) -> bool {
         self.lock().won == Some(term)
+    }
+
+    /// Whether a leader is heard: lately, or by the snapshot that it sends.
+    pub(super) fn hears_leader(&self, now: tokio::time::Instant) -> bool {
+        let state = self.lock();
+        let has_heard = |election: &Election| election.has_heard(now);
+        state.comes_in || state.election.as_ref().is_some_and(has_heard)
     }
 
     /// A snapshot of another member begins to come in.
@@ -222,6 +312,10 @@ impl Inbox {
             }
             _ => None,
         };
+        if matches!(&event, Event::Entry(entry) if entry.term > state.gave_way) {
+            // Another's reign: it has been agreed on, so that one takes links from now on.
+            state.part();
+        }
         state.push(event);
         if let Some(term) = opens {
             state.open = Some(term);
@@ -253,6 +347,16 @@ impl Inbox {
         }
     }
 
+    /// What became of the last snapshot that was sent: whether something damaged is in it, and what.
+    pub(super) fn snapshot_is_unreadable(&self, damage: Option<LogError>) {
+        self.lock().unreadable = damage;
+    }
+
+    /// See [`Inbox::snapshot_is_unreadable`].
+    pub(super) fn unreadable(&self) -> Option<LogError> {
+        self.lock().unreadable.clone()
+    }
+
     /// Nothing will be agreed on any more by this member.
     pub(super) fn fail(&self, error: LogError) {
         let mut state = self.lock();
@@ -268,11 +372,12 @@ impl Inbox {
         let mut state = self.lock();
         let full = !state.has_room();
         let event = state.events.pop_front()?;
+        let is_last = state.events.is_empty();
         state.event_bytes -= bytes(&event);
         // The group looks at what may go when it has taken this.
         state.installs -= usize::from(matches!(event, Event::Install { .. }));
         drop(state);
-        if full {
+        if full || is_last {
             self.room.notify_waiters();
         }
         Some(event)
@@ -288,7 +393,11 @@ impl Inbox {
     }
 
     pub(super) fn leads_until(&self, term: u64, now: Instant) -> Option<Instant> {
-        let state = self.lock();
+        let mut state = self.lock();
+        if let Some(parting) = state.parting.as_mut().filter(|it| !it.is_known) {
+            parting.is_known = true;
+            self.unsure.notify_waiters();
+        }
         if state.open == Some(term) {
             if faults::is_on(Fault::LeadWithoutLease) {
                 return Some(now + LEASE);
@@ -305,9 +414,32 @@ impl Inbox {
 
     /// Whether this member leads in any term, and no other can.
     pub(super) fn is_sure(&self, now: Instant) -> bool {
-        let state = self.lock();
-        let until = state.won.and_then(|_| state.lease.until(now));
+        let until = self.lock().sure_until(now);
         until.is_some_and(|until| now < until)
+    }
+
+    /// Whether this member leads in any term, and those that it counts on keep their promise still. That is longer than it
+    /// is sure to lead, as they keep it for longer than it counts on it: what the group's thread has decided while the
+    /// member was sure may not be done yet.
+    pub(super) fn reigns(&self, now: tokio::time::Instant) -> bool {
+        self.lock().reigns(now)
+    }
+
+    /// Whether it has heard no leader for so long that it wanted to lead itself, and was refused.
+    pub(super) fn lacks_leader(&self) -> bool {
+        let lost = |election: &mut Election| election.is_lost();
+        self.change_election(lost).unwrap_or_default()
+    }
+
+    /// Whether somebody leads, for all that this member knows: itself, or a leader that it has heard lately.
+    pub(super) fn knows_leader(&self, now: tokio::time::Instant) -> bool {
+        let state = self.lock();
+        let promised = |election: &Election| election.has_promised(now);
+        match state.won {
+            // A leader hears none, and what it has promised before is over.
+            Some(_) => state.reigns(now),
+            None => state.election.as_ref().is_some_and(promised),
+        }
     }
 
     pub(super) fn snapshot_written(&self, at: Position) {
@@ -349,6 +481,16 @@ impl Drop for Sending {
 }
 
 impl State {
+    fn sure_until(&self, now: Instant) -> Option<Instant> {
+        self.won.and_then(|_| self.lease.until(now))
+    }
+
+    fn reigns(&self, now: tokio::time::Instant) -> bool {
+        let now = now.into_std();
+        let until = self.sure_until(now);
+        until.is_some_and(|until| now < until + ELECTION_MAX.saturating_sub(LEASE))
+    }
+
     fn has_room(&self) -> bool {
         self.events.len() < INBOX_EVENTS_MAX && self.event_bytes < INBOX_BYTES_MAX
     }
@@ -359,9 +501,16 @@ impl State {
         self.events.push_back(event);
     }
 
+    fn part(&mut self) {
+        if let Some(Parting { successor, .. }) = self.parting.take() {
+            self.push(Event::Follow { leader: successor });
+        }
+    }
+
     fn end_reign(&mut self) {
         self.won = None;
         self.proposals.clear();
+        self.part();
         if self.open.take().is_some() {
             self.push(Event::Follow { leader: None });
         }
@@ -386,43 +535,4 @@ impl std::fmt::Debug for Inbox {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    fn event() -> Event {
-        Event::Follow { leader: None }
-    }
-
-    /// As when a member that was started again reads a long log.
-    #[tokio::test]
-    async fn an_event_without_room_comes_when_another_one_is_taken() {
-        let inbox = Arc::new(Inbox::new(Box::new(|| ())));
-        for _ in 0..INBOX_EVENTS_MAX {
-            inbox.hand_over(event()).await;
-        }
-        let late = Arc::clone(&inbox);
-        let late = tokio::spawn(async move { late.hand_over(event()).await });
-        tokio::task::yield_now().await;
-        assert!(!late.is_finished(), "there is no room");
-        assert!(inbox.next().is_some());
-        let comes = tokio::time::timeout(Duration::from_secs(10), late).await;
-        comes.expect("there is room").expect("no panic");
-    }
-
-    #[tokio::test]
-    async fn who_waits_until_nothing_is_sent_is_woken_by_the_last() {
-        let inbox = Arc::new(Inbox::new(Box::new(|| ())));
-        assert_eq!(inbox.nothing_is_sent().await, BTreeSet::new());
-        let (first, second) = (inbox.sends(), inbox.sends());
-        let waits = Arc::clone(&inbox);
-        let waits = tokio::spawn(async move { waits.nothing_is_sent().await });
-        drop(first);
-        tokio::task::yield_now().await;
-        assert!(!waits.is_finished(), "one is still on its way");
-        second.arrived(7);
-        let comes = tokio::time::timeout(Duration::from_secs(10), waits).await;
-        let served = comes.expect("nothing is sent").expect("no panic");
-        assert_eq!(served, BTreeSet::from([7]));
-    }
-}
+mod tests;

@@ -2,7 +2,8 @@
 //!
 //! A follower that hears its leader at a time t votes for no other until t + [`ELECTION_MAX`](super::limits::ELECTION_MAX), and t is not before the
 //! leader has sent the call. So if a quorum has answered calls that were sent at or after t, no other leader can be
-//! elected before t + [`ELECTION_MAX`](super::limits::ELECTION_MAX): it would need the vote of one of them.
+//! elected before t + [`ELECTION_MAX`](super::limits::ELECTION_MAX): it would need the vote of one of them. The one exception
+//! is a leader that gives way, and has no lease any more when it does (`handover`).
 
 use super::limits::{CALL, LEASE, SPACE_KNOWN};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +31,11 @@ impl Lease {
     /// The group votes like this from now on.
     pub(super) fn voters(&mut self, voters: Vec<BTreeSet<u64>>) {
         self.voters = voters;
+    }
+
+    /// Whether this member has a vote.
+    pub(super) fn is_voter(&self, member: u64) -> bool {
+        self.voters.iter().any(|voters| voters.contains(&member))
     }
 
     /// It leads in this term; what was promised in an earlier one is void.
@@ -74,6 +80,11 @@ impl Lease {
         self.voters.iter().any(lacks)
     }
 
+    /// When the last call to this member was sent that it has answered in this reign.
+    pub(super) fn heard_at(&self, member: u64) -> Option<Instant> {
+        self.heard.get(&member).copied()
+    }
+
     /// Those of these members, this one among them, that have answered a call of this reign lately.
     pub(super) fn answering(&self, members: &BTreeSet<u64>, now: Instant) -> BTreeSet<u64> {
         let has_answered = |id: &&u64| {
@@ -82,6 +93,15 @@ impl Lease {
                 || heard.is_some_and(|sent| now.saturating_duration_since(*sent) < CALL)
         };
         members.iter().filter(has_answered).copied().collect()
+    }
+
+    /// Whether a majority of each set, this one counted in, has answered a call of this reign lately.
+    pub(super) fn reaches_majority(&self, now: Instant) -> bool {
+        let is_recent = |set| {
+            let contact = self.contact(set, now);
+            contact.is_some_and(|at| now.saturating_duration_since(at) < CALL)
+        };
+        !self.voters.is_empty() && self.voters.iter().all(is_recent)
     }
 
     /// Until when no other can lead; `None`: too few have answered yet.
@@ -146,6 +166,13 @@ mod tests {
     }
 
     #[test]
+    fn who_votes_in_one_of_the_sets_has_a_vote() {
+        let lease = lease(&[&[1, 2], &[2, 3]]);
+        let votes: Vec<_> = (0..5).filter(|id| lease.is_voter(*id)).collect();
+        assert_eq!(votes, [1, 2, 3]);
+    }
+
+    #[test]
     fn it_is_full_when_a_majority_is() {
         let now = Instant::now();
         let mut lease = lease(&[&[1, 2, 3]]);
@@ -193,6 +220,19 @@ mod tests {
         assert_eq!(lease.answering(&all, start + CALL), BTreeSet::from([1]));
         let others = BTreeSet::from([2, 3]);
         assert_eq!(lease.answering(&others, start), BTreeSet::from([2]));
+    }
+
+    #[test]
+    fn a_majority_is_reached_as_long_as_it_has_answered_lately() {
+        let start = Instant::now();
+        let mut lease = lease(&[&[1, 2, 3], &[1, 3, 4]]);
+        assert!(!lease.reaches_majority(start), "nobody has answered");
+        lease.heard(5, 2, start);
+        assert!(!lease.reaches_majority(start), "nobody of the other set");
+        lease.heard(5, 4, start + ms(10));
+        assert!(lease.reaches_majority(start + LEASE + ms(100)));
+        assert!(!lease.reaches_majority(start + CALL));
+        assert!(!Lease::default().reaches_majority(start), "no group");
     }
 
     #[test]

@@ -16,12 +16,24 @@ pub const ELECTION_DRAW_MIN: Duration = Duration::from_millis(150);
 /// See [`ELECTION_DRAW_MIN`].
 pub const ELECTION_DRAW_MAX: Duration = Duration::from_millis(450);
 
+/// A leader that is to stop leads on for so long until some follower has nearly all of its log. If none has, it stops as
+/// if it were killed.
+pub const SUCCESSOR_WAIT: Duration = Duration::from_secs(1);
+
+/// A leader that has given way waits for so long until another leads. Nobody is acknowledged anything meanwhile, so it is
+/// less than what the others would wait for one that is silent.
+pub const HAND_OVER: Duration = Duration::from_millis(500);
+
 /// How long a candidate waits for a vote. (What openraft calls the lower end of the election timeout.)
 pub const VOTE: Duration = Duration::from_millis(300);
 
 /// A leader counts on its followers' promise for this long, which is less than they keep it: clocks do not run alike,
 /// and what is decided is not done at once.
 pub const LEASE: Duration = Duration::from_millis(400);
+
+/// A leader that is not heard for this long after the promise to it has ended is one no more, as far as people are told.
+/// Longer than elections take, so that nobody is alarmed by those.
+pub const LEADER_UNKNOWN: Duration = Duration::from_millis(1_400);
 
 /// What a member has said of the space on its disk counts for this long: a leader asks several times a second, a candidate
 /// with each election, and one that reaches nobody does not know any more.
@@ -31,8 +43,30 @@ pub const SPACE_KNOWN: Duration = Duration::from_secs(3);
 /// answer still prolongs the lease.
 pub const CALL: Duration = Duration::from_secs(2);
 
+/// A call may take longer than its time by what its bytes take at this many a second: where less comes through, a group
+/// does not get on.
+pub const CARRIED_PER_SECOND_MIN: u64 = 1 << 20;
+
+/// How long so many bytes may take to another member.
+pub(super) const fn carrying(bytes: usize) -> Duration {
+    Duration::from_millis(bytes as u64 * 1_000 / CARRIED_PER_SECOND_MIN)
+}
+
+/// A call with entries that has had no answer for this long, and for what its bytes may take, is made again, as it may
+/// have been lost. Until then what openraft asks to be sent again gets the answer of the first call.
+pub const RESEND: Duration = Duration::from_millis(300);
+
+/// Calls of more bytes go over a connection of their own: a sign of life never waits behind one.
+pub const SMALL_CALL_BYTES_MAX: usize = 64 << 10;
+
 /// A connection to another member, from the first packet to the proof of who it is, takes no longer than this.
 pub const CONNECT: Duration = Duration::from_secs(1);
+
+/// That a member cannot be reached, or that a stranger calls, is said again after this for the same reason: it comes up
+/// several times a second.
+pub const COMPLAINT_AGAIN: Duration = Duration::from_secs(60);
+/// And after this for another reason.
+pub const COMPLAINT_OTHER: Duration = Duration::from_secs(5);
 
 /// A leader leaves a member alone for this long that could not be reached.
 pub const CALL_AGAIN: Duration = Duration::from_millis(100);
@@ -59,6 +93,13 @@ pub const PIECE_REST: u32 = 3;
 /// See [`PIECE_REST`].
 pub const PIECE_REST_MAX: Duration = Duration::from_millis(200);
 
+/// After a call with half of [`CALL_ENTRY_BYTES`] or more to a member without a vote its leader rests for so many times as
+/// long as the call took, for the same reason: nobody waits for that member. Bounded by [`ENTRIES_REST_MAX`], so that it
+/// catches up also where calls take long or the group is written to all the time.
+pub const ENTRIES_REST: u32 = 3;
+/// See [`ENTRIES_REST`].
+pub const ENTRIES_REST_MAX: Duration = Duration::from_millis(5);
+
 /// A piece that has not reached the member for this long ends the transfer.
 pub const PIECE_PATIENCE: Duration = Duration::from_secs(6);
 
@@ -83,8 +124,11 @@ pub const CALL_ENTRIES_MAX: u64 = 256;
 /// See [`Settings::kept_entries`](super::Settings::kept_entries).
 pub const KEPT_ENTRIES: u64 = 1_000;
 
-/// So long a member that has got a snapshot may take to get the entries behind it, until a leader forgets some of those.
+/// A member that has got a snapshot lacks fewer of the entries behind it after this long than before, by one in
+/// [`CATCH_UP_GAIN`], or the leader forgets some of those. Until then its whole log grows.
 pub const CATCH_UP: Duration = Duration::from_secs(10);
+/// See [`CATCH_UP`].
+pub const CATCH_UP_GAIN: u64 = 8;
 
 /// A new member gets its vote when it lacks fewer entries than this: until it has them, a group that needs its vote
 /// waits.
@@ -116,16 +160,23 @@ pub const CALLS_MAX: usize = 64;
 pub const CALLS_IN_CORE_MAX: usize = 8;
 
 /// Connections that a member takes from others. More are closed at once: there are at most a few members, each with
-/// one connection and perhaps an old one.
+/// two connections and perhaps old ones.
 pub const CONNECTIONS_MAX: usize = 64;
 
 /// Bytes of the name of a member's host and port.
 pub const ADDRESS_BYTES_MAX: usize = 512;
 
 const _: () = {
+    // Otherwise openraft has not asked again by then.
+    assert!(HEARTBEAT.as_millis() < RESEND.as_millis());
+    assert!(RESEND.as_millis() < CALL.as_millis());
+    assert!(SMALL_CALL_BYTES_MAX < CALL_ENTRY_BYTES);
     assert!(HEARTBEAT.as_millis() * 3 / 2 <= ELECTION_DRAW_MIN.as_millis());
     assert!(ELECTION_DRAW_MIN.as_millis() < ELECTION_DRAW_MAX.as_millis());
     assert!(VOTE.as_millis() < ELECTION_MAX.as_millis());
+    // A second follower can be asked when the first one's election has failed.
+    assert!(VOTE.as_millis() < HAND_OVER.as_millis());
+    assert!(HAND_OVER.as_millis() < ELECTION_MAX.as_millis());
     // A group has another leader before the links to the old one are given up.
     assert!(
         ELECTION_MAX.as_millis() + 2 * ELECTION_DRAW_MAX.as_millis()

@@ -121,11 +121,45 @@ impl Member {
         self.shared.replica.detailed_status()
     }
 
+    /// Says where members take calls now; see [`Replica::set_addresses`].
+    pub fn set_addresses(&self, members: &[(NodeName, HostPort)]) {
+        self.shared.replica.set_addresses(members);
+    }
+
     /// Changes the members of the group that this one leads, and waits for that; see [`Replica::change`]. Not for the
     /// member's own thread.
     pub fn change(&self, change: Change, patience: Duration) -> Result<(), ChangeError> {
         let change = self.shared.replica.change(change, patience);
         self.shared.runtime.block_on(change)
+    }
+
+    /// Has another member lead, if this one does, before it is stopped as planned; see [`Replica::hand_over`]. Not for the
+    /// member's own thread.
+    pub fn hand_over(&self) {
+        // How it went is in the log of the process.
+        let _to = self
+            .shared
+            .runtime
+            .block_on(self.shared.replica.hand_over());
+    }
+
+    /// Whether another member may come into the group, which this one leads; see [`Replica::check`]. Not for the member's
+    /// own thread.
+    pub fn check(
+        &self,
+        name: &NodeName,
+        address: &HostPort,
+        replaced: Option<&NodeName>,
+    ) -> Result<(), ChangeError> {
+        let check = self.shared.replica.check(name, address, replaced);
+        self.shared.runtime.block_on(check)
+    }
+
+    /// Whether the group, which this member leads, has everything without another one; see [`Replica::can_spare`]. Not
+    /// for the member's own thread.
+    pub fn can_spare(&self, name: &NodeName) -> Result<(), ChangeError> {
+        let spare = self.shared.replica.can_spare(name);
+        self.shared.runtime.block_on(spare)
     }
 
     /// Ends the member's work and waits for its thread. The log may be closed after that.

@@ -12,11 +12,17 @@
 //! | `storage`   | openraft's log over ours; votes                                                          |
 //! | `machine`   | openraft's state machine: hands entries over                                             |
 //! | `network`   | calls to other members, over any [`Peers`]                                               |
+//! | `addresses` | where the members are                                                                  |
+//! | `under_way` | a call with entries that is on its way                                                  |
 //! | `carry`     | snapshots on their way to other members                                                  |
 //! | `receiver`  | snapshots that come from another member                                                  |
 //! | `birth`     | what a member with an empty folder does                                                  |
 //! | `change`    | members that join and leave                                                              |
+//! | `outsider`  | what one may ask that takes no part in the group                                         |
+//! | `newcomer`  | members that come: what they say of themselves, and what is looked at before               |
 //! | `election`  | when a member holds an election                                                          |
+//! | `handover`  | a leader that is to stop has another member lead first                                  |
+//! | `pre_vote`  | whether it would win it                                                                  |
 //! | `clocks`    | the members' wall clocks                                                                 |
 //! | `lease`     | how long a leader may be sure that no other leads                                        |
 //! | `reign`     | since when the leader leads                                                              |
@@ -57,6 +63,12 @@
 //! lease counts on both (`lease`). Openraft keeps the first part, `election` the second. An election that begins while
 //! a call is on its way through openraft breaks it, so that call gets no answer (`answers`).
 //!
+//! # Before an election
+//!
+//! A member holds an election only if a majority says that it would vote for it (`pre_vote`). So a member that alone has
+//! missed its leader, as it stood still or was cut off, ends no reign that is well, and one that reaches nobody asks all
+//! the time without raising its term. A leader that is gone costs one more question, asked of all at once.
+//!
 //! # A full disk
 //!
 //! A member whose disk is full calls nobody: as a leader it loses its lease and the others elect another. It holds no
@@ -72,6 +84,7 @@
 //!   in any other (`storage`).
 //! - A member takes part with an empty folder only if it can know that it never did before (`birth`).
 
+mod addresses;
 mod answers;
 mod birth;
 mod carry;
@@ -82,6 +95,7 @@ mod config;
 mod election;
 mod entries;
 mod handle;
+mod handover;
 mod inbox;
 mod journal;
 mod lease;
@@ -89,7 +103,10 @@ pub mod limits;
 mod machine;
 mod member;
 mod network;
+mod newcomer;
+mod outsider;
 mod peers;
+mod pre_vote;
 mod process;
 mod receiver;
 mod record;
@@ -105,6 +122,7 @@ mod storage;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod under_way;
 mod wire;
 
 pub use birth::sole_position;
@@ -117,7 +135,8 @@ pub use handle::Handle;
 pub use journal::{Content, DiskMoved, Journal, NewRecord, Placed};
 pub use member::{Found, Member, Options};
 pub use network::{CallError, Peers};
-#[cfg(feature = "faults")]
+pub use outsider::Outsider;
+#[cfg(any(test, feature = "faults"))]
 pub use process::{Process, panicked, polls};
 pub use recovered::Recovered;
 pub use replica::{Replica, Settings, StartError};

@@ -1,12 +1,14 @@
 //! Calls to the other members, over whatever carries bytes to them.
 
+use super::addresses::Addresses;
 use super::carry::{self, CarryError, Failures, Snapshots, Transfer};
-use super::config::{Node, Types, random};
+use super::config::{Entry, Node, Types, random};
 use super::election::Election;
 use super::journal::Journal;
-use super::limits::{CALL, CALL_AGAIN};
+use super::limits::{CALL, CALL_AGAIN, CALL_ENTRY_BYTES, ENTRIES_REST, ENTRIES_REST_MAX, carrying};
 use super::process;
 use super::storage::Store;
+use super::under_way::{Load, Outcome, UnderWay};
 use super::wire::{Answer, Call, Request};
 use crate::faults::{self, Fault};
 use bytes::Bytes;
@@ -17,11 +19,11 @@ use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
 };
-use openraft::{OptionalSend, Snapshot, Vote};
+use openraft::{EntryPayload, OptionalSend, Snapshot, Vote};
 use rand_core::RngCore;
-use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::{Instant, sleep_until};
 
 /// Why a member could not be called.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,8 +54,7 @@ pub(super) struct Network<J, P, S> {
     pub(super) store: Store<J>,
     pub(super) peers: P,
     pub(super) snapshots: S,
-    /// Where members take calls by the cluster file of today, which counts more than what the log says.
-    pub(super) addresses: Arc<BTreeMap<Box<str>, Box<str>>>,
+    pub(super) addresses: Addresses,
 }
 
 /// Calls one member.
@@ -61,86 +62,136 @@ pub(super) struct Network<J, P, S> {
 pub(super) struct Client<J, P, S> {
     network: Network<J, P, S>,
     target: u64,
-    node: Node,
+    /// Where it is by the log.
+    logged: Node,
     failures: Failures,
+    pace: Pace,
+    under_way: Option<UnderWay>,
 }
 
-/// Calls a member and reads its answer; gives up after [`CALL`].
+/// Keeps the calls apart that bring many entries to a member without a vote: nobody waits for that member.
+#[derive(Debug, Default)]
+struct Pace {
+    rests_until: Option<Instant>,
+}
+
+impl Pace {
+    /// Waits until the next one may go.
+    async fn rest(&mut self) {
+        if let Some(until) = self.rests_until.take() {
+            sleep_until(until).await;
+        }
+    }
+
+    /// One that began then has been answered, or has failed.
+    fn ended(&mut self, begun: Instant) {
+        let rest = ENTRIES_REST * begun.elapsed();
+        self.rests_until = Some(Instant::now() + rest.min(ENTRIES_REST_MAX));
+    }
+}
+
+/// Calls a member and reads its answer.
 pub(super) async fn call(
     peers: &impl Peers,
     node: &Node,
     call: &Call,
 ) -> Result<Answer, CallError> {
+    exchange(peers, node, call.bytes()).await
+}
+
+/// The same, with the call's bytes; gives up after [`CALL`] and what so many bytes may take.
+async fn exchange(peers: &impl Peers, node: &Node, call: Bytes) -> Result<Answer, CallError> {
     let failed = |why: &str| CallError {
         address: node.address.clone(),
         why: why.into(),
     };
-    let answer = tokio::time::timeout(CALL, peers.call(node, call.bytes())).await;
+    let within = CALL + carrying(call.len());
+    let answer = tokio::time::timeout(within, peers.call(node, call)).await;
     let answer = answer.map_err(|_| failed("it does not answer"))??;
     Answer::read(&answer).map_err(|error| failed(&format!("its answer is {error}")))
+}
+
+/// Bytes of commands in these.
+fn bytes_of(entries: &[Entry]) -> usize {
+    let bytes = entries.iter().map(|entry| match &entry.payload {
+        EntryPayload::Normal(proposal) => proposal.body.len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    });
+    bytes.sum()
+}
+
+/// Whether a call with so many bytes is one of many that come one right after the other.
+fn is_much(bytes: usize) -> bool {
+    bytes >= CALL_ENTRY_BYTES / 2
 }
 
 impl<J: Journal, P: Peers, S: Snapshots> RaftNetworkFactory<Types> for Network<J, P, S> {
     type Network = Client<J, P, S>;
 
     async fn new_client(&mut self, target: u64, node: &Node) -> Client<J, P, S> {
-        let address = self.addresses.get(&node.name).unwrap_or(&node.address);
         Client {
             network: self.clone(),
             target,
-            node: Node {
-                name: node.name.clone(),
-                address: address.clone(),
-            },
+            logged: node.clone(),
             failures: Failures::default(),
+            pace: Pace::default(),
+            under_way: None,
         }
     }
 }
 
 impl<J: Journal, P: Peers, S: Snapshots> Client<J, P, S> {
-    /// Openraft gives up soon, and asks again. The answer is waited for all the same, and noted.
-    async fn ask<R: Send + 'static>(
+    /// Where the member is now.
+    fn node(&self) -> Node {
+        self.network.addresses.of(&self.logged)
+    }
+
+    /// Openraft gives up soon, and asks again. The answer is waited for all the same, and noted by `read`.
+    fn ask<R: Send + 'static>(
         &self,
         request: Request,
         read: impl FnOnce(Answer) -> Option<R> + Send + 'static,
-    ) -> Result<R, RpcError> {
-        let (peers, node) = (self.network.peers.clone(), self.node.clone());
-        let to = self.target;
+    ) -> Result<JoinHandle<Outcome<R>>, CallError> {
+        let (peers, node) = (self.network.peers.clone(), self.node());
         if self.network.store.log.is_full() {
             // It could not store what it would lead with. The others hear nothing of it and elect another.
-            let full = CallError {
+            return Err(CallError {
                 address: node.address,
                 why: "this member's own disk is full".into(),
-            };
-            return Err(RPCError::Unreachable(Unreachable::new(&full)));
+            });
         }
-        let asked = process::spawn(async move {
-            let answer = call(&peers, &node, &Call { to, request }).await?;
-            read(answer).ok_or_else(|| CallError {
-                address: node.address.clone(),
+        let to = self.target;
+        // The entries themselves need not be kept as long as their copy.
+        let call = Call { to, request }.bytes();
+        Ok(process::spawn(async move {
+            let answer = exchange(&peers, &node, call).await?;
+            Ok(read(answer))
+        }))
+    }
+
+    async fn answered<R>(
+        &self,
+        call: impl Future<Output = Result<Outcome<R>, JoinError>>,
+    ) -> Result<R, RpcError> {
+        let outcome = call.await;
+        let answer = outcome.map_err(|error| RPCError::Network(NetworkError::new(&error)))?;
+        let answer = answer.and_then(|answer| {
+            answer.ok_or_else(|| CallError {
+                address: self.node().address,
                 why: "it takes no part, or has no space on its disk".into(),
             })
         });
-        match asked.await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(RPCError::Unreachable(Unreachable::new(&error))),
-            Err(error) => Err(RPCError::Network(NetworkError::new(&error))),
-        }
+        answer.map_err(|error| unreachable(&error))
     }
-}
 
-impl<J: Journal, P: Peers, S: Snapshots> RaftNetwork<Types> for Client<J, P, S> {
-    async fn append_entries(
-        &mut self,
-        mut rpc: AppendEntriesRequest<Types>,
-        _option: RPCOption,
-    ) -> Result<AppendEntriesResponse<u64>, RpcError> {
-        if !faults::is_on(Fault::CommitBeforeStore) {
-            rpc.leader_commit = self.network.store.cap_to_durable(rpc.leader_commit);
-        }
-        let (term, target) = (rpc.vote.leader_id.term, self.target);
+    /// Makes a leader's call.
+    fn append(
+        &self,
+        append: AppendEntriesRequest<Types>,
+    ) -> Result<JoinHandle<Outcome<AppendEntriesResponse<u64>>>, CallError> {
+        let (term, target) = (append.vote.leader_id.term, self.target);
         let inbox = self.network.store.inbox.clone();
-        let sent = tokio::time::Instant::now().into_std();
+        let sent = Instant::now().into_std();
         let read = move |answer| match answer {
             Answer::Append(AppendEntriesResponse::HigherVote(vote), _) => {
                 Some(AppendEntriesResponse::HigherVote(vote))
@@ -164,7 +215,79 @@ impl<J: Journal, P: Peers, S: Snapshots> RaftNetwork<Types> for Client<J, P, S> 
             _ => None,
         };
         let wall_ms = self.network.store.wall.now_ms();
-        self.ask(Request::Append(rpc, wall_ms), read).await
+        self.ask(Request::Append(append, wall_ms), read)
+    }
+
+    /// Sends entries, unless they are on their way: then the member hears meanwhile that its leader is there.
+    async fn bring(
+        &mut self,
+        mut append: AppendEntriesRequest<Types>,
+        load: &Load,
+    ) -> Result<AppendEntriesResponse<u64>, RpcError> {
+        let bytes = bytes_of(&append.entries);
+        let (inbox, target) = (&self.network.store.inbox, self.target);
+        let is_paced = is_much(bytes) && !inbox.change_lease(|lease| lease.is_voter(target));
+        let known = self.under_way.take().filter(|known| known.brings(load));
+        let mut beside = None;
+        let under_way = if let Some(known) = known {
+            append.entries.clear();
+            let call = self.append(append);
+            beside = Some(call.map_err(|error| unreachable(&error))?);
+            known
+        } else {
+            if is_paced {
+                self.pace.rest().await;
+            }
+            let call = self.append(append).map_err(|error| unreachable(&error))?;
+            UnderWay::new(load.clone(), bytes, call)
+        };
+        // Openraft may give up at the wait.
+        let under_way = self.under_way.insert(under_way);
+        let outcome = tokio::select! {
+            biased;
+            outcome = under_way.outcome(load) => outcome,
+            trouble = trouble(beside) => trouble,
+        };
+        if is_paced {
+            self.pace.ended(under_way.begun);
+        }
+        self.under_way = None;
+        self.answered(async { outcome }).await
+    }
+}
+
+fn unreachable<E: std::error::Error>(error: &CallError) -> RPCError<u64, Node, E> {
+    RPCError::Unreachable(Unreachable::new(error))
+}
+
+/// What a sign of life says that ends the wait for the call it was made beside: that there is a higher vote, or that there
+/// is no way to the member.
+async fn trouble(
+    beside: Option<JoinHandle<Outcome<AppendEntriesResponse<u64>>>>,
+) -> Result<Outcome<AppendEntriesResponse<u64>>, JoinError> {
+    if let Some(beside) = beside {
+        let outcome = beside.await;
+        if let Ok(Ok(Some(AppendEntriesResponse::HigherVote(_))) | Err(_)) | Err(_) = outcome {
+            return outcome;
+        }
+    }
+    std::future::pending().await
+}
+
+impl<J: Journal, P: Peers, S: Snapshots> RaftNetwork<Types> for Client<J, P, S> {
+    async fn append_entries(
+        &mut self,
+        mut rpc: AppendEntriesRequest<Types>,
+        _option: RPCOption,
+    ) -> Result<AppendEntriesResponse<u64>, RpcError> {
+        if !faults::is_on(Fault::CommitBeforeStore) {
+            rpc.leader_commit = self.network.store.cap_to_durable(rpc.leader_commit);
+        }
+        if let Some(load) = Load::of(&rpc, &self.node()) {
+            return self.bring(rpc, &load).await;
+        }
+        let call = self.append(rpc).map_err(|error| unreachable(&error))?;
+        self.answered(call).await
     }
 
     async fn vote(
@@ -174,6 +297,12 @@ impl<J: Journal, P: Peers, S: Snapshots> RaftNetwork<Types> for Client<J, P, S> 
     ) -> Result<VoteResponse<u64>, RpcError> {
         let (inbox, own) = (self.network.store.inbox.clone(), rpc.last_log_id);
         let (term, target) = (rpc.vote.leader_id.term, self.target);
+        let is_given_way_to = inbox.change_election(|election| election.is_given_way_to(term));
+        let request = if is_given_way_to == Some(true) {
+            Request::TransferVote(rpc)
+        } else {
+            Request::Vote(rpc)
+        };
         let read = move |answer| match answer {
             Answer::NoSpace => {
                 inbox.space(term, target, true);
@@ -188,7 +317,9 @@ impl<J: Journal, P: Peers, S: Snapshots> RaftNetwork<Types> for Client<J, P, S> 
             }
             _ => None,
         };
-        self.ask(Request::Vote(rpc), read).await
+        let call = self.ask(request, read);
+        self.answered(call.map_err(|error| unreachable(&error))?)
+            .await
     }
 
     async fn full_snapshot(
@@ -198,11 +329,12 @@ impl<J: Journal, P: Peers, S: Snapshots> RaftNetwork<Types> for Client<J, P, S> 
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<u64>, StreamingError<Types, openraft::error::Fatal<u64>>> {
+        let node = &self.node();
         let Self {
             network,
             target,
-            node,
             failures,
+            ..
         } = self;
         let transfer = Transfer {
             to: *target,
@@ -225,6 +357,11 @@ impl<J: Journal, P: Peers, S: Snapshots> RaftNetwork<Types> for Client<J, P, S> 
             closed = cancel => return Err(closed.into()),
         };
         failures.ended(sent.is_err());
+        let damage = match &sent {
+            Err(CarryError::Read(error)) if error.is_damage() => Some(error.clone()),
+            _ => None,
+        };
+        network.store.inbox.snapshot_is_unreadable(damage);
         match sent {
             Ok(vote) => Ok(SnapshotResponse::new(vote)),
             Err(error) => {
@@ -236,5 +373,47 @@ impl<J: Journal, P: Peers, S: Snapshots> RaftNetwork<Types> for Client<J, P, S> 
 
     fn backoff(&self) -> Backoff {
         Backoff::new(std::iter::repeat(CALL_AGAIN))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::codec::log_id;
+    use super::super::config::{Body, Proposal};
+    use super::*;
+    use std::time::Duration;
+    use tokio::time::advance;
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_are_kept_apart_by_what_they_took_up_to_a_bound() {
+        let mut pace = Pace::default();
+        for (took, rests) in [(0, 0), (1, 3), (4, 5), (90, 5)] {
+            let begun = Instant::now();
+            advance(Duration::from_millis(took)).await;
+            pace.ended(begun);
+            let ended = Instant::now();
+            pace.rest().await;
+            assert_eq!(ended.elapsed().as_millis(), rests, "after {took} ms");
+            pace.rest().await;
+            assert_eq!(ended.elapsed().as_millis(), rests, "it rests once");
+        }
+    }
+
+    fn entry(bytes: usize) -> Entry {
+        Entry {
+            log_id: log_id(1, 1),
+            payload: EntryPayload::Normal(Proposal {
+                term: 1,
+                body: Body::Here(vec![0; bytes].into()),
+            }),
+        }
+    }
+
+    #[test]
+    fn only_calls_with_many_bytes_are_kept_apart() {
+        let is_much = |entries: &[Entry]| is_much(bytes_of(entries));
+        assert!(!is_much(&[]));
+        assert!(!is_much(&[entry(CALL_ENTRY_BYTES / 2 - 1)]));
+        assert!(is_much(&[entry(1), entry(CALL_ENTRY_BYTES / 2 - 1)]));
     }
 }

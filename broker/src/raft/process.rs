@@ -13,17 +13,17 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    #[cfg(feature = "faults")]
+    #[cfg(any(test, feature = "faults"))]
     if let Some(process) = simulated::current() {
         return process.spawn(task);
     }
     tokio::spawn(task)
 }
 
-#[cfg(feature = "faults")]
+#[cfg(any(test, feature = "faults"))]
 pub use simulated::{Process, panicked, polls};
 
-#[cfg(feature = "faults")]
+#[cfg(any(test, feature = "faults"))]
 mod simulated {
     use std::any::Any;
     use std::cell::{Cell, RefCell};

@@ -6,7 +6,8 @@
 
 use super::carry::{Incoming, Snapshots};
 use super::codec::Malformed;
-use super::config::{Carried, Raft, Types, Vote};
+use super::config::{Carried, Raft, Types, Vote, random};
+use super::election::Election;
 use super::inbox::Inbox;
 use super::limits::{PIECE_WAIT, TRANSFER_SILENCE};
 use super::machine::snapshot_meta;
@@ -120,6 +121,11 @@ impl<S: Snapshots> Receiver<S> {
 
     /// Takes a piece; goes on with it after an answer to wait.
     pub(super) async fn take(&self, member: &impl Installs, piece: Piece) -> Answer {
+        if piece.vote >= member.standing().1 {
+            // Its leader lives, and sends it no heartbeats meanwhile.
+            let heard = |election: &mut Election| election.put_off(Instant::now(), &mut random());
+            self.shared.inbox.change_election(heard);
+        }
         let Ok(state) = Arc::clone(&self.shared.state).try_lock_owned() else {
             return Answer::Wait;
         };
@@ -403,6 +409,28 @@ mod tests {
         assert_eq!(world.standing(), (0, true, 1));
         assert_eq!(world.piece(1, 3).await, Answer::Absent, "it is over");
         assert_eq!(world.standing(), (0, true, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_sent_a_snapshot_by_its_leader_or_a_later_one_puts_its_election_off() {
+        let world = World::new();
+        world
+            .inbox
+            .takes_part(Election::new(Instant::now(), &mut random()));
+        let due = || world.inbox.change_election(|election| election.due());
+        let later = Vote::new_committed(4, 8);
+        for (own, leader, puts_off) in [
+            (vote(), vote(), true),
+            (vote(), later, true),
+            (later, vote(), false),
+        ] {
+            world.member.votes(own);
+            let before = due().expect("it takes part");
+            tokio::time::sleep_until(before).await;
+            world.piece_of(leader, 1, 0).await;
+            let after = due().expect("it takes part");
+            assert_eq!(after > before, puts_off, "{leader}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

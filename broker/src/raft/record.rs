@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! stream of the group: term 8 | kind 1 | payload            kind 0 nothing, 1 commands, 2 a membership
-//! META_STREAM:         1 | life 8 | number 1 | (id 8, run 8) ... | vote 17        the newest counts
+//! META_STREAM:         1 | life 8 | number 1 | (id 8, folder 8) ... | vote 17     the newest counts
+//!                      2 | folder 8                                               before the first of those
 //! ```
 //! Records of the group's stream have the group's indexes, which begin at 1. Openraft counts from 0.
 
@@ -62,14 +63,24 @@ pub(super) struct Slot {
 /// Who a data folder belongs to. Written before the member takes part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Identity {
-    /// 0 for the members that a group begins with; random for those that join it, also after a loss of their folder.
+    /// 0 for the members that a group begins with; for those that join it, also after a loss of their folder, the number
+    /// of the folder.
     pub(super) life: u64,
-    /// What the members of a new group told the one that began it, and that one the others: of each, the number of the
-    /// run in which its folder was empty.
+    /// What the members of a new group told the one that began it, and that one the others: of each, the number of its
+    /// folder.
     pub(super) met: Vec<(u64, u64)>,
 }
 
-/// A record of [`META_STREAM`](crate::log::META_STREAM): all that a member has to remember beside its entries.
+/// A record of [`META_STREAM`](crate::log::META_STREAM).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum MetaRecord {
+    /// The member takes part in its group.
+    Member(Meta),
+    /// It does not yet: the number that its folder has been given.
+    Folder(u64),
+}
+
+/// All that a member has to remember beside its entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Meta {
     pub(super) identity: Identity,
@@ -85,15 +96,10 @@ impl Meta {
         out
     }
 
-    pub(super) fn read(body: &[u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader(body);
-        if reader.u8()? != 1 {
-            return Err(Malformed("a kind of record"));
-        }
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let life = reader.u64()?;
-        let met = read_met(&mut reader)?;
-        let vote = codec::read_vote(&mut reader)?;
-        reader.end()?;
+        let met = read_met(reader)?;
+        let vote = codec::read_vote(reader)?;
         Ok(Self {
             identity: Identity { life, met },
             vote,
@@ -101,11 +107,35 @@ impl Meta {
     }
 }
 
+impl MetaRecord {
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Member(meta) => meta.bytes(),
+            Self::Folder(number) => {
+                let mut out = vec![2];
+                out.extend_from_slice(&number.to_le_bytes());
+                out
+            }
+        }
+    }
+
+    pub(super) fn read(body: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader(body);
+        let record = match reader.u8()? {
+            1 => Self::Member(Meta::read(&mut reader)?),
+            2 => Self::Folder(reader.u64()?),
+            _ => return Err(Malformed("a kind of record")),
+        };
+        reader.end()?;
+        Ok(record)
+    }
+}
+
 pub(super) fn put_met(met: &[(u64, u64)], out: &mut Vec<u8>) {
     out.push(met.len() as u8);
-    for (id, run) in met {
+    for (id, folder) in met {
         out.extend_from_slice(&id.to_le_bytes());
-        out.extend_from_slice(&run.to_le_bytes());
+        out.extend_from_slice(&folder.to_le_bytes());
     }
 }
 
@@ -128,9 +158,11 @@ mod tests {
         ) {
             let identity = Identity { life, met };
             let meta = Meta { identity, vote };
-            let bytes = meta.bytes();
-            prop_assert_eq!(Meta::read(&bytes), Ok(meta));
-            prop_assert!(Meta::read(&bytes[..bytes.len() - 1]).is_err());
+            for record in [MetaRecord::Member(meta), MetaRecord::Folder(life)] {
+                let bytes = record.bytes();
+                prop_assert_eq!(MetaRecord::read(&bytes), Ok(record));
+                prop_assert!(MetaRecord::read(&bytes[..bytes.len() - 1]).is_err());
+            }
         }
 
         #[test]
@@ -150,8 +182,8 @@ mod tests {
                 prop_assert_eq!(payload.len(), body.len() - ENTRY_HEAD);
                 let _members = read_members(payload);
             }
-            if let Ok(meta) = Meta::read(&body) {
-                prop_assert_eq!(meta.bytes(), body);
+            if let Ok(record) = MetaRecord::read(&body) {
+                prop_assert_eq!(record.bytes(), body);
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::codec::Malformed;
 use super::config::Vote;
 use super::entries::Entries;
-use super::record::{self, ENTRY_HEAD, Meta, Slot};
+use super::record::{self, ENTRY_HEAD, Meta, MetaRecord, Slot};
 use crate::consensus::Position;
 use crate::group::GROUP_STREAM;
 use crate::log::{META_STREAM, Record, RecordKind};
@@ -15,6 +15,8 @@ pub struct Recovered {
     pub(super) position: Position,
     pub(super) entries: Entries,
     pub(super) meta: Option<Meta>,
+    /// The number that the folder was given before its member took part.
+    pub(super) folder: Option<u64>,
     /// The first entry behind the snapshot is of an earlier term than the snapshot: the branch from here on is void.
     pub(super) dropped: Option<u64>,
     pub(super) meta_next: u64,
@@ -27,6 +29,7 @@ impl Recovered {
             entries: Entries::behind(position.index, position.term),
             position,
             meta: None,
+            folder: None,
             dropped: None,
             meta_next: 1,
         }
@@ -73,7 +76,10 @@ impl Recovered {
     }
 
     fn meta(&mut self, record: &Record) -> Result<(), Malformed> {
-        self.meta = Some(Meta::read(&record.body)?);
+        match MetaRecord::read(&record.body)? {
+            MetaRecord::Member(meta) => self.meta = Some(meta),
+            MetaRecord::Folder(number) => self.folder = Some(number),
+        }
         self.meta_next = record.index + 1;
         Ok(())
     }

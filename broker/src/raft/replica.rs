@@ -1,5 +1,6 @@
 //! A member at work, on whatever carries its calls and keeps its records.
 
+use super::addresses::Addresses;
 use super::answers::Answers;
 use super::birth::{self, Birth, Said};
 use super::carry::Snapshots;
@@ -17,7 +18,7 @@ use super::receiver::Receiver;
 use super::record::Identity;
 use super::recovered::Recovered;
 use super::reign::Reign;
-use super::status::{MemberStatus, Role, Stage};
+use super::status::Stage;
 use super::storage::{self, Store};
 use super::tasks;
 use super::wire::{Answer, Call, Request, Who};
@@ -31,6 +32,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+mod report;
+
 /// Which member of which group this is.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -41,7 +44,7 @@ pub struct Settings {
     /// The members that the group begins with, and where each takes calls now, if it is one of them still. If this one is not among them, it waits
     /// until it is added.
     pub members: Vec<(NodeName, HostPort)>,
-    /// A random number, new for each start of the process.
+    /// A random number, new for each start of the process. A folder that has no number yet gets it.
     pub run: u64,
     /// Its wall clock.
     pub wall: WallClock,
@@ -69,11 +72,11 @@ pub enum StartError {
 
 /// One member of a group. Has to live on a runtime of tokio; what it starts there ends with [`Replica::stop`].
 pub struct Replica<J, P, S: Snapshots> {
-    shared: Arc<Shared<J, P, S>>,
+    pub(super) shared: Arc<Shared<J, P, S>>,
 }
 
-struct Shared<J, P, S: Snapshots> {
-    settings: Settings,
+pub(super) struct Shared<J, P, S: Snapshots> {
+    pub(super) settings: Settings,
     store: Store<J>,
     peers: P,
     snapshots: S,
@@ -82,26 +85,31 @@ struct Shared<J, P, S: Snapshots> {
     newest: NewestSnapshot,
     /// Set when the member takes part.
     running: OnceLock<Running>,
-    /// Its folder was empty when it started.
-    is_empty: bool,
+    /// It had never taken part with this folder when it started.
+    pub(super) is_empty: bool,
+    /// Or had done nothing since it began to: it had neither voted nor stored anything.
+    is_untouched: bool,
+    /// The number of its folder, once that remembers it.
+    pub(super) folder: OnceLock<u64>,
     stage: Mutex<Stage>,
     reign: Arc<Reign>,
+    addresses: Addresses,
     started: Instant,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Somebody decides whether it takes part.
-    deciding: tokio::sync::Mutex<()>,
+    pub(super) deciding: tokio::sync::Mutex<()>,
     /// Somebody changes who is in the group.
     changing: tokio::sync::Mutex<()>,
 }
 
 pub(super) struct Running {
-    id: u64,
+    pub(super) id: u64,
     pub(super) raft: Raft,
     /// It answers no vote before: another may lead on a promise that it gave before its start.
     quiet_until: Option<Instant>,
-    /// It came into the group in this run, with the group there already.
-    invited: bool,
-    /// The runs of members that were empty when the group began.
+    /// It came into the group that was there already, and had stored nothing of it when it started.
+    pub(super) invited: bool,
+    /// The folders of members that were empty when the group began.
     met: Vec<(u64, u64)>,
 }
 
@@ -151,9 +159,11 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         let dropped = recovered.dropped;
         let identity = recovered.meta.as_ref().map(|meta| meta.identity.clone());
         let (empty, untouched) = (recovered.is_empty(), recovered.is_untouched());
+        let folder = recovered.folder;
         let inbox = Arc::new(Inbox::new(wake));
         let receiver = Receiver::new(snapshots.clone(), Arc::clone(&inbox));
         let handle = Handle::new(Arc::clone(&inbox));
+        let addresses = Addresses::new(&settings.members);
         let store = Store::new(log, moved, inbox, recovered, settings.wall.clone());
         let shared = Arc::new(Shared {
             settings,
@@ -165,8 +175,11 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
             newest,
             running: OnceLock::new(),
             is_empty: empty,
+            is_untouched: untouched,
+            folder: folder.map_or_else(OnceLock::new, OnceLock::from),
             stage: Mutex::new(Stage::Starting),
             reign: Arc::default(),
+            addresses,
             started: Instant::now(),
             tasks: Mutex::default(),
             deciding: tokio::sync::Mutex::default(),
@@ -181,7 +194,7 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
                 return run.shared.fail(&error.into());
             }
             let began = match (empty, identity) {
-                (false, identity) => run.go_on(identity.unwrap_or_default(), untouched).await,
+                (false, identity) => run.go_on(identity.unwrap_or_default()).await,
                 (true, _) => run.be_born().await,
             };
             if let Err(error) = began {
@@ -197,8 +210,19 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         tasks.push(process::spawn(task));
     }
 
+    /// The number of this folder, by which others know it again: it is given one before they hear of it.
+    async fn number_folder(&self) -> Result<u64, StartError> {
+        let shared = &self.shared;
+        if let Some(number) = shared.folder.get() {
+            return Ok(*number);
+        }
+        shared.store.write_folder(shared.settings.run).await?;
+        Ok(*shared.folder.get_or_init(|| shared.settings.run))
+    }
+
     /// Asks the others until it is clear what to do with an empty folder, and does that.
     async fn be_born(&self) -> Result<(), StartError> {
+        let folder = self.number_folder().await?;
         let settings = &self.shared.settings;
         let others: Vec<_> = settings
             .members
@@ -212,9 +236,9 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         loop {
             let mut answers = Vec::new();
             for (name, address) in &others {
-                answers.push((name.clone(), self.who(address).await));
+                answers.push((name.clone(), self.who(name, address).await));
             }
-            let own = (node_id(settings.name.as_str(), 0), settings.run);
+            let own = (node_id(settings.name.as_str(), 0), folder);
             let said = |who: &Who| Said {
                 born: who.born,
                 met: who.met.contains(&own),
@@ -238,11 +262,11 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         }
     }
 
-    async fn who(&self, address: &HostPort) -> Option<Who> {
-        let node = Node {
-            name: Box::default(),
+    async fn who(&self, name: &NodeName, address: &HostPort) -> Option<Who> {
+        let node = self.addresses().of(&Node {
+            name: name.as_str().into(),
             address: address.as_str().into(),
-        };
+        });
         let call = Call {
             to: 0,
             request: Request::Who,
@@ -260,7 +284,7 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
     async fn begin(&self, answers: &[(NodeName, Option<Who>)]) -> Result<(), StartError> {
         let met = answers.iter().filter_map(|(name, who)| {
             let id = node_id(name.as_str(), 0);
-            who.as_ref().map(|who| (id, who.run))
+            who.as_ref().map(|who| (id, who.folder))
         });
         let identity = Identity {
             life: 0,
@@ -271,9 +295,9 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
     }
 
     /// Takes part with the folder that there is, which may hold nothing but whose it is.
-    async fn go_on(&self, identity: Identity, is_untouched: bool) -> Result<(), StartError> {
+    async fn go_on(&self, identity: Identity) -> Result<(), StartError> {
         let own = node_id(self.shared.settings.name.as_str(), 0);
-        let was_cut_off = birth::was_cut_off(own, &identity, is_untouched);
+        let was_cut_off = birth::was_cut_off(own, &identity, self.shared.is_untouched);
         self.take_part(identity).await?;
         if was_cut_off {
             self.initialize().await?;
@@ -301,35 +325,11 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         begun.map_err(|error| StartError::Raft(error.to_string()))
     }
 
-    async fn join(&self, identity: Identity) -> Result<(), StartError> {
+    pub(super) async fn join(&self, identity: Identity) -> Result<(), StartError> {
         self.shared.store.write_identity(identity.clone()).await?;
         self.take_part(identity).await
     }
 
-    /// The group's leader wants this member, which has never taken part with this folder.
-    async fn accept_invitation(&self, name: &NodeName) -> Result<u64, Answer> {
-        if *name != self.shared.settings.name {
-            return Err(Answer::Absent);
-        }
-        let _deciding = self.shared.deciding.lock().await;
-        if self.running().is_none() && self.shared.is_empty {
-            let identity = Identity {
-                life: self.shared.settings.run,
-                met: Vec::new(),
-            };
-            if let Err(error) = self.join(identity).await {
-                self.shared.fail(&error);
-            }
-        }
-        match self.running() {
-            Some(running) if running.invited => Ok(running.id),
-            Some(running) => Err(Answer::Member { id: running.id }),
-            None if self.shared.stage() == Stage::Starting => Err(Answer::Wait),
-            None => Err(Answer::Absent),
-        }
-    }
-
-    #[cfg(test)]
     pub(super) fn store(&self) -> &Store<J> {
         &self.shared.store
     }
@@ -350,8 +350,16 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         inbox.change_lease(|lease| lease.answering(members, now))
     }
 
+    pub(super) fn inbox(&self) -> &Inbox {
+        &self.shared.store.inbox
+    }
+
     pub(super) fn peers(&self) -> &P {
         &self.shared.peers
+    }
+
+    pub(super) fn addresses(&self) -> &Addresses {
+        &self.shared.addresses
     }
 
     /// Has openraft run with what the log holds.
@@ -371,16 +379,15 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         let config = config
             .validate()
             .map_err(|error| failed(error.to_string()))?;
-        let members = shared.settings.members.iter();
-        let addresses = members.map(|(name, at)| (name.as_str().into(), at.as_str().into()));
         let network = Network {
             store: shared.store.clone(),
             peers: shared.peers.clone(),
             snapshots: shared.snapshots.clone(),
-            addresses: Arc::new(addresses.collect()),
+            addresses: shared.addresses.clone(),
         };
         let machine = Machine::new(shared.store.clone(), shared.newest.clone());
-        let started = Raft::new(id, config.into(), network, shared.store.clone(), machine).await;
+        let store = shared.store.clone();
+        let started = Raft::new(id, config.into(), network.clone(), store, machine).await;
         let raft = started.map_err(|error| failed(error.to_string()))?;
         // An only member has nobody to have promised anything to.
         let is_one_of_many =
@@ -392,13 +399,14 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
             quiet_until,
             raft: raft.clone(),
             met: identity.met,
-            invited: shared.is_empty && identity.life != 0,
+            invited: (shared.is_empty || shared.is_untouched) && identity.life != 0,
         };
         shared.running.set(running).expect("it starts once");
         shared.set_stage(Stage::TakesPart);
         let free_at = quiet_until.unwrap_or_else(Instant::now);
         let election = Election::new(free_at, &mut random());
         shared.store.inbox.takes_part(election);
+        self.spawn(tasks::hold_elections(raft.clone(), network));
         self.serve(raft);
         Ok(())
     }
@@ -406,11 +414,10 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
     /// Starts what goes on beside openraft as long as that runs.
     fn serve(&self, raft: Raft) {
         let inbox = &self.shared.store.inbox;
-        let log = self.shared.store.log.clone();
-        self.spawn(tasks::hold_elections(raft.clone(), Arc::clone(inbox), log));
         let reign = Arc::clone(&self.shared.reign);
         self.spawn(tasks::watch_reign(raft.clone(), Arc::clone(inbox), reign));
         self.spawn(tasks::watch_failure(raft.clone(), Arc::clone(inbox)));
+        self.spawn(self.clone().agree_on_addresses(raft.clone()));
         self.spawn(tasks::note_snapshots(
             raft.clone(),
             Arc::clone(inbox),
@@ -441,13 +448,30 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
             let accepted = self.accept_invitation(name).await;
             return accepted.map_or_else(|refusal| refusal, |id| Answer::Invited { id });
         }
+        if let Request::Introduce = call.request {
+            return self.introduce();
+        }
         if let Request::Who = call.request {
+            // One that reads its folder, or cannot, has taken part before all the same.
+            let born = running.is_some() || !shared.is_empty;
+            let folder = shared.folder.get().copied();
+            // Nobody may count on a number that the folder may forget.
+            let Some(folder) = folder.or(born.then_some(0)) else {
+                return Answer::Absent;
+            };
             return Answer::Who(Who {
-                run: shared.settings.run,
-                // One that reads its folder, or cannot, has taken part before all the same.
-                born: running.is_some() || !shared.is_empty,
+                folder,
+                born,
                 met: running.map_or_else(Vec::new, |running| running.met.clone()),
             });
+        }
+        if let Request::Leads = call.request {
+            let is_sure = self.inbox().is_sure(Instant::now().into_std());
+            return if is_sure {
+                Answer::Leads
+            } else {
+                Answer::Absent
+            };
         }
         let Some(running) = running.filter(|running| running.id == call.to) else {
             return Answer::Absent;
@@ -460,41 +484,22 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
                 let answers = &shared.answers;
                 answers.append(&running.raft, append, wall_ms).await
             }
-            Request::Vote(vote) if !is_quiet => shared.answers.vote(&running.raft, vote).await,
+            Request::Vote(vote) if !is_quiet => {
+                shared.answers.vote(&running.raft, vote, false).await
+            }
+            Request::TransferVote(vote) if !is_quiet => {
+                shared.answers.vote(&running.raft, vote, true).await
+            }
+            Request::TimeoutNow { term } if !is_quiet => {
+                shared.answers.timeout_now(&running.raft, term).await
+            }
+            Request::PreVote { last_log_id } if !is_quiet => {
+                shared.answers.pre_vote(&running.raft, last_log_id).await
+            }
             Request::Piece(piece) => shared.receiver.take(&running.raft, piece).await,
-            Request::Vote(_) | Request::Who | Request::Invite { .. } => Answer::Absent,
+            // It is quiet, or has answered above.
+            _ => Answer::Absent,
         }
-    }
-
-    /// What is known of the member and its group.
-    pub fn status(&self) -> MemberStatus {
-        let stage = self.shared.stage();
-        let running = self.shared.running.get();
-        let metrics = running.map(|running| running.raft.metrics().borrow().clone());
-        let inbox = &self.shared.store.inbox;
-        let failure = inbox.failure();
-        let name = &self.shared.settings.name;
-        let mut status = MemberStatus {
-            snapshots_cut_short: self.shared.receiver.cut_short(),
-            leads_for: self.shared.reign.lasts(Instant::now()),
-            ..MemberStatus::new(name, stage, metrics.as_ref(), failure)
-        };
-        if status.role == Role::Leader && !inbox.has_won(status.term) {
-            // Openraft says so only when its vote for another is stored.
-            status.role = Role::Follower;
-            status.leader = None;
-        }
-        status.with_committed(self.shared.store.committed())
-    }
-
-    /// The same, with the bytes that members lack, for which this one's log is gone through from there.
-    pub fn detailed_status(&self) -> MemberStatus {
-        let mut status = self.status();
-        for peer in &mut status.members {
-            let matched = peer.matched;
-            peer.lag_bytes = matched.and_then(|matched| self.shared.store.bytes_behind(matched));
-        }
-        status
     }
 
     /// Whether a snapshot is on its way to another member.
@@ -527,7 +532,7 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
 }
 
 impl<J: Journal, P, S: Snapshots> Shared<J, P, S> {
-    fn stage(&self) -> Stage {
+    pub(super) fn stage(&self) -> Stage {
         let stage = self.stage.lock();
         stage.unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -540,7 +545,7 @@ impl<J: Journal, P, S: Snapshots> Shared<J, P, S> {
         }
     }
 
-    fn fail(&self, error: &StartError) {
+    pub(super) fn fail(&self, error: &StartError) {
         tracing::error!(%error, "the member takes no part in its group");
         self.set_stage(Stage::Failed {
             why: error.to_string(),

@@ -35,7 +35,7 @@ impl Stage {
             }
             Self::Lost { by } => tracing::error!(
                 member = %name, known_by = %by,
-                "the data folder is empty but the group exists: this member takes no part until it is repaired"
+                "the data folder is empty but the group exists: this member takes no part until it is repaired (ctl group repair) or, if it is new, taken in (ctl group add, replace)"
             ),
             Self::TakesPart => tracing::info!(member = %name, "takes part in its group"),
             Self::Starting | Self::Failed { .. } => {}
@@ -103,10 +103,14 @@ pub struct MemberStatus {
     pub snapshot: u64,
     /// The members, by the newest membership it knows.
     pub members: Vec<Peer>,
-    /// Milliseconds since a majority last answered; only a leader knows.
-    pub quorum_ms: Option<u64>,
+    /// Whether a majority has answered lately; only a leader knows. One that is not answered goes on to lead, by its own
+    /// word, and serves nobody.
+    pub reaches_majority: Option<bool>,
     /// Snapshots of other members that began to come in and did not become whole.
     pub snapshots_cut_short: u64,
+    /// What is damaged in the snapshot that it tried to send to another member, if so: in its file, or in a message that it
+    /// refers to.
+    pub unreadable: Option<String>,
     /// Why it does not go on, if so.
     pub failure: Option<String>,
 }
@@ -131,8 +135,9 @@ impl MemberStatus {
             applied: 0,
             snapshot: 0,
             members: Vec::new(),
-            quorum_ms: None,
+            reaches_majority: None,
             snapshots_cut_short: 0,
+            unreadable: None,
             failure,
         };
         if let Some(metrics) = metrics {
@@ -149,6 +154,21 @@ impl MemberStatus {
         }
     }
 
+    /// Another leads. Openraft says so only when the vote for that one is stored.
+    pub(super) fn deposed(&mut self) {
+        self.role = Role::Follower;
+        self.leader = None;
+    }
+
+    /// It hears no leader, and asks the others for votes. Openraft says so only when the term has been raised.
+    pub(super) fn without_leader(&mut self) {
+        if self.role == Role::Follower {
+            self.role = Role::Candidate;
+        }
+        self.leader = None;
+        self.leads_for = None;
+    }
+
     fn fill(&mut self, metrics: &RaftMetrics<u64, Node>) {
         self.role = match metrics.state {
             ServerState::Leader => Role::Leader,
@@ -162,7 +182,6 @@ impl MemberStatus {
         self.last = metrics.last_log_index.map_or(0, |index| index + 1);
         self.applied = index(metrics.last_applied);
         self.snapshot = index(metrics.snapshot);
-        self.quorum_ms = metrics.millis_since_quorum_ack;
         let membership = metrics.membership_config.membership();
         let leader = metrics
             .current_leader

@@ -11,7 +11,7 @@ use super::entries::{Durability, Entries};
 use super::inbox::Inbox;
 use super::journal::{Content, DiskMoved, Journal, NewRecord, Placed};
 use super::limits::CALL_ENTRY_BYTES;
-use super::record::{self, ENTRY_HEAD, Identity, Kind, Meta, Slot};
+use super::record::{self, ENTRY_HEAD, Identity, Kind, Meta, MetaRecord, Slot};
 use super::recovered::Recovered;
 use crate::group::GROUP_STREAM;
 use crate::log::{LogError, META_STREAM};
@@ -76,6 +76,17 @@ impl<J: Journal> Store<J> {
     /// Index of the last entry that is known to be stored by a majority; 0 until openraft says one.
     pub(super) fn committed(&self) -> u64 {
         self.committed.load(Ordering::Relaxed)
+    }
+
+    /// Index of the last entry, which may be in memory only.
+    pub(super) fn last(&self) -> u64 {
+        self.lock().entries.last().0
+    }
+
+    /// The last entry, which may be in memory only.
+    pub(super) fn last_log_id(&self) -> Option<LogId> {
+        let (index, term) = self.lock().entries.last();
+        index.checked_sub(1).map(|index| log_id(term, index))
     }
 
     /// Bytes of the entries behind this one in the log; `None` if some of them are not there any more.
@@ -155,6 +166,11 @@ impl<J: Journal> Store<J> {
         self.durable(placed.sequence).await
     }
 
+    /// Gives this folder its number.
+    pub(super) async fn write_folder(&self, number: u64) -> Result<(), LogError> {
+        self.write_record(&MetaRecord::Folder(number)).await
+    }
+
     /// Says who this folder belongs to, before it takes part in anything.
     pub(super) async fn write_identity(&self, identity: Identity) -> Result<(), LogError> {
         let vote = self.lock().meta.vote;
@@ -167,14 +183,20 @@ impl<J: Journal> Store<J> {
     }
 
     async fn write_meta(&self, meta: Meta) -> Result<(), LogError> {
-        let body = meta.bytes();
-        let record = |state: &State| NewRecord {
+        self.write_record(&MetaRecord::Member(meta)).await
+    }
+
+    async fn write_record(&self, record: &MetaRecord) -> Result<(), LogError> {
+        let body = record.bytes();
+        let new = |state: &State| NewRecord {
             stream: META_STREAM,
             index: state.meta_next,
             content: Content::Body(body.clone(), Bytes::new()),
         };
-        let placed = self.append_with(|state| vec![record(state)]).await?;
-        self.lock().meta = meta;
+        let placed = self.append_with(|state| vec![new(state)]).await?;
+        if let MetaRecord::Member(meta) = record {
+            self.lock().meta = meta.clone();
+        }
         self.durable(placed.sequence).await
     }
 

@@ -1,10 +1,13 @@
 //! What goes on beside openraft as long as a member takes part.
 
+use super::carry::Snapshots;
 use super::config::{Body, Node, Proposal, Raft, Types, random};
 use super::inbox::Inbox;
 use super::journal::Journal;
-use super::limits::CATCH_UP;
+use super::limits::{CATCH_UP, CATCH_UP_GAIN};
 use super::machine::NewestSnapshot;
+use super::network::{Network, Peers};
+use super::pre_vote::{self, Prospect};
 use super::reign::Reign;
 use crate::log::LogError;
 use openraft::RaftMetrics;
@@ -14,35 +17,65 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// Has the member hold elections when they are due. Without space it holds none, as it could not store its
-/// vote for itself, and openraft's clock stands still.
-pub(super) async fn hold_elections(raft: Raft, inbox: Arc<Inbox>, log: impl Journal) {
-    let metrics = raft.metrics();
+/// Has the member hold elections when they are due and it would win them. Without space it holds none, as it could not
+/// store its vote for itself, and openraft's clock stands still.
+pub(super) async fn hold_elections<J: Journal, P: Peers, S: Snapshots>(
+    raft: Raft,
+    network: Network<J, P, S>,
+) {
+    let inbox = &network.store.inbox;
+    let mut was_refused = false;
     while let Some(due) = inbox.change_election(|election| election.due()) {
         tokio::time::sleep_until(due).await;
         let now = Instant::now();
-        let (leads, alone) = {
-            let metrics = metrics.borrow();
-            let voters = metrics.membership_config.voter_ids().count();
-            (metrics.state == openraft::ServerState::Leader, voters == 1)
+        let is_full = network.store.log.is_full();
+        let (leads, is_silent) = {
+            let metrics = raft.metrics();
+            let now = metrics.borrow();
+            let leads = now.state == openraft::ServerState::Leader;
+            // Openraft's clock has it notice that it is no member any more.
+            let votes = now.membership_config.voter_ids().any(|id| id == now.id);
+            (
+                leads,
+                leads && votes && inbox.keeps_silent(now.current_term),
+            )
         };
-        let is_full = log.is_full();
         // They would gather in a core that waits for the disk, and a leader without space calls nobody.
-        raft.runtime_config().tick(!is_full);
-        let hold = inbox.change_election(|election| {
-            if is_full {
+        raft.runtime_config().tick(!is_full && !is_silent);
+        let is_due = inbox.change_election(|election| {
+            if is_full || leads {
                 election.put_off(now, &mut random());
-            } else if leads {
-                election.heard(now, &mut random());
+            }
+            election.is_due(now)
+        });
+        if is_due != Some(true) {
+            was_refused = false;
+            continue;
+        }
+        let Ok(prospect) = pre_vote::prospect(&raft, &network).await else {
+            return;
+        };
+        let now = Instant::now();
+        let holds = inbox.change_election(|election| {
+            // Not if it has heard a leader meanwhile, or voted for another.
+            if prospect == Prospect::Lost && election.is_due(now) {
+                election.lost(now, &mut random());
             }
             election.hold(now, &mut random())
         });
-        if hold == Some(true) && raft.trigger().elect().await.is_err() {
+        if holds == Some(true) && raft.trigger().elect().await.is_err() {
             return;
         }
-        if hold == Some(true) && !alone {
-            tracing::info!("no leader was heard: holds an election");
+        match prospect {
+            Prospect::Lost if !was_refused => {
+                tracing::info!("no leader was heard, and too few would vote for this member");
+            }
+            Prospect::Won if holds == Some(true) => {
+                tracing::info!("no leader was heard: holds an election");
+            }
+            _ => {}
         }
+        was_refused = prospect == Prospect::Lost;
     }
 }
 
@@ -124,22 +157,33 @@ pub(super) async fn note_snapshots(
     }
 }
 
-/// Waits until a member lacks no more entries than are kept for it, for a while: once it is being sent them, openraft keeps
-/// them by itself.
+/// Waits until a member lacks no more entries than are kept for it, as long as it lacks clearly fewer each time: openraft would
+/// forget them while they are being sent, and the member would need the next snapshot.
 async fn catches_up(raft: &Raft, member: u64, kept_entries: u64) {
-    let lacks_few = |metrics: &RaftMetrics<u64, Node>| {
-        let Some(replication) = &metrics.replication else {
-            return true;
+    let mut lacked = u64::MAX;
+    loop {
+        let lacks_few = |metrics: &RaftMetrics<u64, Node>| {
+            lacks(metrics, member).is_none_or(|lacks| lacks < kept_entries)
         };
-        let matched = replication.get(&member).copied().flatten();
-        let last = metrics.last_log_index.unwrap_or(0);
-        matched.is_some_and(|matched| last < matched.index + kept_entries)
-    };
-    let wait = raft.wait(Some(CATCH_UP));
-    let waited = wait.metrics(lacks_few, "a member catches up").await;
-    if let Err(error) = waited {
-        tracing::debug!(%error, "a member that has got a snapshot does not catch up");
+        let wait = raft.wait(Some(CATCH_UP));
+        let waited = wait.metrics(lacks_few, "a member catches up").await;
+        let Err(error) = waited else {
+            return;
+        };
+        let lacks = lacks(&raft.metrics().borrow(), member);
+        if lacks.is_none_or(|lacks| lacks >= lacked - lacked / CATCH_UP_GAIN) {
+            tracing::debug!(%error, "a member that has got a snapshot does not catch up");
+            return;
+        }
+        lacked = lacks.unwrap_or(0);
     }
+}
+
+/// Entries that a member lacks; `None`: this one does not lead, or not that one.
+fn lacks(metrics: &RaftMetrics<u64, Node>, member: u64) -> Option<u64> {
+    let matched = *metrics.replication.as_ref()?.get(&member)?;
+    let from = matched.map_or(0, |matched| matched.index + 1);
+    Some((metrics.last_log_index.unwrap_or(0) + 1).saturating_sub(from))
 }
 
 pub(super) type Answered = <OneshotResponder<Types> as Responder<Types>>::Receiver;
@@ -148,6 +192,10 @@ pub(super) type Answered = <OneshotResponder<Types> as Responder<Types>>::Receiv
 pub(super) async fn propose(raft: Raft, inbox: Arc<Inbox>, answers: mpsc::Sender<Answered>) {
     loop {
         for (term, body) in inbox.proposals().await {
+            if !inbox.has_won(term) {
+                // A leader that has given way adds nothing to what its successor has to have.
+                continue;
+            }
             let body = Body::Here(body);
             let Ok(answer) = raft.client_write_ff(Proposal { term, body }).await else {
                 return;
@@ -163,5 +211,23 @@ pub(super) async fn propose(raft: Raft, inbox: Arc<Inbox>, answers: mpsc::Sender
 pub(super) async fn drop_answers(mut answers: mpsc::Receiver<Answered>) {
     while let Some(answer) = answers.recv().await {
         let _refused_or_applied = answer.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::codec::log_id;
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn what_a_member_lacks_is_what_comes_behind_what_it_has() {
+        let mut metrics = RaftMetrics::new_initial(1);
+        assert_eq!(lacks(&metrics, 2), None, "it does not lead");
+        metrics.last_log_index = Some(9);
+        let known = [(2, Some(log_id(1, 7))), (3, None), (4, Some(log_id(1, 9)))];
+        metrics.replication = Some(BTreeMap::from(known));
+        let all = [2, 3, 4, 5].map(|member| lacks(&metrics, member));
+        assert_eq!(all, [Some(2), Some(10), Some(0), None]);
     }
 }

@@ -4,13 +4,15 @@
 //! call:   to 8 | kind 1 | ...        to: the id of the member that is meant; 0: whoever has the address
 //! answer: kind 1 | ...
 //! ```
-//! What changes here changes the version of the calls (`peers/handshake.rs`).
+//! What changes here changes the version of the calls (`peers/handshake.rs`), but for a further kind of call that the caller
+//! can do without: who does not know it answers that it is [`Answer::Absent`].
 
 use super::codec::{
     Malformed, Reader, log_id, put_log_id, put_membership, put_text, put_vote, read_log_id,
     read_vote,
 };
 use super::config::{Body, Entry, LogId, Payload, Proposal, Types, Vote};
+use super::newcomer::Newcomer;
 use super::record::{self, Kind};
 use bytes::Bytes;
 use cluster::topology::{NAME_BYTES_MAX, NodeName};
@@ -31,12 +33,22 @@ pub(super) enum Request {
     Append(AppendEntriesRequest<Types>, u64),
     /// Somebody wants to lead.
     Vote(VoteRequest<u64>),
+    /// The same, after the leader of the term before has given way to who asks.
+    TransferVote(VoteRequest<u64>),
+    /// The leader of this term has given way: hold an election now.
+    TimeoutNow { term: u64 },
+    /// Somebody asks whether it would get this member's vote; its last entry.
+    PreVote { last_log_id: Option<LogId> },
     /// A piece of a snapshot.
     Piece(Piece),
     /// Come and take part in the group, as this member.
     Invite { name: NodeName },
     /// Who are you?
     Who,
+    /// Do you lead your group, and no other can?
+    Leads,
+    /// Who are you, and could you come into the group?
+    Introduce,
 }
 
 /// A piece of a snapshot.
@@ -61,8 +73,10 @@ pub(super) struct Piece {
 pub(super) enum Answer {
     /// To [`Request::Append`]; and what the member's wall clock shows, in milliseconds since the Unix epoch.
     Append(AppendEntriesResponse<u64>, u64),
-    /// To [`Request::Vote`].
+    /// To [`Request::Vote`] and [`Request::TransferVote`].
     Vote(VoteResponse<u64>),
+    /// To [`Request::PreVote`].
+    PreVote { granted: bool },
     /// To [`Request::Who`].
     Who(Who),
     /// To [`Request::Piece`]: the next one, please.
@@ -75,23 +89,29 @@ pub(super) enum Answer {
     Invited { id: u64 },
     /// To [`Request::Invite`]: it takes part with this id already.
     Member { id: u64 },
-    /// The member that is meant is not here, or does not take part.
+    /// To [`Request::TimeoutNow`]: it does.
+    Elects,
+    /// To [`Request::Leads`]: it does.
+    Leads,
+    /// To [`Request::Introduce`].
+    Newcomer(Newcomer),
+    /// The member that is meant is not here, or does not take part, or refuses, or does not know this kind of call.
     Absent,
     /// To [`Request::Append`]: it follows, and its disk has no space for what it has been sent.
     Full,
-    /// To [`Request::Append`] and [`Request::Vote`]: its disk has no space. It has not looked at the call, and promises
-    /// nothing.
+    /// To [`Request::Append`], and to those who want to lead: its disk has no space. It has not looked at the call, and
+    /// promises nothing.
     NoSpace,
 }
 
 /// Who a member is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Who {
-    /// A random number of this run of the process.
-    pub(super) run: u64,
+    /// The number of its folder; it counts only until the member has taken part.
+    pub(super) folder: u64,
     /// It has taken part in the group.
     pub(super) born: bool,
-    /// The members that were there with an empty folder when the group began, as far as it knows, and in which run.
+    /// The members that were there with an empty folder when the group began, as far as it knows, and with which.
     pub(super) met: Vec<(u64, u64)>,
 }
 
@@ -107,8 +127,19 @@ impl Call {
             }
             Request::Vote(request) => {
                 out.push(2);
-                put_vote(&request.vote, &mut out);
-                put_log_id(request.last_log_id, &mut out);
+                put_vote_request(request, &mut out);
+            }
+            Request::TransferVote(request) => {
+                out.push(6);
+                put_vote_request(request, &mut out);
+            }
+            Request::TimeoutNow { term } => {
+                out.push(7);
+                out.extend_from_slice(&term.to_le_bytes());
+            }
+            Request::PreVote { last_log_id } => {
+                out.push(9);
+                put_log_id(*last_log_id, &mut out);
             }
             Request::Piece(piece) => {
                 out.push(5);
@@ -124,6 +155,8 @@ impl Call {
                 put_text(name.as_str(), &mut out);
             }
             Request::Who => out.push(3),
+            Request::Leads => out.push(8),
+            Request::Introduce => out.push(10),
         }
         out.into()
     }
@@ -136,10 +169,7 @@ impl Call {
                 let wall_ms = reader.u64()?;
                 Request::Append(read_append(&mut reader, bytes)?, wall_ms)
             }
-            2 => Request::Vote(VoteRequest {
-                vote: read_vote(&mut reader)?,
-                last_log_id: read_log_id(&mut reader)?,
-            }),
+            2 => Request::Vote(read_vote_request(&mut reader)?),
             3 => Request::Who,
             4 => {
                 let name = reader.text(NAME_BYTES_MAX)?;
@@ -162,11 +192,38 @@ impl Call {
                 }
                 Request::Piece(piece)
             }
+            6 => {
+                let request = read_vote_request(&mut reader)?;
+                if request.vote.committed {
+                    return Err(Malformed("a call of a candidate"));
+                }
+                Request::TransferVote(request)
+            }
+            7 => Request::TimeoutNow {
+                term: reader.u64()?,
+            },
+            8 => Request::Leads,
+            9 => Request::PreVote {
+                last_log_id: read_log_id(&mut reader)?,
+            },
+            10 => Request::Introduce,
             _ => return Err(Malformed("a kind of call")),
         };
         reader.end()?;
         Ok(Self { to, request })
     }
+}
+
+fn put_vote_request(request: &VoteRequest<u64>, out: &mut Vec<u8>) {
+    put_vote(&request.vote, out);
+    put_log_id(request.last_log_id, out);
+}
+
+fn read_vote_request(reader: &mut Reader<'_>) -> Result<VoteRequest<u64>, Malformed> {
+    Ok(VoteRequest {
+        vote: read_vote(reader)?,
+        last_log_id: read_log_id(reader)?,
+    })
 }
 
 fn put_append(append: &AppendEntriesRequest<Types>, out: &mut Vec<u8>) {
@@ -298,13 +355,23 @@ impl Answer {
                 out.push(u8::from(response.vote_granted));
                 put_log_id(response.last_log_id, &mut out);
             }
+            Self::PreVote { granted } => {
+                out.push(17);
+                out.push(u8::from(*granted));
+            }
             Self::Who(who) => {
                 out.push(6);
-                out.extend_from_slice(&who.run.to_le_bytes());
+                out.extend_from_slice(&who.folder.to_le_bytes());
                 out.push(u8::from(who.born));
                 record::put_met(&who.met, &mut out);
             }
+            Self::Newcomer(newcomer) => {
+                out.push(18);
+                newcomer.put(&mut out);
+            }
             Self::Absent => out.push(7),
+            Self::Elects => out.push(15),
+            Self::Leads => out.push(16),
             Self::Taken => out.push(9),
             Self::Wait => out.push(10),
             Self::Full => out.push(12),
@@ -338,11 +405,17 @@ impl Answer {
                 last_log_id: read_log_id(&mut reader)?,
             }),
             6 => Self::Who(Who {
-                run: reader.u64()?,
+                folder: reader.u64()?,
                 born: reader.flag()?,
                 met: record::read_met(&mut reader)?,
             }),
+            17 => Self::PreVote {
+                granted: reader.flag()?,
+            },
+            18 => Self::Newcomer(Newcomer::read(&mut reader)?),
             7 => Self::Absent,
+            15 => Self::Elects,
+            16 => Self::Leads,
             9 => Self::Taken,
             10 => Self::Wait,
             12 => Self::Full,
@@ -446,7 +519,15 @@ mod tests {
                 Request::Piece(piece),
                 Request::Invite { name },
                 Request::Who,
+                Request::Leads,
+                Request::Introduce,
                 Request::Vote(VoteRequest { vote, last_log_id: id }),
+                Request::TransferVote(VoteRequest {
+                    vote: Vote::new(vote.leader_id.term, 7),
+                    last_log_id: id,
+                }),
+                Request::TimeoutNow { term: to },
+                Request::PreVote { last_log_id: id },
             ];
             for request in requests {
                 let call = Call { to, request };
@@ -457,22 +538,30 @@ mod tests {
         }
 
         #[test]
-        fn answers_read_back(vote in vote(), id in id(), flag: bool, run: u64) {
+        fn answers_read_back(vote in vote(), id in id(), flag: bool, folder: u64) {
             let answers = [
-                Answer::Append(AppendEntriesResponse::Success, run),
-                Answer::Append(AppendEntriesResponse::PartialSuccess(id), run),
+                Answer::Append(AppendEntriesResponse::Success, folder),
+                Answer::Append(AppendEntriesResponse::PartialSuccess(id), folder),
                 Answer::Append(AppendEntriesResponse::Conflict, 0),
-                Answer::Append(AppendEntriesResponse::HigherVote(vote), run),
+                Answer::Append(AppendEntriesResponse::HigherVote(vote), folder),
                 Answer::Vote(VoteResponse { vote, vote_granted: flag, last_log_id: id }),
-                Answer::Who(Who { run, born: flag, met: vec![(run, 7); usize::from(flag)] }),
+                Answer::PreVote { granted: flag },
+                Answer::Who(Who { folder, born: flag, met: vec![(folder, 7); usize::from(flag)] }),
+                Answer::Newcomer(Newcomer {
+                    name: "broker-3".parse().expect("a name"),
+                    id: flag.then_some(folder),
+                    invited: !flag,
+                }),
                 Answer::Absent,
+                Answer::Elects,
+                Answer::Leads,
                 Answer::Taken,
                 Answer::Wait,
                 Answer::Full,
                 Answer::NoSpace,
                 Answer::Installed(vote),
-                Answer::Invited { id: run },
-                Answer::Member { id: run },
+                Answer::Invited { id: folder },
+                Answer::Member { id: folder },
             ];
             for answer in answers {
                 prop_assert_eq!(Answer::read(&answer.bytes()), Ok(answer));

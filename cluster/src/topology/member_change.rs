@@ -1,6 +1,6 @@
 //! How the member list changes while a fleet runs: group 0's log takes one change after the other, each a version.
 
-use super::{GroupMembers, HostPort, MEMBERS_MAX, Member, NodeName, Topology};
+use super::{GroupMembers, HostPort, MEMBERS_LISTED_MAX, Member, NodeName, Topology};
 use crate::slots::GroupNo;
 
 /// What a person changes in the member list.
@@ -101,7 +101,7 @@ pub enum MemberError {
         group: GroupNo,
     },
     /// A group has too many.
-    #[error("group {} has {MEMBERS_MAX} members, which is the most; remove or replace one", group.0)]
+    #[error("group {} has {MEMBERS_LISTED_MAX} members, which is the most; remove or replace one", group.0)]
     Full {
         /// The group.
         group: GroupNo,
@@ -217,7 +217,7 @@ impl MemberChange {
 
 fn check_group(held: &GroupMembers) -> Result<(), MemberError> {
     let group = held.weight.group;
-    if held.members.len() > MEMBERS_MAX {
+    if held.members.len() > MEMBERS_LISTED_MAX {
         return Err(MemberError::Full { group });
     }
     let alone = held.members.len() == 1;

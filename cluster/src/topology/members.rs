@@ -11,12 +11,15 @@ pub const NAME_BYTES_MAX: usize = 64;
 /// The most members of a group: two of five may fail at the same time, and each message goes to all of them.
 pub const MEMBERS_MAX: usize = 5;
 
+/// The most members of a group in the list: one that comes is there before the one that goes is not any more.
+pub const MEMBERS_LISTED_MAX: usize = MEMBERS_MAX + 1;
+
 /// Name of a node or a fleet: 1 to [`NAME_BYTES_MAX`] of `A-Z a-z 0-9 . _ -`, so that it fits into file names, log
 /// lines and metric labels as it is.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeName(Box<str>);
 
-/// A host (a name, or an IP address) and a port of it: `broker-0:18930`, `127.0.0.1:18930`, `[::1]:18930`.
+/// A host (a name, or an IP address) and a port of it: `broker-0:18931`, `127.0.0.1:18931`, `[::1]:18931`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct HostPort {
     text: Box<str>,
@@ -87,7 +90,7 @@ impl FromStr for NodeName {
 impl HostPort {
     /// What an address may be, as the end of the sentence "expected ...".
     pub const EXPECTED: &'static str =
-        "a host and a port, such as \"broker-0:18930\" or \"127.0.0.1:18930\"";
+        "a host and a port, such as \"broker-0:18931\" or \"127.0.0.1:18931\"";
 
     /// Its text, as the standard library resolves it.
     pub fn as_str(&self) -> &str {

@@ -26,7 +26,9 @@ pub use file::ClusterFile;
 pub use fixed::{FixedHash, FixedPart};
 pub use kept::{KeptError, Topology, TopologyError};
 pub use member_change::{MemberChange, MemberError};
-pub use members::{GroupMembers, HostPort, MEMBERS_MAX, Member, NAME_BYTES_MAX, NodeName};
+pub use members::{
+    GroupMembers, HostPort, MEMBERS_LISTED_MAX, MEMBERS_MAX, Member, NAME_BYTES_MAX, NodeName,
+};
 pub use routing::{FilterGroups, Routing};
 pub use secret::{SECRET_BYTES_MIN, Secret, SecretError, SecretSource};
 pub use shared::{Announcement, SharedTopology, TopologyWatch};

@@ -10,12 +10,14 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use broker::log::LogError;
 use broker::raft::{Change, ChangeError};
+use cluster::topology::{HostPort, NodeName};
 
 use super::members::{Answer, Peer, allowed};
 use crate::figures::Later;
-use crate::group_report::Reporter;
+use crate::group_report::{NoRepair, Reporter};
+use crate::link_probe;
+use crate::members::expected;
 
 /// An address has fewer; a larger body is refused.
 const BODY_BYTES_MAX: usize = 1024;
@@ -47,7 +49,15 @@ async fn report(State(broker): State<Broker>) -> Response {
     }
 }
 
-/// The body is `join HOST:PORT`, where the new member takes the calls of the others, or `leave`.
+/// The body is one of
+///
+/// - `check PEER LINK`: whether the broker that takes the calls of the others at PEER and links at LINK may come;
+/// - `learn PEER`: it comes, without a vote, and is waited for until it has nearly everything;
+/// - `join PEER`: the same, and it gets its vote;
+/// - `leave`: the member goes;
+/// - `spare`: whether the group has everything without it, so that it may be repaired.
+///
+/// `check` and `join` may end with `instead-of NAME`: that member has no vote from the same moment on.
 async fn change(
     State(broker): State<Broker>,
     ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
@@ -81,12 +91,14 @@ async fn repaired(broker: &Broker, peer: SocketAddr, headers: &HeaderMap) -> Res
     let reporter = broker.get().cloned().ok_or_else(starting)?;
     tracing::info!(%peer, "this member is to be repaired");
     let asked = blocking(move || reporter.repair()).await;
-    let whole = || {
-        let sentence = "neither the log nor a snapshot of this member is known to be damaged";
-        (StatusCode::CONFLICT, sentence.to_owned())
-    };
-    let failed = |error: LogError| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
-    asked.ok_or_else(whole)?.map_err(failed)
+    asked.map_err(|error| {
+        let status = match error {
+            NoRepair::Whole | NoRepair::Unled { .. } => StatusCode::CONFLICT,
+            NoRepair::Node(_) | NoRepair::Log(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        tracing::warn!(%peer, %error, "this member is not repaired");
+        (status, error.to_string())
+    })
 }
 
 fn starting() -> Answer {
@@ -101,20 +113,30 @@ async fn changed(
     asked: &str,
 ) -> Result<(), Answer> {
     allowed(peer, headers)?;
-    let change = change_of(name, asked).map_err(|sentence| (StatusCode::BAD_REQUEST, sentence))?;
+    let asked = asked_of(name, asked).map_err(|sentence| (StatusCode::BAD_REQUEST, sentence))?;
     let reporter = broker.get().cloned().ok_or_else(starting)?;
-    tracing::info!(%peer, ?change, "the group's members are to change");
-    let made = blocking(move || {
-        let member = reporter.agrees()?;
-        Some(member.change(change, CHANGE_WAIT))
-    });
-    let alone = || {
+    tracing::info!(%peer, ?asked, "asked about the group's members");
+    blocking(move || carry_out(&reporter, asked)).await
+}
+
+/// Waits for other members.
+fn carry_out(reporter: &Reporter, asked: Asked) -> Result<(), Answer> {
+    let member = reporter.agrees().ok_or_else(|| {
         let sentence = "this broker is alone in its group and has no address for others: give it one with ctl move-member \
                         --peer, and start it again";
         (StatusCode::CONFLICT, sentence.to_owned())
-    };
-    let made = made.await.ok_or_else(alone)?;
-    made.map_err(|error| (status(&error), error.to_string()))
+    })?;
+    let failed = |error: ChangeError| (status(&error), error.to_string());
+    match asked {
+        Asked::Change(change) => member.change(change, CHANGE_WAIT).map_err(failed),
+        Asked::Spare(name) => member.can_spare(&name).map_err(failed),
+        Asked::Check(coming) => {
+            let checked = member.check(&coming.name, &coming.peer, coming.instead_of.as_ref());
+            checked.map_err(failed)?;
+            let checked = link_probe::check(reporter, &coming.name, &coming.link);
+            checked.map_err(|error| (StatusCode::CONFLICT, error.to_string()))
+        }
+    }
 }
 
 /// Runs what waits for a disk or for others.
@@ -125,17 +147,57 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     }
 }
 
-fn change_of(name: &str, asked: &str) -> Result<Change, String> {
-    let parsed = name.parse();
-    let name = parsed.map_err(|expected| format!("{name:?}: expected {expected}"))?;
+/// What is asked of a group's leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Asked {
+    Change(Change),
+    Check(Check),
+    Spare(NodeName),
+}
+
+/// A member that may come, and the one that goes for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Check {
+    name: NodeName,
+    peer: HostPort,
+    link: HostPort,
+    instead_of: Option<NodeName>,
+}
+
+/// The error is a sentence.
+fn asked_of(name: &str, asked: &str) -> Result<Asked, String> {
+    let name: NodeName = expected(name)?;
     let words: Vec<_> = asked.split_whitespace().collect();
-    match words[..] {
-        ["leave"] => Ok(Change::Remove { name }),
-        ["join", address] => match address.parse() {
-            Ok(address) => Ok(Change::Add { name, address }),
-            Err(expected) => Err(format!("{address:?}: expected {expected}")),
-        },
-        _ => Err(format!("{asked:?}: expected join HOST:PORT, or leave")),
+    let (words, instead_of) = match &words[..] {
+        [words @ .., "instead-of", old] => (words, Some(expected(old)?)),
+        words => (words, None),
+    };
+    match (words, instead_of) {
+        (["check", peer, link], instead_of) => {
+            let (peer, link) = (expected(peer)?, expected(link)?);
+            Ok(Asked::Check(Check {
+                name,
+                peer,
+                link,
+                instead_of,
+            }))
+        }
+        (["join", address], instead_of) => {
+            let address = expected(address)?;
+            Ok(Asked::Change(match instead_of {
+                Some(old) => Change::Replace { old, name, address },
+                None => Change::Add { name, address },
+            }))
+        }
+        (["learn", address], None) => {
+            let address = expected(address)?;
+            Ok(Asked::Change(Change::Learn { name, address }))
+        }
+        (["leave"], None) => Ok(Asked::Change(Change::Remove { name })),
+        (["spare"], None) => Ok(Asked::Spare(name)),
+        _ => Err(format!(
+            "{asked:?}: expected check PEER LINK, learn PEER, join PEER, leave or spare"
+        )),
     }
 }
 
@@ -145,6 +207,12 @@ fn status(error: &ChangeError) -> StatusCode {
         ChangeError::Unreachable(_) => StatusCode::BAD_GATEWAY,
         ChangeError::Unknown(_) => StatusCode::NOT_FOUND,
         ChangeError::InUse(_)
+        | ChangeError::Another { .. }
+        | ChangeError::Named(_)
+        | ChangeError::BothVote { .. }
+        | ChangeError::Full
+        | ChangeError::Needed { .. }
+        | ChangeError::Coming(_)
         | ChangeError::Last(_)
         | ChangeError::TooFew { .. }
         | ChangeError::Busy => StatusCode::CONFLICT,
@@ -158,26 +226,62 @@ mod tests {
     use super::*;
 
     #[test]
-    fn joins_and_leaves_are_read() {
+    fn what_is_asked_is_read() {
         let name = || "b-1".parse().expect("a name");
-        let leave = change_of("b-1", "leave\n");
-        assert_eq!(leave, Ok(Change::Remove { name: name() }));
-        let address = "host:1".parse().expect("an address");
-        let join = change_of("b-1", "join host:1");
-        assert_eq!(
-            join,
-            Ok(Change::Add {
+        let old = || "b-0".parse().expect("a name");
+        let address = || "host:1".parse().expect("an address");
+        let link = || "host:2".parse().expect("an address");
+        let (who, at) = (name, address);
+        let check = |instead_of| {
+            Asked::Check(Check {
                 name: name(),
-                address
+                peer: address(),
+                link: link(),
+                instead_of,
             })
-        );
+        };
+        let change = |change| Asked::Change(change);
+        for (text, asked) in [
+            ("leave\n", change(Change::Remove { name: who() })),
+            ("spare", Asked::Spare(who())),
+            (
+                "join host:1",
+                change(Change::Add {
+                    name: who(),
+                    address: at(),
+                }),
+            ),
+            (
+                "learn host:1",
+                change(Change::Learn {
+                    name: who(),
+                    address: at(),
+                }),
+            ),
+            (
+                "join host:1 instead-of b-0",
+                change(Change::Replace {
+                    old: old(),
+                    name: who(),
+                    address: at(),
+                }),
+            ),
+            ("check host:1 host:2", check(None)),
+            ("check host:1 host:2 instead-of b-0", check(Some(old()))),
+        ] {
+            assert_eq!(asked_of("b-1", text), Ok(asked), "{text}");
+        }
         for (name, asked) in [
             ("b-1", ""),
             ("b-1", "join"),
             ("b-1", "join host"),
+            ("b-1", "check host:1"),
+            ("b-1", "leave instead-of b-0"),
+            ("b-1", "join host:1 instead-of b/0"),
             ("b 1", "leave"),
         ] {
-            assert!(change_of(name, asked).is_err(), "{name} {asked}");
+            let sentence = asked_of(name, asked).expect_err("no request");
+            assert!(sentence.contains("expected"), "{sentence}");
         }
     }
 }

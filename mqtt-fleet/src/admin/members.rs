@@ -58,6 +58,7 @@ pub(super) fn router(fleet: Later<Fleet>) -> Router {
     Router::new()
         .route("/members", get(list))
         .route("/members/{name}", post(change_member))
+        .route("/members/{name}/check", post(check_member))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(Arc::new(members))
 }
@@ -89,6 +90,19 @@ async fn change_member(
     }
 }
 
+/// Whether the list would take the same change, by what this node knows of it. Changes nothing.
+async fn check_member(
+    State(members): State<Arc<Members>>,
+    Path(name): Path<String>,
+    asked: String,
+) -> Answer {
+    let checked = change_of(&name, &asked).and_then(|change| members.check(&change));
+    match checked {
+        Ok(()) => (StatusCode::OK, String::new()),
+        Err((status, sentence)) => (status, format!("{sentence}\n")),
+    }
+}
+
 fn change_of(name: &str, to: &str) -> Result<MemberChange, Answer> {
     let wrong = |sentence| (StatusCode::BAD_REQUEST, sentence);
     let parsed = name.parse();
@@ -98,6 +112,20 @@ fn change_of(name: &str, to: &str) -> Result<MemberChange, Answer> {
 }
 
 impl Members {
+    fn check(&self, change: &MemberChange) -> Result<(), Answer> {
+        let fleet = self.fleet.get().ok_or_else(starting)?;
+        if fleet.log.is_none() {
+            return Err(elsewhere(&fleet.shared));
+        }
+        let mut topology = fleet.shared.newest().topology().clone();
+        let checked = topology.change(change);
+        let refused = |error| ChangeError::Refused(TopologyRefused::Members(error));
+        checked
+            .map(|_| ())
+            .map_err(refused)
+            .map_err(|error| (status(&error), error.to_string()))
+    }
+
     async fn change(
         &self,
         peer: SocketAddr,

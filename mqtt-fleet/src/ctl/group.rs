@@ -3,6 +3,7 @@
 mod change;
 mod fleet;
 mod status;
+mod tell;
 
 use clap::{Args, Subcommand};
 

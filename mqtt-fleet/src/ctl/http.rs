@@ -46,11 +46,25 @@ fn ask(admin: &str, method: &str, path: &str, body: &str, wait: Duration) -> io:
         "{method} {path} HTTP/1.1\r\nHost: {admin}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nConnection: \
          close\r\n\r\n{body}"
     );
-    stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
+    let written = stream.write_all(request.as_bytes());
+    let read = written.and_then(|()| stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer));
+    read.map_err(|error| in_words(error, wait))?;
     parse(&answer)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "what it says is no HTTP"))
+}
+
+/// The system says only that there is nothing to read now.
+fn in_words(error: io::Error, wait: Duration) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            let text = format!(
+                "it said nothing within {wait:?}; its process may be stopped, or very busy"
+            );
+            io::Error::new(io::ErrorKind::TimedOut, text)
+        }
+        _ => error,
+    }
 }
 
 fn connect(admin: &str, wait: Duration) -> io::Result<TcpStream> {
@@ -76,6 +90,18 @@ fn parse(answer: &str) -> Option<Answered> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_that_says_nothing_is_told_of_in_words() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let admin = silent.local_addr().expect("bound").to_string();
+        let wait = Duration::from_millis(20);
+        let error = ask(&admin, "GET", "/group", "", wait).expect_err("nobody answers");
+        assert!(
+            error.to_string().starts_with("it said nothing within 20ms"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn status_and_text_are_taken_apart() {

@@ -118,7 +118,8 @@ pub(crate) enum LaunchError {
     },
     /// A port is taken.
     #[error(
-        "{address}, the {what} port of {node}, cannot be used: {source}; choose others with --base-port"
+        "{address}, the {what} port of {node}, cannot be used: {source}; choose others with --base-port, and another \
+         folder with --data if this one has had a fleet"
     )]
     Port {
         /// The address.
@@ -129,6 +130,15 @@ pub(crate) enum LaunchError {
         node: String,
         /// Why.
         source: io::Error,
+    },
+    /// Members of a group that would forget what they have stored.
+    #[error(
+        "--durability memory with --members {members}: what a majority has acknowledged would be forgotten when members start \
+         again; say --durability fsync or os, or --members 1"
+    )]
+    Forgetful {
+        /// Members of a group that are asked for.
+        members: u16,
     },
     /// The folder belongs to another fleet.
     #[error(
@@ -220,6 +230,7 @@ pub(crate) fn run(args: &ClusterArgs) -> Exit {
             | LaunchError::OtherHomeKey { .. }
             | LaunchError::OtherAddress { .. }
             | LaunchError::ClusterFile(_)
+            | LaunchError::Forgetful { .. }
             | LaunchError::NoProgram { .. }),
         ) => complain(Exit::Usage, error),
         Err(error @ (LaunchError::Locked { .. } | LaunchError::Unwritable { .. })) => {

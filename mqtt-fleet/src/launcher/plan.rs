@@ -119,6 +119,10 @@ impl Plan {
             path: args.data.clone(),
             source,
         };
+        let members = args.members;
+        if members > 1 && matches!(args.durability, DurabilityArg::Memory) {
+            return Err(LaunchError::Forgetful { members });
+        }
         let folder = std::path::absolute(&args.data).map_err(unwritable)?;
         let redis = program(args.redis_server.as_deref(), "redis-server")?;
         let redis = redis.ok_or(LaunchError::NoRedis)?;
@@ -354,6 +358,17 @@ mod tests {
         let all = ["cluster", "--haproxy", "--tls"];
         let all = all.iter().chain(&programs).chain(words);
         Plan::new(&Line::parse_from(all).args)
+    }
+
+    #[test]
+    fn members_of_a_group_do_not_forget_what_they_stored() {
+        let asked = |members: &str| plan(&["--members", members, "--durability", "memory"]);
+        let Err(refused) = asked("3") else {
+            panic!("it is refused")
+        };
+        let refused = refused.to_string();
+        assert!(refused.contains("--members 3"), "{refused}");
+        assert!(asked("1").is_ok(), "a group of one may");
     }
 
     #[test]

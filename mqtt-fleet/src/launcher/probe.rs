@@ -1,11 +1,11 @@
-//! Whether a node is ready, and whether it leads its group.
+//! Whether a node is ready, and what a broker says of its group.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::plan::NodePlan;
-use crate::group_report::{MemberReport, MemberRole};
+use crate::group_report::MemberReport;
 
 /// On loopback a healthy node answers in far less.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -26,8 +26,8 @@ pub(super) fn is_ready(node: &NodePlan) -> bool {
     answer.is_some_and(|answer| answer.starts_with("+PONG") || answer.starts_with("HTTP/1.1 200"))
 }
 
-/// Whether a broker leads its group. No answer means no.
-pub(super) fn leads(node: &NodePlan) -> bool {
+/// What a broker says of itself and its group; `None`: it does not answer.
+pub(super) fn report(node: &NodePlan) -> Option<MemberReport> {
     let request = b"GET /group HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let answer = node
         .addresses
@@ -36,8 +36,7 @@ pub(super) fn leads(node: &NodePlan) -> bool {
     let body = answer
         .as_deref()
         .and_then(|answer| answer.split_once("\r\n\r\n"));
-    let report = body.and_then(|(_, body)| serde_json::from_str::<MemberReport>(body).ok());
-    report.is_some_and(|report| report.role == MemberRole::Leader)
+    body.and_then(|(_, body)| serde_json::from_str(body).ok())
 }
 
 /// Sends `request` and reads until `end`, if there is one, or the end of the connection.

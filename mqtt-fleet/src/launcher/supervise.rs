@@ -29,6 +29,8 @@ const DRAW_EVERY: Duration = Duration::from_secs(1);
 const START_MAX: Duration = Duration::from_secs(60);
 /// A group's members are waited for so long; then a group that has a leader goes on without one that is not ready.
 const MEMBER_WAIT: Duration = Duration::from_secs(8);
+/// A group's leader is waited for so long; then the other groups start without it.
+const LEADER_WAIT: Duration = Duration::from_secs(20);
 /// Nodes of one role have so long to end in order; more than the default drain.
 const STOP_MAX: Duration = Duration::from_secs(15);
 /// Waits before a node is brought back: the first time at once, then longer if it does not stay.
@@ -98,6 +100,10 @@ struct Fleet {
     asked: Instant,
     /// All nodes were ready once.
     complete: bool,
+    /// It was said which groups have no leader yet.
+    has_warned: bool,
+    /// It was said how to use the fleet.
+    has_invited: bool,
     /// Something became ready or ended, and the file does not say so yet.
     changed: bool,
 }
@@ -126,6 +132,8 @@ impl Fleet {
             leaders: Leaders::of_groups(plan.groups),
             asked: now,
             complete: false,
+            has_warned: false,
+            has_invited: false,
             changed: true,
         }
     }
@@ -148,13 +156,14 @@ impl Fleet {
     }
 
     fn start_due(&mut self, now: Instant) -> io::Result<()> {
-        if !self.complete && now.duration_since(self.started) > MEMBER_WAIT {
-            self.all_led();
+        if !self.complete && now.duration_since(self.started) > MEMBER_WAIT && !self.all_led() {
+            self.warn_leaderless();
         }
         // The first time nodes wait for those they need: it saves a new user from reading of links that fail.
         let unready = self.nodes.iter().filter(|node| self.holds_up(node, now));
         let mut first = unready.map(|node| node.plan.role.stage()).min();
-        if !self.complete && first == Some(NodeRole::Proxy.stage()) && !self.all_led() {
+        let waits = !self.complete && !self.is_left_without(now);
+        if waits && first == Some(NodeRole::Proxy.stage()) && !self.all_led() {
             first = Some(NodeRole::Broker.stage());
         }
         let stage = first.filter(|_| !self.complete).unwrap_or(u8::MAX);
@@ -168,7 +177,13 @@ impl Fleet {
         Ok(())
     }
 
-    /// Whether others wait for this node: not if it is a member that its group does without.
+    /// Whether the fleet starts without some group, since that has had no leader for long.
+    fn is_left_without(&self, now: Instant) -> bool {
+        now.duration_since(self.started) > LEADER_WAIT && !self.leaders.all_known()
+    }
+
+    /// Whether others wait for this node: not if it is a member that its group does without, or belongs to a group that
+    /// the others do without, or is not ready for want of such a group.
     fn holds_up(&self, node: &Node, now: Instant) -> bool {
         let since = match &node.state {
             State::Ready(..) => return false,
@@ -176,9 +191,14 @@ impl Fleet {
             State::Starting(_, since) => *since,
             State::Ended(_) => self.started,
         };
-        let group = node.plan.group;
-        let is_led = group.is_some_and(|group| self.leaders.of(group).is_some());
-        !(is_led && now.duration_since(since) > MEMBER_WAIT)
+        let is_done_without = match node.plan.group {
+            Some(group) => {
+                let members = self.nodes.iter().filter(|it| it.plan.group == Some(group));
+                self.leaders.of(group).is_some() || members.count() > 1 && self.is_left_without(now)
+            }
+            None => node.plan.role != NodeRole::Redis && self.is_left_without(now),
+        };
+        !(is_done_without && now.duration_since(since) > MEMBER_WAIT)
     }
 
     /// Whether each group has a leader, which proxies wait for the first time.
@@ -191,8 +211,45 @@ impl Fleet {
 
     fn ask_leaders(&mut self) {
         self.asked = Instant::now();
-        let ready = self.nodes.iter().filter(|node| node.is_ready());
-        self.leaders.ask(ready.map(|node| &node.plan));
+        let plans = self.nodes.iter().filter(|node| node.is_ready());
+        let brokers = plans.filter(|node| node.plan.group.is_some());
+        let answers = brokers.map(|node| (&node.plan, probe::report(&node.plan)));
+        let is_planned = |name: &str| self.nodes.iter().any(|node| node.plan.name == name);
+        self.leaders.hear(answers, is_planned);
+    }
+
+    /// Says, once, which groups have no leader yet, and how their members are.
+    fn warn_leaderless(&mut self) {
+        if std::mem::replace(&mut self.has_warned, true) {
+            return;
+        }
+        for group in self.leaders.missing() {
+            let members = self.nodes.iter().filter(|it| it.plan.group == Some(group));
+            let members = members.map(|node| {
+                let says = probe::report(&node.plan).map(|report| report.health);
+                let says = says.unwrap_or_else(|| "does not answer".to_owned());
+                format!("{}: {says}", node.plan.name)
+            });
+            let members = members.collect::<Vec<_>>().join("; ");
+            self.screen.say(&format!(
+                "Group {group} has no leader yet; waits for one. {members}"
+            ));
+        }
+    }
+
+    /// Says without which groups the fleet has started.
+    fn say_leaderless(&self) {
+        let groups: Vec<_> = self
+            .leaders
+            .missing()
+            .map(|group| group.to_string())
+            .collect();
+        self.screen.say(&format!(
+            "Started without group {}, which has no leader; the others serve. {} describes the fleet for programs; mqtt-fleet ctl \
+             group status says what is wrong.",
+            groups.join(", "),
+            self.manifest.display()
+        ));
     }
 
     /// Looks at what has ended and what is ready.
@@ -287,9 +344,11 @@ impl Fleet {
         self.changed = false;
         let first = !std::mem::replace(&mut self.complete, true);
         self.screen.table(&self.rows());
-        if first {
+        if self.leaders.all_known() && !std::mem::replace(&mut self.has_invited, true) {
             self.screen.say(&self.invitation());
             self.say_missing();
+        } else if first {
+            self.say_leaderless();
         }
         Ok(())
     }

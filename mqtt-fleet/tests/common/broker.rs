@@ -225,11 +225,20 @@ impl Drop for Broker {
 
 /// Status line's code and body of a GET on an admin listener.
 pub(crate) fn get(admin: SocketAddr, path: &str) -> (u16, String) {
+    ask(admin, "GET", path)
+}
+
+/// The same of a POST without a body.
+pub(crate) fn post(admin: SocketAddr, path: &str) -> (u16, String) {
+    ask(admin, "POST", path)
+}
+
+fn ask(admin: SocketAddr, method: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(admin).expect("the admin listener accepts");
     stream
         .set_read_timeout(Some(START_PATIENCE))
         .expect("a socket option");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
     stream
         .write_all(request.as_bytes())
         .expect("the admin listener reads");

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::broker::{free_address, metric, try_metric};
@@ -17,8 +17,59 @@ const CONFIGURED: [&str; 2] = ["--config", "broker.toml"];
 /// A member, as long as its process runs.
 pub(crate) struct Member {
     pub(crate) name: String,
+    pub(crate) link: SocketAddr,
+    /// Where it takes calls of other members.
+    pub(crate) peer: Option<SocketAddr>,
     pub(crate) admin: SocketAddr,
     pub(crate) process: Option<Process>,
+}
+
+impl Member {
+    fn new(name: &str, with_peer: bool) -> Self {
+        Self {
+            name: name.to_owned(),
+            link: free_address(),
+            peer: with_peer.then(free_address),
+            admin: free_address(),
+            process: None,
+        }
+    }
+
+    /// Its addresses, as `mqtt-fleet ctl group add` and `replace` take them.
+    pub(crate) fn addresses(&self) -> String {
+        let peer = self.peer.map(|peer| format!(" --peer {peer}"));
+        format!("--link {}{}", self.link, peer.unwrap_or_default())
+    }
+
+    /// Starts it in this folder.
+    fn start(&mut self, folder: &Path, cluster: &str, data: &str, more: &[String]) {
+        let admin = self.admin.to_string();
+        let args = ["broker", "--name", &self.name, "--cluster", cluster];
+        let rest = ["--data", data, "--admin", &admin];
+        let more: Vec<_> = more.iter().map(String::as_str).collect();
+        let words = [&args[..], &rest, &more].concat();
+        self.process = Some(Process::start(&self.name, folder, &words));
+    }
+}
+
+/// The cluster file of a group with these members.
+fn cluster_file<'a>(members: impl Iterator<Item = &'a Member>) -> String {
+    let mut file =
+        "[cluster]\nid = \"members\"\n[secret]\nfile = \"secret\"\n[[group]]\nnumber = 0\n"
+            .to_owned();
+    for Member {
+        name, link, peer, ..
+    } in members
+    {
+        let peer = peer.map(|peer| format!("peer = \"{peer}\"\n"));
+        let peer = peer.unwrap_or_default();
+        write!(
+            file,
+            "[[group.member]]\nname = \"{name}\"\nlink = \"{link}\"\n{peer}"
+        )
+        .expect("to a text");
+    }
+    file
 }
 
 /// The fleet.
@@ -59,32 +110,16 @@ impl Members {
 
     fn begin(count: usize, config: &str, with_peers: bool, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut file =
-            "[cluster]\nid = \"members\"\n[secret]\nfile = \"secret\"\n[[group]]\nnumber = 0\n"
-                .to_owned();
-        for n in 0..count {
-            let (link, peer) = (free_address(), free_address());
-            let peer = with_peers.then(|| format!("peer = \"{peer}\"\n"));
-            let peer = peer.unwrap_or_default();
-            write!(
-                file,
-                "[[group.member]]\nname = \"broker-{n}\"\nlink = \"{link}\"\n{peer}"
-            )
-            .expect("to a text");
-        }
+        let members = (0..count).map(|n| Member::new(&format!("broker-{n}"), with_peers));
+        let all: Vec<_> = members.collect();
         let put = |name: &str, text: &str| {
             std::fs::write(folder.path().join(name), text).expect("a writable folder");
         };
-        put("cluster.toml", &file);
+        put("cluster.toml", &cluster_file(all.iter()));
         put("secret", "the secret of the fleet");
         put("broker.toml", config);
-        let members = (0..count).map(|n| Member {
-            name: format!("broker-{n}"),
-            admin: free_address(),
-            process: None,
-        });
         Self {
-            all: members.collect(),
+            all,
             folder,
             mqtt: free_address(),
             proxy_admin: free_address(),
@@ -107,20 +142,22 @@ impl Members {
     }
 
     pub(crate) fn start_member(&mut self, n: usize) {
-        let member = &mut self.all[n];
-        let (admin, data) = (member.admin.to_string(), format!("data-{n}"));
-        let args = [
-            "broker",
-            "--name",
-            &member.name,
-            "--cluster",
-            "cluster.toml",
-        ];
-        let rest = ["--data", &data, "--admin", &admin];
-        let more: Vec<_> = self.more.iter().map(String::as_str).collect();
-        let words = [&args[..], &rest, &more].concat();
-        let process = Process::start(&member.name, self.folder.path(), &words);
-        member.process = Some(process);
+        let data = format!("data-{n}");
+        self.all[n].start(self.folder.path(), "cluster.toml", &data, &self.more);
+    }
+
+    /// Starts a broker that the group did not begin with: with an empty folder, and a cluster file in which it stands beside
+    /// the members, or has the place of one.
+    pub(crate) fn start_newcomer(&self, name: &str, instead_of: Option<&str>) -> Member {
+        let mut newcomer = Member::new(name, true);
+        let stays = |member: &&Member| Some(&*member.name) != instead_of;
+        let members = self.all.iter().filter(stays).chain([&newcomer]);
+        let cluster = format!("{name}.toml");
+        let file = cluster_file(members);
+        std::fs::write(self.folder.path().join(&cluster), file).expect("a writable folder");
+        let data = format!("data-{name}");
+        newcomer.start(self.folder.path(), &cluster, &data, &self.more);
+        newcomer
     }
 
     fn start_proxy(&mut self) {
@@ -158,6 +195,14 @@ impl Members {
     pub(crate) fn kill(&mut self, n: usize) {
         let mut process = self.all[n].process.take().expect("it runs");
         process.kill9();
+    }
+
+    /// `SIGTERM` to a member, and waits until it has ended well. All that it said.
+    pub(crate) fn terminate(&mut self, n: usize) -> String {
+        let mut process = self.all[n].process.take().expect("it runs");
+        let status = process.terminate();
+        assert!(status.success(), "{status}");
+        process.output()
     }
 
     /// A figure of a member.

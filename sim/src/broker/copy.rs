@@ -95,14 +95,4 @@ impl Broker {
     pub(crate) fn applied(&self) -> u64 {
         self.engine.as_ref().map_or(0, Engine::applied)
     }
-
-    /// Whether it knows that its group exists, also when it is started again.
-    pub(crate) fn has_begun(&self) -> bool {
-        self.raft.is_none() || self.has_records()
-    }
-
-    fn has_records(&self) -> bool {
-        let disk = lock(&self.disk);
-        disk.snapshot().is_some() || !disk.entries().is_empty()
-    }
 }

@@ -2,6 +2,8 @@
 //!
 //! Each function looks at what has just happened, or at the end at everything, and says what is wrong.
 
+use crate::ledger::Receipt;
+
 pub(crate) mod agreement;
 pub(crate) mod expiry;
 pub(crate) mod no_panic;
@@ -27,6 +29,16 @@ pub struct Violation {
     pub text: String,
     /// Words of the lines of the trace that tell how it came.
     pub about: Vec<String>,
+}
+
+/// How often a message came, as far as these receipts of it count.
+pub(crate) fn times<'a>(
+    receipts: impl Iterator<Item = &'a Receipt>,
+    number: u32,
+    counts: impl Fn(&Receipt) -> bool,
+) -> usize {
+    let of_it = receipts.filter(|it| it.number == number);
+    of_it.filter(|it| counts(it)).count()
 }
 
 pub(crate) type Verdict = Result<(), Violation>;

@@ -1,6 +1,6 @@
 //! P3: QoS 2 is exactly once (that it is at least once is P2's), and QoS 0 is not more often than that.
 
-use super::{Verdict, Violation, device, message};
+use super::{Verdict, Violation, device, message, times};
 use crate::ledger::{Kind, Ledger, Receipt};
 use protocol::QoS;
 
@@ -24,9 +24,7 @@ pub(crate) fn received(ledger: &Ledger, to: usize, receipt: &Receipt, exact: boo
         return Ok(());
     }
     let got = ledger.devices[to].got.iter();
-    let times = got
-        .filter(|it| it.number == receipt.number && at_most_once(it))
-        .count();
+    let times = times(got, receipt.number, at_most_once);
     if times <= 1 {
         return Ok(());
     }

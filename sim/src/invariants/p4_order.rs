@@ -16,8 +16,8 @@ pub(crate) fn received(ledger: &Ledger, to: usize, receipt: &Receipt) -> Verdict
         !receipts.any(|it| it.number == number && !it.retain)
     };
     let is_will = matches!(sent.kind, Kind::Will(_));
-    if is_will || receipt.retain || !is_first(receipt.number) || !counts(ledger, to, receipt.number)
-    {
+    let counts = |number: u32| counts(ledger, (to, receipt.session), number);
+    if is_will || receipt.retain || !is_first(receipt.number) || !counts(receipt.number) {
         return Ok(());
     }
     let same_flow = |it: &&Receipt| {
@@ -29,7 +29,7 @@ pub(crate) fn received(ledger: &Ledger, to: usize, receipt: &Receipt) -> Verdict
                 == (sent.device, sent.topic, sent.qos, sent.kind)
             && same_conn
             && it.session == receipt.session
-            && counts(ledger, to, it.number)
+            && counts(it.number)
     };
     let Some(later) = before.iter().find(same_flow) else {
         return Ok(());
@@ -46,11 +46,12 @@ pub(crate) fn received(ledger: &Ledger, to: usize, receipt: &Receipt) -> Verdict
 
 /// What was published before SUBACK may have been taken for nobody, and then come as new when its publisher sends it
 /// again; and a delivery at QoS 0 may be lost, and come with that. So QoS 1 and 2 count where the receiver relied on
-/// them.
-fn counts(ledger: &Ledger, to: usize, number: u32) -> bool {
+/// them, in the session that it has got them in.
+fn counts(ledger: &Ledger, (to, session): (usize, u32), number: u32) -> bool {
     let sent = &ledger.sent[number as usize];
     let relies = |target: &Target| {
-        target.device == to && target.granted().is_some_and(|qos| qos != QoS::AtMostOnce)
+        (target.device, target.session) == (to, session)
+            && target.granted().is_some_and(|qos| qos != QoS::AtMostOnce)
     };
     // One that expires may come with a later copy of its publisher's.
     sent.expiry_s.is_none() && (sent.qos == QoS::AtMostOnce || sent.to.iter().any(relies))

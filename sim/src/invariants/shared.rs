@@ -1,6 +1,6 @@
 //! A message goes to one member of a shared subscription, and if it is acknowledged and there is a member, it does go.
 
-use super::{Verdict, Violation, message};
+use super::{Verdict, Violation, message, times};
 use crate::ledger::{Kind, Ledger, Receipt};
 use protocol::QoS;
 
@@ -12,10 +12,9 @@ pub(crate) fn received(ledger: &Ledger, receipt: &Receipt) -> Verdict {
     if sent.shared.is_none() || sent.kind != Kind::Publish {
         return Ok(());
     }
-    let is_once = |it: &&Receipt| sent.qos == QoS::AtMostOnce || it.qos == QoS::ExactlyOnce;
+    let is_once = |it: &Receipt| sent.qos == QoS::AtMostOnce || it.qos == QoS::ExactlyOnce;
     let all = ledger.devices.iter().flat_map(|device| &device.got);
-    let times = all.filter(|it| it.number == receipt.number).filter(is_once);
-    let times = times.count();
+    let times = times(all, receipt.number, is_once);
     if times <= 1 {
         return Ok(());
     }

@@ -96,7 +96,7 @@ impl Carrier {
         let own = |name: &NodeName| self.member.as_ref() == Some(name);
         let place = env.names.members[self.group].iter().position(own);
         let place = place.expect("a group has members, and the search knows no others");
-        let before: usize = env.plan.groups[..self.group].iter().sum();
+        let before: usize = env.names.members[..self.group].iter().map(Vec::len).sum();
         let broker = before + place;
         let (proxy, life, group) = (self.proxy, self.life, self.group);
         let from = End::Link { proxy, life, group };

@@ -1,7 +1,9 @@
 //! The connection to one other member: made when there is a call for it, and again when it broke.
 
-use super::super::limits::{CALL, CALLS_MAX, CONNECT};
+use super::super::config::Node;
+use super::super::limits::{CALL, CALLS_MAX, CONNECT, carrying};
 use super::super::network::CallError;
+use super::complaints::Complaints;
 use super::frames::{Broken, Frames};
 use super::handshake::Handshake;
 use super::{Credentials, nonce};
@@ -16,52 +18,54 @@ use tokio::time::{Instant, timeout, timeout_at};
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) call: Bytes,
-    pub(super) answer: oneshot::Sender<Result<Bytes, CallError>>,
+    pub(super) answer: Answer,
 }
 
-/// Carries the calls to one address until nobody can make any more.
+/// Where its answer goes.
+pub(super) type Answer = oneshot::Sender<Result<Bytes, CallError>>;
+
+/// Carries the calls to one member until nobody can make any more.
 pub(super) async fn run(
-    address: Box<str>,
+    to: Node,
     credentials: Arc<Credentials>,
     mut calls: mpsc::Receiver<Waiting>,
 ) {
-    let mut was_well = true;
+    let Node { name, address } = to;
+    let mut complaints = Complaints::default();
     while let Some(first) = calls.recv().await {
         let error = match connect(&address, &credentials).await {
             Ok(frames) => {
-                if !was_well {
-                    tracing::info!(%address, "reaches this member of the group again");
+                if complaints.over() {
+                    tracing::info!(member = %name, %address, "reaches this member of the group again");
                 }
-                was_well = true;
                 let Some(error) = serve(frames, first, &mut calls, &address).await else {
                     return;
                 };
                 error
             }
             Err(error) => {
-                fail(&address, &error, [first]);
+                fail(&address, &error, [first.answer]);
                 error
             }
         };
-        if was_well {
-            tracing::warn!(%address, %error, "cannot reach this member of the group");
+        if let Some(unsaid) = complaints.due(Instant::now(), &error.to_string()) {
+            tracing::warn!(member = %name, %address, %error, unsaid, "cannot reach this member of the group");
         }
-        was_well = false;
         // Who called meanwhile learns it now, and is not kept waiting for the next attempt.
         while let Ok(waiting) = calls.try_recv() {
-            fail(&address, &error, [waiting]);
+            fail(&address, &error, [waiting.answer]);
         }
     }
 }
 
-fn fail(address: &str, error: &Broken, calls: impl IntoIterator<Item = Waiting>) {
-    for call in calls {
+fn fail(address: &str, error: &Broken, calls: impl IntoIterator<Item = Answer>) {
+    for answer in calls {
         let error = CallError {
             address: address.into(),
             why: error.to_string().into(),
         };
         // Whoever made it may have given up.
-        let _gone = call.answer.send(Err(error));
+        let _gone = answer.send(Err(error));
     }
 }
 
@@ -85,6 +89,58 @@ async fn connect(address: &str, credentials: &Credentials) -> Result<Frames, Bro
     }))
 }
 
+/// Calls that have been given to the connection, by their numbers. Their bytes are not kept.
+#[derive(Debug)]
+struct UnderWay {
+    calls: BTreeMap<u64, (Instant, Answer)>,
+    number: u64,
+    /// When the last one should have been carried to the other end, at the latest.
+    carried: Instant,
+}
+
+impl UnderWay {
+    fn new() -> Self {
+        Self {
+            calls: BTreeMap::new(),
+            number: 0,
+            carried: Instant::now(),
+        }
+    }
+
+    /// Gives a call to the connection, if somebody waits for its answer.
+    fn push(&mut self, waiting: Waiting, frames: &mut Frames) {
+        if waiting.answer.is_closed() {
+            return;
+        }
+        self.number += 1;
+        frames.push(self.number, &waiting.call);
+        self.carried = self.carried.max(Instant::now()) + carrying(waiting.call.len());
+        let call = (self.carried + CALL, waiting.answer);
+        self.calls.insert(self.number, call);
+    }
+
+    /// When the first answer is due.
+    fn due(&self) -> Option<Instant> {
+        self.calls.first_key_value().map(|(_, (due, _))| *due)
+    }
+
+    /// Whether nobody waits for one of them any more.
+    fn is_given_up(&self) -> bool {
+        self.calls.values().any(|(_, answer)| answer.is_closed())
+    }
+
+    /// Hands over the answers that have come.
+    fn answered(&mut self, frames: &mut Frames) -> Result<(), Broken> {
+        while let Some((number, answer)) = frames.next()? {
+            if let Some((_, waiting)) = self.calls.remove(&number) {
+                // Whoever made the call may have given up.
+                let _gone = waiting.send(Ok(answer));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Carries calls until the connection breaks; `None`: nobody can make any more.
 async fn serve(
     mut frames: Frames,
@@ -92,57 +148,39 @@ async fn serve(
     calls: &mut mpsc::Receiver<Waiting>,
     address: &str,
 ) -> Option<Broken> {
-    let mut under_way: BTreeMap<u64, (Instant, Waiting)> = BTreeMap::new();
-    let mut number = 0;
-    let mut next = Some(first);
+    let mut under_way = UnderWay::new();
+    under_way.push(first, &mut frames);
     let error = loop {
-        if let Some(waiting) = next.take() {
-            number += 1;
-            frames.push(number, &waiting.call);
-            under_way.insert(number, (Instant::now(), waiting));
+        if let Err(error) = under_way.answered(&mut frames) {
+            break error;
         }
-        match answered(&mut frames, &mut under_way) {
-            Ok(()) => {}
-            Err(error) => break error,
-        }
-        let oldest = under_way.first_key_value().map(|(_, (since, _))| *since);
-        let turn =
-            async {
-                match oldest {
-                    // Whoever waits for an answer is not kept waiting by a connection that is none any more.
-                    Some(since) => timeout_at(since + CALL, frames.turn()).await.unwrap_or(Err(
-                        Broken::TooLong {
-                            what: "the answer to a call",
-                            limit: CALL,
-                        },
-                    )),
-                    None => frames.turn().await,
+        let due = under_way.due();
+        let turn = async {
+            match due {
+                // Whoever waits for an answer is not kept waiting by a connection that is none any more.
+                Some(due) => {
+                    let turned = timeout_at(due, frames.turn()).await;
+                    turned.unwrap_or(Err(Broken::Silent))
                 }
-            };
+                None => frames.turn().await,
+            }
+        };
         tokio::select! {
             turned = turn => if let Err(error) = turned {
                 break error;
             },
-            call = calls.recv(), if under_way.len() < CALLS_MAX => match call {
-                Some(call) => next = Some(call),
+            call = calls.recv(), if under_way.calls.len() < CALLS_MAX => match call {
+                Some(call) if frames.waiting_bytes() > 0 && under_way.is_given_up() => {
+                    // What nobody wants any more must not be in the way of what comes instead of it.
+                    fail(address, &Broken::GivenUp, [call.answer]);
+                    break Broken::GivenUp;
+                }
+                Some(call) => under_way.push(call, &mut frames),
                 None => return None,
             },
         }
     };
-    let calls = under_way.into_values().map(|(_, waiting)| waiting);
-    fail(address, &error, calls);
+    let answers = under_way.calls.into_values().map(|(_, answer)| answer);
+    fail(address, &error, answers);
     Some(error)
-}
-
-fn answered(
-    frames: &mut Frames,
-    under_way: &mut BTreeMap<u64, (Instant, Waiting)>,
-) -> Result<(), Broken> {
-    while let Some((number, answer)) = frames.next()? {
-        if let Some((_, waiting)) = under_way.remove(&number) {
-            // Whoever made the call may have given up.
-            let _gone = waiting.answer.send(Ok(answer));
-        }
-    }
-    Ok(())
 }

@@ -28,6 +28,10 @@ pub(super) enum Broken {
     Length { len: usize, max: usize },
     #[error("{what} took longer than {limit:?}")]
     TooLong { what: &'static str, limit: Duration },
+    #[error("the answer to a call did not come in time")]
+    Silent,
+    #[error("a call was given up before all of it was sent")]
+    GivenUp,
     #[error("{0}")]
     Io(String),
 }
@@ -194,7 +198,10 @@ impl Frames {
             if let Some(frame) = self.next()? {
                 return Ok(frame);
             }
-            self.turn().await?;
+            if let Err(error) = self.turn().await {
+                // The other end may have closed the connection behind its last word.
+                return self.next()?.ok_or(error);
+            }
         }
     }
 }

@@ -5,6 +5,9 @@
 //! called -> nonce 32
 //! caller -> HMAC-SHA256(secret, "caller" | all so far)
 //! called -> HMAC-SHA256(secret, "called" | all so far)
+//!
+//! called -> what 1 | number 4        instead of either, if it does not go on: 1 it speaks this version, 2 it is a member of
+//!                                    this group, 3 the proof is wrong
 //! ```
 //! The one that is called proves nothing to one that has not. Each message has a fixed length, so no two conversations
 //! make the same bytes.
@@ -18,6 +21,9 @@ use sha2::Sha256;
 const VERSION: u16 = 1;
 const MAGIC: [u8; 4] = *b"MQFP";
 const HELLO_BYTES: usize = 42;
+
+/// Why the called end does not go on.
+const REFUSAL_BYTES: usize = 5;
 
 /// Random bytes, new for each connection: nobody can use the proofs of an earlier one.
 pub(super) type Nonce = [u8; 32];
@@ -33,8 +39,36 @@ pub(super) enum Stranger {
     Version(u16),
     #[error("the other end is a member of group {0}, this end of another")]
     Group(u32),
-    #[error("the other end does not know this fleet's secret; check both secrets")]
+    #[error("the other end has another secret than this one; check both secrets")]
     Secret,
+}
+
+impl Stranger {
+    /// What a called end of this group tells the caller, if that is one that understands it.
+    pub(super) fn told(self, group: GroupNo) -> Option<[u8; REFUSAL_BYTES]> {
+        let (what, number) = match self {
+            Self::Nobody => return None,
+            Self::Version(_) => (1, u32::from(VERSION)),
+            Self::Group(_) => (2, u32::from(group.0)),
+            Self::Secret => (3, 0),
+        };
+        let [a, b, c, d] = number.to_le_bytes();
+        Some([what, a, b, c, d])
+    }
+
+    /// The same, heard by the caller instead of something else.
+    fn heard(said: &[u8]) -> Self {
+        let Ok([what, number @ ..]) = <[u8; REFUSAL_BYTES]>::try_from(said) else {
+            return Self::Nobody;
+        };
+        let number = u32::from_le_bytes(number);
+        match what {
+            1 => Self::Version(number as u16),
+            2 => Self::Group(number),
+            3 => Self::Secret,
+            _ => Self::Nobody,
+        }
+    }
 }
 
 /// One conversation, from either end.
@@ -82,7 +116,7 @@ impl<'a> Handshake<'a> {
 
     /// The called end's nonce, said or heard.
     pub(super) fn challenge(&mut self, nonce: &[u8]) -> Result<(), Stranger> {
-        let nonce: &Nonce = nonce.try_into().map_err(|_| Stranger::Nobody)?;
+        let nonce: &Nonce = nonce.try_into().map_err(|_| Stranger::heard(nonce))?;
         self.said.extend_from_slice(nonce);
         Ok(())
     }
@@ -105,6 +139,9 @@ impl<'a> Handshake<'a> {
 
     /// The caller has got the called end's proof. Takes the same time for each wrong one.
     pub(super) fn check_called(&self, proof: &[u8]) -> Result<(), Stranger> {
+        if proof.len() == REFUSAL_BYTES {
+            return Err(Stranger::heard(proof));
+        }
         let checked = self.mac("called").verify_slice(proof);
         checked.map_err(|_| Stranger::Secret)
     }
@@ -158,6 +195,21 @@ mod tests {
         other.challenge(&[9; 32]).expect("a nonce");
         let proof = near.caller_proof();
         assert_eq!(other.check_caller(&proof), Err(Stranger::Secret));
+    }
+
+    #[test]
+    fn the_caller_is_told_why_the_other_end_does_not_go_on() {
+        let told = |why: Stranger| why.told(GROUP).expect("it is told");
+        let mut near = Handshake::new(b"one");
+        near.hello(GroupNo(4), &[1; 32]);
+        let group = told(Stranger::Group(4));
+        assert_eq!(near.challenge(&group), Err(Stranger::Group(3)));
+        let version = told(Stranger::Version(9));
+        assert_eq!(near.challenge(&version), Err(Stranger::Version(VERSION)));
+        let secret = told(Stranger::Secret);
+        assert_eq!(near.check_called(&secret), Err(Stranger::Secret));
+        assert_eq!(Stranger::Nobody.told(GROUP), None);
+        assert_eq!(near.challenge(&[9; 5]), Err(Stranger::Nobody));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Calls between members over TCP.
 //!
-//! Each member keeps one connection to each other for the calls that it makes; answers may overtake one another. Both
-//! ends prove that they know the fleet's secret, and with `[link_tls]` show each other their certificates.
+//! Each member keeps two connections to each other for the calls that it makes, one for small calls and one for large
+//! ones; answers may overtake one another. Both ends prove that they know the fleet's secret, and with `[link_tls]` show each other their certificates.
 
 mod client;
+mod complaints;
 mod frames;
 mod handshake;
 mod server;
@@ -11,7 +12,7 @@ mod server;
 mod tests;
 
 use super::config::Node;
-use super::limits::CALLS_MAX;
+use super::limits::{CALLS_MAX, SMALL_CALL_BYTES_MAX};
 use super::network::{CallError, Peers};
 use bytes::Bytes;
 use client::Waiting;
@@ -48,7 +49,17 @@ impl std::fmt::Debug for Credentials {
 #[derive(Clone, Debug)]
 pub(super) struct TcpPeers {
     credentials: Arc<Credentials>,
-    connections: Arc<Mutex<BTreeMap<Box<str>, mpsc::Sender<Waiting>>>>,
+    connections: Arc<Mutex<BTreeMap<Way, mpsc::Sender<Waiting>>>>,
+}
+
+/// An address, and what goes there.
+type Way = (Box<str>, Size);
+
+/// Which calls a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Size {
+    Small,
+    Large,
 }
 
 impl TcpPeers {
@@ -60,16 +71,17 @@ impl TcpPeers {
     }
 
     /// The way to an address; the first call makes it.
-    fn connection(&self, address: &str) -> mpsc::Sender<Waiting> {
+    fn connection(&self, to: &Node, size: Size) -> mpsc::Sender<Waiting> {
         let connections = &self.connections;
         let mut connections = connections.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = connections.get(address).filter(|known| !known.is_closed()) {
+        let way = (to.address.clone(), size);
+        if let Some(known) = connections.get(&way).filter(|known| !known.is_closed()) {
             return known.clone();
         }
         let (calls, waiting) = mpsc::channel(CALLS_MAX);
         let credentials = Arc::clone(&self.credentials);
-        tokio::spawn(client::run(address.into(), credentials, waiting));
-        connections.insert(address.into(), calls.clone());
+        tokio::spawn(client::run(to.clone(), credentials, waiting));
+        connections.insert(way, calls.clone());
         calls
     }
 }
@@ -80,15 +92,20 @@ impl Peers for TcpPeers {
         to: &Node,
         call: Bytes,
     ) -> impl Future<Output = Result<Bytes, CallError>> + Send + 'static {
-        let (peers, address) = (self.clone(), to.address.clone());
+        let (peers, to) = (self.clone(), to.clone());
         async move {
             let failed = |why: &str| CallError {
-                address: address.clone(),
+                address: to.address.clone(),
                 why: why.into(),
             };
             let (answer, answered) = oneshot::channel();
+            let size = if call.len() > SMALL_CALL_BYTES_MAX {
+                Size::Large
+            } else {
+                Size::Small
+            };
             let sent = peers
-                .connection(&address)
+                .connection(&to, size)
                 .try_send(Waiting { call, answer });
             sent.map_err(|_| failed("too many calls wait for it"))?;
             let answer = answered.await;

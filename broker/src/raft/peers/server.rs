@@ -1,14 +1,16 @@
 //! The connections that other members make to this one.
 
 use super::super::limits::{CALLS_MAX, CONNECT, CONNECTIONS_MAX};
+use super::complaints::Complaints;
 use super::frames::{Broken, Frames};
 use super::handshake::Handshake;
 use super::{Answerer, Credentials, nonce};
 use bytes::Bytes;
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Bytes of answers that may wait for a socket before no more calls are read from it. Answers are small.
 const WAITING_BYTES_MAX: usize = 1 << 20;
@@ -20,15 +22,17 @@ pub(in super::super) async fn run(
     answer: Answerer,
 ) {
     let mut connections = JoinSet::new();
+    let complaints = Arc::new(Mutex::new(Complaints::default()));
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((socket, from)) if connections.len() < CONNECTIONS_MAX => {
                     let (credentials, answer) = (Arc::clone(&credentials), Arc::clone(&answer));
+                    let complaints = Arc::clone(&complaints);
                     connections.spawn(async move {
                         let broken = serve(socket, &credentials, &answer).await;
                         if let Err(error) = broken {
-                            tracing::info!(%from, %error, "a connection of another member has ended");
+                            ended(from, &error, &complaints);
                         }
                     });
                 }
@@ -42,6 +46,19 @@ pub(in super::super) async fn run(
             },
             Some(_ended) = connections.join_next() => {}
         }
+    }
+}
+
+/// Says why a connection has ended. A stranger calls again and again, each time from another port.
+fn ended(from: SocketAddr, error: &Broken, complaints: &Mutex<Complaints>) {
+    if !matches!(error, Broken::Stranger(_)) {
+        tracing::info!(%from, %error, "a connection of another member has ended");
+        return;
+    }
+    let what = format!("{}: {error}", from.ip());
+    let mut complaints = complaints.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(unsaid) = complaints.due(Instant::now(), &what) {
+        tracing::warn!(from = %from.ip(), %error, unsaid, "a stranger calls this member of the group, and is sent away");
     }
 }
 
@@ -78,6 +95,19 @@ async fn serve(
 }
 
 async fn welcome(frames: &mut Frames, credentials: &Credentials) -> Result<(), Broken> {
+    let known = greet(frames, credentials).await;
+    if let Err(Broken::Stranger(stranger)) = &known
+        && let Some(word) = stranger.told(credentials.group)
+    {
+        frames.push(0, &word);
+        while frames.waiting_bytes() > 0 {
+            frames.turn().await?;
+        }
+    }
+    known
+}
+
+async fn greet(frames: &mut Frames, credentials: &Credentials) -> Result<(), Broken> {
     let mut handshake = Handshake::new(&credentials.secret);
     handshake.take_hello(credentials.group, &frames.receive().await?.1)?;
     let nonce = nonce()?;

@@ -4,7 +4,7 @@ use super::*;
 use cluster::transport::LinkTlsPem;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 fn credentials(secret: &[u8], group: u8) -> Arc<Credentials> {
     Arc::new(Credentials {
@@ -106,11 +106,19 @@ async fn calls_pass_through_tls_and_strangers_do_not() {
 #[tokio::test]
 async fn a_member_of_another_fleet_or_group_is_refused() {
     let there = turning(b"a secret").await;
-    for (secret, group) in [(&b"another"[..], 1), (b"a secret", 2)] {
+    for (secret, group, why) in [
+        (&b"another"[..], 1, "check both secrets"),
+        (
+            b"a secret",
+            2,
+            "is a member of group 1, this end of another",
+        ),
+    ] {
         let peers = TcpPeers::new(credentials(secret, group));
         let refused = peers.call(&there, Bytes::from_static(b"hello")).await;
         let error = refused.expect_err("refused").to_string();
         assert!(error.contains(&*there.address), "{error}");
+        assert!(error.contains(why), "{error}");
     }
 }
 
@@ -167,4 +175,60 @@ async fn a_stranger_with_a_huge_frame_is_sent_away() {
     // Closed or reset: nothing was said.
     let _ended = closed.await.expect("at once");
     assert!(rest.is_empty());
+}
+
+/// Passes each connection on to a member, up to so many bytes; says when it has passed on as many and holds the rest back.
+async fn valve(there: &Node, bytes: u64) -> (Node, Arc<tokio::sync::Notify>) {
+    use tokio::io::AsyncReadExt as _;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let (member, shut) = (there.address.clone(), Arc::<tokio::sync::Notify>::default());
+    let told = Arc::clone(&shut);
+    tokio::spawn(async move {
+        loop {
+            let (near, _) = listener.accept().await.expect("a connection");
+            let far = TcpStream::connect(&*member).await.expect("there");
+            let told = Arc::clone(&told);
+            tokio::spawn(async move {
+                let (from_near, mut to_near) = near.into_split();
+                let (mut from_far, mut to_far) = far.into_split();
+                let mut open = from_near.take(bytes);
+                let forth = async {
+                    let passed = tokio::io::copy(&mut open, &mut to_far).await;
+                    let is_shut = passed.is_ok_and(|passed| passed == bytes);
+                    is_shut.then(|| told.notify_one());
+                    std::future::pending::<()>().await;
+                };
+                tokio::select! {
+                    () = forth => {}
+                    _closed = tokio::io::copy(&mut from_far, &mut to_near) => {}
+                }
+            });
+        }
+    });
+    let valve = Node {
+        name: "there".into(),
+        address: address.into(),
+    };
+    (valve, shut)
+}
+
+#[tokio::test]
+async fn no_call_waits_behind_a_larger_one_nor_behind_one_that_was_given_up() {
+    let there = turning(b"a secret").await;
+    let (there, shut) = valve(&there, 1 << 20).await;
+    let peers = TcpPeers::new(credentials(b"a secret", 1));
+    // More than the system's buffers take.
+    let large = tokio::spawn(peers.call(&there, vec![1; 64 << 20].into()));
+    shut.notified().await;
+    let small = peers.call(&there, Bytes::from_static(b"hello")).await;
+    assert_eq!(small.as_deref(), Ok(&b"olleh"[..]));
+    large.abort();
+    assert!(large.await.expect_err("held back").is_cancelled());
+    let other = vec![2; 512 << 10];
+    let refused = peers.call(&there, other.clone().into()).await;
+    let error = refused.expect_err("the connection ends").to_string();
+    assert!(error.contains("a call was given up"), "{error}");
+    let answer = peers.call(&there, other.clone().into()).await;
+    assert_eq!(answer.as_deref(), Ok(&other[..]), "over another one");
 }

@@ -1,5 +1,6 @@
 //! Snapshots that members get from each other.
 
+use super::files::DAMAGED;
 use super::fleet::Fleet;
 use crate::consensus::Consensus as _;
 use crate::raft::Change;
@@ -25,7 +26,7 @@ async fn grow(fleet: &Fleet) -> &'static str {
 }
 
 /// A group that has grown while a member was away; its leader, and that member.
-async fn grown_without_one() -> (Fleet, &'static str, &'static str) {
+pub(super) async fn grown_without_one() -> (Fleet, &'static str, &'static str) {
     let mut fleet = Fleet::started(&["a", "b", "c"]).await;
     let leader = fleet.elected().await;
     let away = ["a", "b", "c"].into_iter().find(|name| *name != leader);
@@ -87,6 +88,24 @@ async fn a_member_gets_one_snapshot_however_many_are_written_meanwhile() {
     fleet.propose(leader, "last");
     fleet.saw(away, "last").await;
     assert_eq!(fleet.seen(away, |seen| seen.installed), 1);
+}
+
+#[tokio::test]
+async fn a_member_that_cannot_read_its_snapshot_says_so_until_one_arrives() {
+    let (mut fleet, leader, away) = grown_without_one().await;
+    let files = fleet.files(leader);
+    let whole = files.read().expect("it was written");
+    files.write(&[&whole[..], &[DAMAGED]].concat());
+    fleet.start(away).await;
+    let unreadable = |fleet: &Fleet| fleet.members[leader].replica.status().unreadable;
+    let damage = fleet.until("it says so", unreadable).await;
+    assert!(damage.contains("snapshot"), "{damage}");
+    assert_eq!(fleet.elected().await, leader, "it leads all the same");
+    files.write(&whole);
+    fleet.propose(leader, "last");
+    fleet.saw(away, "last").await;
+    let says_nothing = |fleet: &Fleet| unreadable(fleet).is_none().then_some(());
+    fleet.until("it says so no more", says_nothing).await;
 }
 
 #[tokio::test]

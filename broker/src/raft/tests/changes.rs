@@ -26,6 +26,38 @@ async fn change(fleet: &Fleet, change: Change) -> Result<(), ChangeError> {
     fleet.members[leader].replica.change(change, PATIENCE).await
 }
 
+/// Has a new member take part, which the group does not know yet. Its id.
+async fn invite(fleet: &Fleet, name: &str) -> u64 {
+    let invite = Call {
+        to: 0,
+        request: Request::Invite {
+            name: name.parse().expect("a name"),
+        },
+    };
+    let replica = &fleet.members[name].replica;
+    loop {
+        let answer = replica.answer(invite.bytes()).await;
+        match Answer::read(&answer) {
+            Ok(Answer::Invited { id }) => return id,
+            // It reads its folder.
+            Ok(Answer::Wait) => tokio::task::yield_now().await,
+            other => panic!("not invited: {other:?}"),
+        }
+    }
+}
+
+/// Has a new member take part without a vote.
+async fn learn(fleet: &Fleet, leader: &str, name: &str) {
+    let id = invite(fleet, name).await;
+    let node = Node {
+        name: name.into(),
+        address: format!("{name}:1").into(),
+    };
+    let running = fleet.members[leader].replica.running().expect("it leads");
+    let added = running.raft.add_learner(id, node, true).await;
+    added.expect("it catches up");
+}
+
 /// The names of those with a vote, as this member knows them.
 fn voters(fleet: &Fleet, name: &str) -> Vec<String> {
     let members = fleet.members[name].replica.status().members;
@@ -109,22 +141,7 @@ async fn a_change_that_was_cut_off_half_way_is_ended_after_a_restart_of_the_new_
     fleet.propose(leader, "one");
     fleet.start("d").await;
     // The first half: it takes part, and has no vote.
-    let name = "d".parse().expect("a name");
-    let invite = Call {
-        to: 0,
-        request: Request::Invite { name },
-    };
-    let answer = fleet.members["d"].replica.answer(invite.bytes()).await;
-    let Ok(Answer::Invited { id }) = Answer::read(&answer) else {
-        panic!("not invited: {answer:?}");
-    };
-    let node = Node {
-        name: "d".into(),
-        address: "d:1".into(),
-    };
-    let running = fleet.members[leader].replica.running().expect("it leads");
-    let added = running.raft.add_learner(id, node, true).await;
-    added.expect("it catches up");
+    learn(&fleet, leader, "d").await;
     fleet.stop("d").await;
     fleet.start("d").await;
     change(&fleet, add("d")).await.expect("the second half");
@@ -137,6 +154,45 @@ async fn a_change_that_was_cut_off_half_way_is_ended_after_a_restart_of_the_new_
         Err(ChangeError::InUse("d".parse().expect("a name"))),
         "it is not empty, and the group does not know it any more"
     );
+}
+
+#[tokio::test]
+async fn a_new_member_that_was_cut_off_before_the_group_knew_it_is_added_all_the_same() {
+    let mut fleet = Fleet::started(&["a", "b", "c"]).await;
+    let leader = fleet.elected().await;
+    fleet.propose(leader, "one");
+    fleet.start("d").await;
+    invite(&fleet, "d").await;
+    fleet.stop("d").await;
+    fleet.start("d").await;
+    change(&fleet, add("d")).await.expect("added");
+    assert_eq!(voters(&fleet, leader), ["a", "b", "c", "d"]);
+    fleet.saw("d", "one").await;
+}
+
+#[tokio::test]
+async fn a_change_that_nobody_else_has_stored_is_not_said_to_be_made() {
+    let mut fleet = Fleet::started(&["a", "b", "c"]).await;
+    let leader = fleet.elected().await;
+    fleet.start("d").await;
+    learn(&fleet, leader, "d").await;
+    fleet.isolate(leader, true);
+    let replica = fleet.members[leader].replica.clone();
+    for _ in 0..2 {
+        let asked = replica.change(remove("d"), Duration::from_millis(50));
+        let error = asked.await.expect_err("nobody hears of it");
+        assert!(matches!(error, ChangeError::TooLong { .. }), "{error}");
+    }
+    let another = |fleet: &Fleet| fleet.leader().filter(|now| *now != leader);
+    let next = fleet.until("another leader", another).await;
+    fleet.isolate(leader, false);
+    let knows_d = |fleet: &Fleet| {
+        let members = fleet.members[next].replica.status().members;
+        members.iter().any(|peer| &*peer.name == "d")
+    };
+    assert!(knows_d(&fleet), "it is a member still");
+    change(&fleet, remove("d")).await.expect("removed");
+    assert!(!knows_d(&fleet));
 }
 
 #[tokio::test]

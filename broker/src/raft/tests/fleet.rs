@@ -1,19 +1,19 @@
 //! Members of one group on one runtime, over a network that can be cut, each with a log on disk.
 
 use super::disk::Disk;
+use super::files::Files;
+use super::net::{Instead, Net, Wires};
 use crate::consensus::{Consensus, Event, Payload, Position};
 use crate::group::GROUP_STREAM;
 use crate::log::{Appends, Log, LogError, LogHandle, LogOptions};
+use crate::raft::Process;
 use crate::raft::WallClock;
 use crate::raft::limits::KEPT_ENTRIES;
-use crate::raft::wire::{Answer, Call, Request};
-use crate::raft::{CallError, Incoming, Outgoing, Peers, Snapshots};
-use crate::raft::{DiskMoved, Handle, MemberStatus, Node, Recovered, Replica, Settings, Stage};
+use crate::raft::{DiskMoved, Handle, MemberStatus, Recovered, Replica, Settings, Stage};
 use bytes::Bytes;
 use cluster::slots::GroupNo;
 use cluster::topology::NodeName;
-use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -22,70 +22,8 @@ use tokio::sync::Notify;
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-type Member = Replica<Disk, Wires, Files>;
-
-/// The network: who is there, and who does not hear whom.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Net(Arc<Mutex<Switch>>);
-
-#[derive(Debug, Default)]
-struct Switch {
-    members: BTreeMap<Box<str>, Member>,
-    /// Caller and called.
-    cut: BTreeSet<(Box<str>, Box<str>)>,
-    /// As long as somebody has this, pieces of snapshots do not arrive.
-    pieces: Arc<tokio::sync::RwLock<()>>,
-    /// Members that answer each call with this alone.
-    without_space: BTreeSet<Box<str>>,
-}
-
-/// One member's end of it.
-#[derive(Clone, Debug)]
-pub(super) struct Wires {
-    own: Box<str>,
-    net: Net,
-}
-
-impl Peers for Wires {
-    fn call(
-        &self,
-        to: &Node,
-        call: Bytes,
-    ) -> impl Future<Output = Result<Bytes, CallError>> + Send + 'static {
-        let (net, own, to) = (self.net.clone(), self.own.clone(), to.address.clone());
-        async move {
-            if net.0.lock().expect("no panic").without_space.contains(&to) {
-                return Ok(Answer::NoSpace.bytes());
-            }
-            let there = net.reach(&own, &to)?;
-            if matches!(
-                Call::read(&call),
-                Ok(Call {
-                    request: Request::Piece(_),
-                    ..
-                })
-            ) {
-                let pieces = Arc::clone(&net.0.lock().expect("no panic").pieces);
-                let _may_arrive = pieces.read().await;
-            }
-            let answer = there.answer(call).await;
-            net.reach(&to, &own)?;
-            Ok(answer)
-        }
-    }
-}
-
-impl Net {
-    fn reach(&self, from: &str, to: &str) -> Result<Member, CallError> {
-        let switch = self.0.lock().expect("no panic");
-        let there = switch.members.get(to).cloned();
-        let cut = switch.cut.contains(&(from.into(), to.into()));
-        there.filter(|_| !cut).ok_or_else(|| CallError {
-            address: to.into(),
-            why: "cut".into(),
-        })
-    }
-}
+/// A member over this network.
+pub(super) type Member = Replica<Disk, Wires, Files>;
 
 /// What the stand-in for a member's group has seen.
 #[derive(Debug, Default)]
@@ -108,6 +46,7 @@ pub(super) struct Running {
     pub(super) seen: Arc<Mutex<Seen>>,
     disk: Disk,
     moved: DiskMoved,
+    process: Process,
     pump: tokio::task::JoinHandle<()>,
 }
 
@@ -115,7 +54,7 @@ pub(super) struct Running {
 type Ledger = Arc<Mutex<BTreeMap<u64, (u64, Option<String>)>>>;
 
 pub(super) struct Fleet {
-    net: Net,
+    pub(super) net: Net,
     ledger: Ledger,
     folder: tempfile::TempDir,
     first: Vec<NodeName>,
@@ -124,6 +63,8 @@ pub(super) struct Fleet {
     runs: u64,
     /// Where members take calls that start now.
     pub(super) port: u16,
+    /// Those that do so elsewhere.
+    pub(super) moved: BTreeMap<&'static str, u16>,
     /// By how many hours the wall clock of a member is ahead.
     ahead: Ahead,
 }
@@ -149,6 +90,7 @@ impl Fleet {
             changed: Arc::default(),
             runs: 0,
             port: 1,
+            moved: BTreeMap::new(),
             ahead: Ahead::default(),
         }
     }
@@ -172,10 +114,8 @@ impl Fleet {
         let disk = Disk::new(log);
         self.runs += 1;
         let members = self.first.iter().map(|member| {
-            let address = format!("{member}:{}", self.port)
-                .parse()
-                .expect("an address");
-            (member.clone(), address)
+            let address = self.address(member.as_str());
+            (member.clone(), address.parse().expect("an address"))
         });
         let settings = Settings {
             group: GroupNo(0),
@@ -195,10 +135,11 @@ impl Fleet {
         let wake = Box::new(move || wake.notify_one());
         let snapshots = files.clone();
         let (log, told) = (disk.clone(), moved.clone());
-        let started = Replica::start(settings, log, told, recovered, wires, snapshots, wake);
-        let (replica, handle) = started.expect("a member that starts");
-        let switch = &mut self.net.0.lock().expect("no panic");
-        switch.members.insert(address, replica.clone());
+        let process = Process::default();
+        let start = || Replica::start(settings, log, told, recovered, wires, snapshots, wake);
+        let (replica, handle) = process.run(start).expect("a member that starts");
+        let there = (replica.clone(), process.clone());
+        self.net.switch().members.insert(address, there);
         let handle = Arc::new(Mutex::new(handle));
         let seen = Arc::new(Mutex::new(restored));
         let pump = tokio::spawn(pump(
@@ -214,6 +155,7 @@ impl Fleet {
             seen,
             disk,
             moved,
+            process,
             pump,
         };
         self.members.insert(name, running);
@@ -292,23 +234,19 @@ impl Fleet {
     pub(super) async fn stop(&mut self, name: &'static str) {
         let running = self.members.remove(name).expect("it runs");
         let address = self.address(name);
-        self.net
-            .0
-            .lock()
-            .expect("no panic")
-            .members
-            .remove(&address);
+        self.net.switch().members.remove(&address);
         running.replica.stop().await;
         running.pump.abort();
     }
 
-    fn address(&self, name: &str) -> Box<str> {
-        format!("{name}:{}", self.port).into()
+    pub(super) fn address(&self, name: &str) -> Box<str> {
+        let port = self.moved.get(name).unwrap_or(&self.port);
+        format!("{name}:{port}").into()
     }
 
     /// `from` does not reach `to` any more, or does again.
     pub(super) fn cut(&self, from: &str, to: &str, cut: bool) {
-        let switch = &mut self.net.0.lock().expect("no panic").cut;
+        let switch = &mut self.net.switch().cut;
         let pair = (self.address(from), self.address(to));
         if cut {
             switch.insert(pair);
@@ -317,9 +255,31 @@ impl Fleet {
         }
     }
 
+    /// Makes zeros of the log of a member that does not run, from the record with these bytes on.
+    pub(super) fn lose_end_of_log(&self, name: &str, from: &[u8]) {
+        let log = std::fs::read_dir(self.folder(name).join("log")).expect("a folder");
+        let paths = log.map(|file| file.expect("a file").path());
+        let mut found = false;
+        for path in paths {
+            let mut bytes = std::fs::read(&path).expect("a file");
+            let Some(at) = bytes.windows(from.len()).position(|some| some == from) else {
+                continue;
+            };
+            bytes[at..].fill(0);
+            std::fs::write(&path, bytes).expect("written");
+            found = true;
+        }
+        assert!(found, "the log has no such record");
+    }
+
+    /// The member's snapshot.
+    pub(super) fn files(&self, name: &str) -> Files {
+        Files(self.folder(name))
+    }
+
     /// No piece of a snapshot arrives as long as this is held.
     pub(super) async fn hold_pieces(&self) -> tokio::sync::OwnedRwLockWriteGuard<()> {
-        let pieces = Arc::clone(&self.net.0.lock().expect("no panic").pieces);
+        let pieces = Arc::clone(&self.net.switch().pieces);
         pieces.write_owned().await
     }
 
@@ -330,11 +290,10 @@ impl Fleet {
         member.moved.tell();
     }
 
-    /// Whoever calls this one is told that it has no space.
-    pub(super) fn says_no_space(&self, name: &str) {
+    /// Whoever calls this one is told this, where it is something.
+    pub(super) fn answers(&self, name: &str, instead: Instead) {
         let address = self.address(name);
-        let switch = &mut self.net.0.lock().expect("no panic");
-        switch.without_space.insert(address);
+        self.net.switch().instead.insert(address, instead);
     }
 
     /// Whether this one knows that too few have space.
@@ -344,6 +303,23 @@ impl Fleet {
             .lock()
             .expect("no panic")
             .is_full()
+    }
+
+    /// The process stands still, or goes on.
+    pub(super) fn pause(&self, name: &str, stands_still: bool) {
+        self.members[name].process.pause(stands_still);
+    }
+
+    /// Waits until this one has asked others so many times more whether they would vote for it.
+    pub(super) async fn asks_for_votes(&self, name: &str, times: u64) {
+        let address = self.address(name);
+        let asked = || {
+            let counts = &self.net.switch().pre_votes;
+            counts.get(&address).copied().unwrap_or_default()
+        };
+        let before = asked();
+        let enough = |_: &Self| (asked() >= before + times).then_some(());
+        self.until("it asks for votes", enough).await;
     }
 
     /// Nobody reaches this one, nor it anybody, or they do again.
@@ -460,6 +436,8 @@ async fn pump(
             while let Some(event) = handle.next() {
                 seen.take(event, &files, &ledger);
             }
+            // A group asks that all the time.
+            let _sure_until = handle.leads_until();
             seen.failure = handle.failure().map(|error| error.to_string());
         }
         changed.notify_waiters();
@@ -536,65 +514,5 @@ impl Seen {
                 self.installed += 1;
             }
         }
-    }
-}
-
-/// The snapshots of a member's folder: one file.
-#[derive(Clone, Debug)]
-pub(super) struct Files(PathBuf);
-
-/// One that is sent, in small pieces, or received.
-#[derive(Debug)]
-pub(super) struct Transfer {
-    bytes: Vec<u8>,
-    files: Files,
-}
-
-impl Files {
-    fn read(&self) -> Option<Vec<u8>> {
-        std::fs::read(self.0.join("snapshot")).ok()
-    }
-
-    fn write(&self, bytes: &[u8]) {
-        std::fs::write(self.0.join("snapshot"), bytes).expect("written");
-    }
-}
-
-impl Snapshots for Files {
-    type Outgoing = Transfer;
-    type Incoming = Transfer;
-
-    async fn open(&self) -> Result<Option<Transfer>, LogError> {
-        Ok(self.read().map(|bytes| Transfer {
-            bytes,
-            files: self.clone(),
-        }))
-    }
-
-    async fn receive(&self) -> Result<Transfer, LogError> {
-        Ok(Transfer {
-            bytes: Vec::new(),
-            files: self.clone(),
-        })
-    }
-}
-
-impl Outgoing for Transfer {
-    async fn next(&mut self) -> Result<Option<Bytes>, LogError> {
-        let rest = self.bytes.split_off(self.bytes.len().min(500));
-        let piece = std::mem::replace(&mut self.bytes, rest);
-        Ok((!piece.is_empty()).then(|| piece.into()))
-    }
-}
-
-impl Incoming for Transfer {
-    async fn take(&mut self, bytes: Bytes) -> Result<(), LogError> {
-        self.bytes.extend_from_slice(&bytes);
-        Ok(())
-    }
-
-    async fn finish(self) -> Result<Position, LogError> {
-        self.files.write(&self.bytes);
-        Ok(Position::read(&mut &self.bytes[..]).expect("a position"))
     }
 }

@@ -136,7 +136,7 @@ async fn a_leader_counts_on_nobody_who_has_not_looked_at_its_call() {
     let leader = fleet.elected().await;
     for other in others(leader) {
         fleet.cut(other, leader, true);
-        fleet.says_no_space(other);
+        fleet.answers(other, |_| Some(Answer::NoSpace));
     }
     let stops = |fleet: &Fleet| fleet.leader().is_none().then_some(());
     fleet.until("it is not sure any more", stops).await;

@@ -4,14 +4,21 @@ mod carried;
 mod changes;
 mod clocks;
 mod disk;
+mod files;
 mod fleet;
 mod full;
+mod handover;
+mod large;
+mod net;
+mod newcomers;
+mod pre_vote;
 mod promise;
 mod tcp;
 mod trouble;
 
-use super::node_id;
-use super::record::{Identity, Meta};
+use super::record::{Identity, Meta, MetaRecord};
+use super::status::Role;
+use super::{Node, node_id};
 use crate::log::META_STREAM;
 use fleet::Fleet;
 
@@ -31,6 +38,26 @@ async fn what_is_proposed_comes_to_all_in_order() {
     }
     let pending = fleet.members[leader].handle.lock().expect("no panic");
     assert_eq!(crate::consensus::Consensus::pending_bytes(&*pending), 0);
+}
+
+/// A disk that has said it stored what it did not.
+#[tokio::test]
+async fn a_member_that_has_lost_the_end_of_its_log_gets_it_again() {
+    let mut fleet = Fleet::started(&THREE).await;
+    let leader = fleet.elected().await;
+    let texts: Vec<_> = (0..20).map(|n| format!("text {n}")).collect();
+    let loses = THREE.into_iter().find(|name| *name != leader);
+    let loses = loses.expect("three members");
+    for text in &texts {
+        fleet.propose(leader, text);
+        fleet.saw(loses, text).await;
+    }
+    fleet.stop(loses).await;
+    fleet.lose_end_of_log(loses, b"text 10");
+    fleet.start(loses).await;
+    fleet.saw(loses, "text 19").await;
+    assert_eq!(fleet.texts(loses), texts);
+    assert_eq!(fleet.elected().await, leader, "it goes on");
 }
 
 #[tokio::test]
@@ -81,6 +108,32 @@ async fn a_leader_that_reaches_nobody_stops_and_what_it_proposed_alone_is_gone()
 }
 
 #[tokio::test]
+async fn a_leader_knows_whether_a_majority_answers() {
+    let fleet = Fleet::started(&THREE).await;
+    let leader = fleet.elected().await;
+    let others = THREE.into_iter().filter(|name| *name != leader);
+    let says = async |what, reaches| {
+        let is_so = |fleet: &Fleet| {
+            let status = fleet.members[leader].replica.status();
+            (status.reaches_majority == Some(reaches)).then_some(status.role)
+        };
+        assert_eq!(fleet.until(what, is_so).await, Role::Leader, "{what}");
+    };
+    says("both answer", true).await;
+    for other in others.clone() {
+        fleet.isolate(other, true);
+    }
+    says("neither answers", false).await;
+    for name in others {
+        let leader = |fleet: &Fleet| fleet.members[name].replica.status().leader;
+        let hears_none = |fleet: &Fleet| leader(fleet).is_none().then_some(());
+        fleet.until("it hears nobody", hears_none).await;
+        let known = fleet.members[name].replica.status().reaches_majority;
+        assert_eq!(known, None, "only a leader knows");
+    }
+}
+
+#[tokio::test]
 async fn a_group_goes_on_after_all_were_stopped() {
     let mut fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
@@ -122,24 +175,29 @@ async fn a_member_that_lost_its_folder_takes_no_part() {
     assert!(fleet.texts(lost).is_empty());
 }
 
-/// The first by name says whose its folder is, and then begins the group. Here it was killed in between.
+/// The first by name says whose its folder is, and then begins the group. Here all lost their power in between, and the
+/// others had only given their folders numbers.
 #[tokio::test]
-async fn a_member_that_was_cut_off_while_it_began_the_group_begins_it_again() {
+async fn members_that_were_cut_off_while_their_group_began_begin_it_again() {
     let mut fleet = Fleet::of(&THREE);
-    for name in ["b", "c"] {
-        fleet.start(name).await;
+    let folders = [("b", 21), ("c", 22)];
+    for (name, folder) in folders {
+        let record = MetaRecord::Folder(folder);
+        fleet.write(name, META_STREAM, 1, &record.bytes());
     }
-    let runs = [("b", 1), ("c", 2)];
+    let met = folders.map(|(name, folder)| (node_id(name, 0), folder));
     let identity = Identity {
         life: 0,
-        met: runs.map(|(name, run)| (node_id(name, 0), run)).to_vec(),
+        met: met.to_vec(),
     };
     let meta = Meta {
         identity,
         ..Meta::default()
     };
     fleet.write("a", META_STREAM, 1, &meta.bytes());
-    fleet.start("a").await;
+    for name in THREE {
+        fleet.start(name).await;
+    }
     fleet.propose(fleet.elected().await, "one");
     for name in THREE {
         fleet.saw(name, "one").await;
@@ -164,5 +222,50 @@ async fn members_that_moved_find_each_other_by_the_cluster_file() {
     fleet.propose(fleet.elected().await, "there");
     for name in THREE {
         fleet.saw(name, "there").await;
+    }
+}
+
+/// Who leads hears of it from the fleet, and the others from the log.
+#[tokio::test]
+async fn a_member_that_moves_is_found_by_those_that_run() {
+    let mut fleet = Fleet::started(&THREE).await;
+    let leader = fleet.elected().await;
+    fleet.propose(leader, "here");
+    for name in THREE {
+        fleet.saw(name, "here").await;
+    }
+    let mut others = THREE.into_iter().filter(|name| *name != leader);
+    let (moves, other) = (others.next().expect("three"), others.next().expect("three"));
+    fleet.stop(moves).await;
+    fleet.moved.insert(moves, 2);
+    fleet.start(moves).await;
+    let there = fleet.address(moves);
+    let topology = [(
+        moves.parse().expect("a name"),
+        there.parse().expect("an address"),
+    )];
+    let logged = Node {
+        name: moves.into(),
+        address: "elsewhere:1".into(),
+    };
+    let all_know = |fleet: &Fleet| {
+        let leader = fleet.leader()?;
+        fleet.members[leader].replica.set_addresses(&topology);
+        let known = THREE.map(|name| fleet.members[name].replica.addresses().of(&logged));
+        known
+            .iter()
+            .all(|known| known.address == there)
+            .then_some(())
+    };
+    fleet.until("all know where the member is", all_know).await;
+    fleet.propose(fleet.elected().await, "there");
+    for name in THREE {
+        fleet.saw(name, "there").await;
+    }
+    fleet.stop(leader).await;
+    let next = fleet.elected().await;
+    fleet.propose(next, "without the first");
+    for name in [moves, other] {
+        fleet.saw(name, "without the first").await;
     }
 }

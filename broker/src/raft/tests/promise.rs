@@ -72,7 +72,7 @@ async fn a_leader_that_is_sure_votes_for_nobody() {
     let term = replica.status().term;
     let request = Request::Vote(VoteRequest {
         vote: Vote::new(term + 1, candidate),
-        last_log_id: Some(log_id(term + 1, u64::MAX)),
+        last_log_id: Some(log_id(term + 1, u64::MAX - 1)),
     });
     let call = Call { to: own, request }.bytes();
     assert_eq!(

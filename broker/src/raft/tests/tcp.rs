@@ -3,15 +3,17 @@
 use crate::consensus::{Consensus, Event, Payload, Position};
 use crate::group::GROUP_STREAM;
 use crate::log::{Log, LogOptions, SnapshotStore};
-use crate::raft::{DiskMoved, Found, Handle, Member, Options, Recovered, Role};
+use crate::raft::{DiskMoved, Found, Handle, Member, Options, Outsider, Recovered, Role};
 use cluster::slots::GroupNo;
-use cluster::topology::NodeName;
+use cluster::topology::{HostPort, NodeName};
 use std::net::TcpListener;
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+const SECRET: &[u8] = b"sixteen bytes and more";
 
 /// Told by all members when there is something to take.
 #[derive(Default)]
@@ -27,6 +29,7 @@ impl Bell {
 struct Three {
     bell: Arc<Bell>,
     members: Vec<(Member, Handle, Vec<Vec<u8>>)>,
+    addresses: Vec<(NodeName, HostPort)>,
     _folder: tempfile::TempDir,
 }
 
@@ -59,7 +62,7 @@ impl Three {
                 group: GroupNo(2),
                 members: members.clone(),
                 listener,
-                secret: b"sixteen bytes and more"[..].into(),
+                secret: SECRET.into(),
                 tls: None,
             };
             let recovered = Recovered::at(Position::default());
@@ -77,6 +80,7 @@ impl Three {
         Self {
             members: started.collect(),
             bell,
+            addresses: members,
             _folder: folder,
         }
     }
@@ -96,7 +100,7 @@ impl Three {
 
     /// Takes what comes until this holds.
     fn until<T>(&mut self, what: &str, mut look: impl FnMut(&mut Self) -> Option<T>) -> T {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         let mut seen = 0;
         loop {
             self.take();
@@ -144,6 +148,20 @@ fn three_members_agree_over_tcp() {
     assert_eq!(status.role, Role::Leader);
     assert_eq!(status.members.len(), 3);
     assert!(status.members.iter().all(|peer| peer.votes));
+    // One without a part in the group is told by the leader alone that it leads.
+    let name = three.addresses[leader].0.clone();
+    three.until("it says so", |three| {
+        let leader = leader_by(SECRET, three.addresses.clone())?;
+        assert_eq!(leader, name);
+        Some(())
+    });
+    assert_eq!(
+        leader_by(b"another secret than theirs", three.addresses.clone()),
+        None
+    );
+    let mut others = three.addresses.clone();
+    others.remove(leader);
+    assert_eq!(leader_by(SECRET, others.clone()), None);
     three.members[leader].0.stop();
     three.members.remove(leader);
     three.until("another leader", |three| {
@@ -152,7 +170,25 @@ fn three_members_agree_over_tcp() {
             .iter()
             .position(|(_, handle, _)| handle.leads_until().is_some())
     });
-    for (member, ..) in &three.members {
-        member.stop();
-    }
+    three.until("the other says so", |_| leader_by(SECRET, others.clone()));
+    three.members[0].0.stop();
+    three.until("the last one is not sure any more", |three| {
+        let is_sure = |(_, handle, _): &(Member, Handle, _)| {
+            handle
+                .leads_until()
+                .is_some_and(|until| until > Instant::now())
+        };
+        (!three.members.iter().any(is_sure)).then_some(())
+    });
+    assert_eq!(leader_by(SECRET, others), None, "it has no majority");
+    three.members[1].0.stop();
+}
+
+fn leader_by(secret: &[u8], members: Vec<(NodeName, HostPort)>) -> Option<NodeName> {
+    let outsider = Outsider::new(GroupNo(2), secret.into(), None);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.expect("a runtime");
+    runtime.block_on(outsider.leader_among(members))
 }

@@ -103,7 +103,7 @@ impl Receiver {
                 "this member has one that is as new",
             )));
         }
-        let out = self.files.begin(GROUP_STREAM, position.index)?;
+        let out = self.files.begin_received(GROUP_STREAM, position.index)?;
         let mut begun = Begun {
             position,
             out,

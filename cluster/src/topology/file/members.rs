@@ -38,12 +38,13 @@ pub(super) fn read(
     members
 }
 
-/// A majority must be left when some have failed: an even number bears no more failures than one fewer.
+/// An even number bears no more failures than one fewer, and no group begins with one. But in the file of a broker that
+/// is to be added to a group it stands beside the others.
 fn check_count(reader: &mut Reader<'_>, group: &Table<'_>, count: usize) {
     if count == 0 {
         let problem = "group.member is missing: give each broker of the group as [[group.member]]";
         reader.complain(&group.span, problem);
-    } else if count.is_multiple_of(2) || count > MEMBERS_MAX {
+    } else if count > MEMBERS_MAX {
         let problem = format!(
             "group.member: the group has {count} members; a group begins with 1, 3 or 5, of which none, one or two may \
              fail at the same time"

@@ -170,8 +170,9 @@ fn what_cannot_grow_or_shrink_says_why() {
     let mut full = with(&[
         added(0, member("a-3", 13, 23)),
         added(0, member("a-4", 14, 24)),
+        added(0, member("a-5", 15, 25)),
     ]);
-    let error = full.change(&added(0, member("a-5", 15, 25)));
+    let error = full.change(&added(0, member("a-6", 16, 26)));
     assert_eq!(error, Err(MemberError::Full { group: GroupNo(0) }));
     let unreachable = Member {
         peer: None,
@@ -236,7 +237,7 @@ proptest! {
             let different: std::collections::HashSet<_> = all.iter().collect();
             prop_assert_eq!(different.len(), all.len());
             for group in &held.groups {
-                prop_assert!((1..=MEMBERS_MAX).contains(&group.members.len()));
+                prop_assert!((1..=MEMBERS_LISTED_MAX).contains(&group.members.len()));
                 let alone = group.members.len() == 1;
                 prop_assert!(alone || group.members.iter().all(|it| it.peer.is_some()));
             }

@@ -1,8 +1,10 @@
 //! `ctl group add`, `remove`, `replace` and `repair`: who is in a group.
 //!
 //! A change has two parts. Group 0's log has the list that all nodes of the fleet go by; the group itself has the members
-//! that vote. A member that comes is first in the list, one that goes first leaves the group. A command that fails
-//! half way can be said again.
+//! that vote. Whoever has a vote may lead, and must be in the list then: a member that comes is in the list before it has
+//! its vote, one that goes stays there until it has none. The long part, sending everything, comes before all that.
+//!
+//! A command that fails half way can be said again, whatever step it had reached: each step sees whether it was taken.
 
 use std::time::{Duration, Instant};
 
@@ -12,22 +14,16 @@ use cluster::topology::{HostPort, NodeName};
 
 use super::fleet::Where;
 use super::status::{Files, FleetStatus};
-use crate::broker_node::TOPOLOGY_GROUP;
+use super::tell::{self, Members};
 use crate::ctl::http::{self, Answered};
 use crate::ctl::members::{Failed, address, answer, name};
 use crate::exit::Exit;
-use crate::members::{MemberRequest, What, group_in};
+use crate::members::{Listed, MemberRequest, What};
 
-/// A leader is waited for so long: an election takes less than a second.
-const LEADER_WAIT: Duration = Duration::from_secs(10);
 /// A broker that begins anew with an empty folder is there again far sooner.
 const RESTART_WAIT: Duration = Duration::from_secs(15);
-/// Between two questions who leads.
-const ASK_AGAIN: Duration = Duration::from_millis(200);
-/// What the broker of group 0 answers where there is no such member.
-const UNKNOWN: u16 = 404;
-/// What a broker answers that does not lead, or not any more: 421, 503.
-const NOT_THE_LEADER: [u16; 2] = [421, 503];
+/// What a damaged broker answers while no other member is sure to lead, and one that begins anew: 409, 503.
+const NOT_YET: [u16; 2] = [409, 503];
 
 /// Where a member that comes is reached.
 #[derive(Debug, Args)]
@@ -43,7 +39,8 @@ struct Addresses {
 /// What `add` is asked with.
 #[derive(Debug, Args)]
 pub(in crate::ctl) struct AddArgs {
-    /// The new member: a broker of this name that runs, with an empty data folder
+    /// The new member: a broker of this name that runs, with an empty data folder, and a cluster file in which it is a further member
+    /// of the group
     #[arg(value_name = "NAME", value_parser = name)]
     name: NodeName,
     /// Number of the group
@@ -71,7 +68,8 @@ pub(in crate::ctl) struct ReplaceArgs {
     /// The member that goes; it need not run any more
     #[arg(value_name = "OLD", value_parser = name)]
     old: NodeName,
-    /// The one that comes: a broker of this name that runs, with an empty data folder
+    /// The one that comes: a broker of this name that runs, with an empty data folder, and a cluster file in which it is a
+    /// member of the group, beside OLD or instead of it
     #[arg(value_name = "NEW", value_parser = name)]
     new: NodeName,
     #[command(flatten)]
@@ -80,15 +78,82 @@ pub(in crate::ctl) struct ReplaceArgs {
     asked: Where,
 }
 
+/// A member that comes.
+struct Coming<'c> {
+    asked: &'c Where,
+    group: u8,
+    name: &'c NodeName,
+    addresses: &'c Addresses,
+    /// The one that goes for it.
+    instead_of: Option<&'c NodeName>,
+}
+
+impl Coming<'_> {
+    /// Makes sure that all that follows can be done, before anything is changed.
+    fn check(&self, members: &Members) -> Result<(), Failed> {
+        let Addresses { link, peer } = self.addresses;
+        let listed = self.listing(members.find(self.name));
+        let nothing = |(exit, sentence)| (exit, format!("{sentence}; nothing was changed"));
+        let checked = match &listed {
+            Some(what) => tell::check_list(self.asked, self.name, what),
+            None => Ok(()),
+        };
+        checked.map_err(nothing)?;
+        self.tell(&format!("check {peer} {link}"), true)
+            .map_err(nothing)
+    }
+
+    /// What the list lacks; `None`: it is there.
+    fn listing(&self, listed: Option<Listed>) -> Option<MemberRequest> {
+        let Addresses { link, peer } = self.addresses;
+        let what = match listed {
+            Some(at)
+                if at.link == link.as_str()
+                    && at.peer == peer.as_str()
+                    && at.group == self.group =>
+            {
+                return None;
+            }
+            // It was listed when this was said before, and is elsewhere now.
+            Some(at) if at.group == self.group => What::Move,
+            _ => What::Add(GroupNo(self.group)),
+        };
+        Some(MemberRequest {
+            what,
+            link: Some(link.clone()),
+            peer: Some(peer.clone()),
+        })
+    }
+
+    /// Brings it in.
+    fn come(&self, members: &Members) -> Result<(), Failed> {
+        let peer = &self.addresses.peer;
+        self.tell(&format!("learn {peer}"), false)?;
+        if let Some(what) = self.listing(members.find(self.name)) {
+            tell::list(self.asked, self.name, &what, None)?;
+        }
+        self.tell(&format!("join {peer}"), true)
+    }
+
+    fn tell(&self, what: &str, with_the_other: bool) -> Result<(), Failed> {
+        let instead_of = self.instead_of.filter(|_| with_the_other);
+        let instead_of = instead_of.map(|old| format!(" instead-of {old}"));
+        let what = format!("{what}{}", instead_of.unwrap_or_default());
+        tell::member(self.asked, self.group, self.name, &what, None)
+    }
+}
+
 pub(super) fn add(args: &AddArgs) -> Result<String, Failed> {
-    let what = What::Add(GroupNo(args.group));
-    list(&args.asked, &args.name, what, Some(&args.addresses))?;
-    join(
-        &args.asked,
-        args.group,
-        &args.name,
-        args.addresses.peer.as_str(),
-    )?;
+    let members = Members::ask(&args.asked)?;
+    let coming = Coming {
+        asked: &args.asked,
+        group: args.group,
+        name: &args.name,
+        addresses: &args.addresses,
+        instead_of: None,
+    };
+    coming.check(&members)?;
+    coming.come(&members)?;
     Ok(format!(
         "{} is a member of group {}\n",
         args.name, args.group
@@ -96,147 +161,144 @@ pub(super) fn add(args: &AddArgs) -> Result<String, Failed> {
 }
 
 pub(super) fn remove(args: &OneArgs) -> Result<String, Failed> {
-    let group = group_of(&args.asked, &FleetStatus::ask(&args.asked)?, &args.name)?;
-    leave(&args.asked, group, &args.name)?;
-    list(&args.asked, &args.name, What::Remove, None)?;
-    Ok(format!("{} has left group {group}\n", args.name))
-}
-
-pub(super) fn replace(args: &ReplaceArgs) -> Result<String, Failed> {
-    let status = FleetStatus::ask(&args.asked)?;
-    // Said again when all is done, only the new one is known.
-    let group = group_of(&args.asked, &status, &args.old)
-        .or_else(|unknown| status.group_of(args.new.as_str()).ok_or(unknown))?;
-    let what = What::Replace(args.old.clone());
-    list(&args.asked, &args.new, what, Some(&args.addresses))?;
-    join(&args.asked, group, &args.new, args.addresses.peer.as_str())?;
-    leave(&args.asked, group, &args.old)?;
+    let group = group_of(&args.asked, &args.name)?;
+    go(&args.asked, group, &args.name)?;
     Ok(format!(
-        "{} has taken the place of {} in group {group}\n",
-        args.new, args.old
+        "{} has left group {group}; stop its broker, if it runs\n",
+        args.name
     ))
 }
 
+pub(super) fn replace(args: &ReplaceArgs) -> Result<String, Failed> {
+    let (old, new) = (&args.old, &args.new);
+    if old == new {
+        let sentence = format!(
+            "{old} cannot take its own place; if it has lost its data: mqtt-fleet ctl group repair {old}"
+        );
+        return Err((Exit::Usage, sentence));
+    }
+    let members = Members::ask(&args.asked)?;
+    let group = match group_of(&args.asked, old) {
+        Ok(group) => group,
+        // Said again when all is done, only the new one is known.
+        Err(unknown) => return is_done(&members, args).ok_or(unknown),
+    };
+    let coming = Coming {
+        asked: &args.asked,
+        group,
+        name: new,
+        addresses: &args.addresses,
+        instead_of: Some(old),
+    };
+    coming.check(&members)?;
+    coming.come(&members)?;
+    go(&args.asked, group, old)?;
+    Ok(format!(
+        "{new} has taken the place of {old} in group {group}; stop the broker of {old}, if it runs\n"
+    ))
+}
+
+/// What is said if the one that was to come is where it should be, and nobody knows the one that was to go.
+fn is_done(members: &Members, args: &ReplaceArgs) -> Option<String> {
+    let (old, new) = (&args.old, &args.new);
+    let listed = members.find(new)?;
+    let Addresses { link, peer } = &args.addresses;
+    let is_there = listed.link == link.as_str() && listed.peer == peer.as_str();
+    is_there.then(|| {
+        format!(
+            "{new} is a member of group {}, and no group has a member {old}: nothing is left to do\n",
+            listed.group
+        )
+    })
+}
+
+/// Has a member leave its group, and then the list.
+fn go(asked: &Where, group: u8, name: &NodeName) -> Result<(), Failed> {
+    tell::member(asked, group, name, "leave", Some(tell::UNKNOWN))?;
+    let what = MemberRequest {
+        what: What::Remove,
+        link: None,
+        peer: None,
+    };
+    // One that is to go was there a moment ago: a leader that ended meanwhile has stored what it did not answer.
+    tell::list(asked, name, &what, Some(tell::UNKNOWN))
+}
+
 pub(super) fn repair(args: &OneArgs) -> Result<String, Failed> {
+    let group = group_of(&args.asked, &args.name)?;
     let status = FleetStatus::ask(&args.asked)?;
-    let group = group_of(&args.asked, &status, &args.name)?;
+    if status.is_well(args.name.as_str()) {
+        return Ok(format!(
+            "{} has its data and its vote in group {group}: there is nothing to repair\n",
+            args.name
+        ));
+    }
     let peer = status.peer_of(args.name.as_str()).ok_or_else(|| {
         let sentence = format!("nobody who answers knows where {} is reached", args.name);
         (Exit::Failed, sentence)
     })?;
     set_aside(&args.asked, group, &args.name)?;
-    join(&args.asked, group, &args.name, peer)?;
+    let join = format!("join {peer}");
+    tell::member(&args.asked, group, &args.name, &join, None)?;
     Ok(format!("{} has a vote in group {group} again\n", args.name))
 }
 
 /// Has a member put its files away if they are damaged, and waits until it is there again without them.
 fn set_aside(asked: &Where, group: u8, name: &NodeName) -> Result<(), Failed> {
     let deadline = Instant::now() + RESTART_WAIT;
+    let is_over = || Instant::now() + tell::ASK_AGAIN >= deadline;
     let fail = |sentence: String| Err((Exit::Failed, sentence));
     let mut was_told = false;
     loop {
         let status = FleetStatus::ask(asked)?;
         match status.files_of(name.as_str()) {
             Files::Sound => return Ok(()),
-            // Its admin port is not among those that are asked.
-            Files::Unknown if !was_told => return Ok(()),
-            Files::Damaged(_) if status.leader_of(group).is_none() => {
+            Files::Unknown if !was_told => {
                 return fail(format!(
-                    "group {group} has no leader that could bring {name} back, so its files stay where they are"
+                    "nobody was asked who knows what is wrong with {name}: name its admin port with --admin too"
                 ));
             }
-            Files::Damaged(admin) => match http::post(admin, "/group/repair", "") {
-                // It may begin anew before its answer is out.
-                Ok(Answered { status: 200, .. }) | Err(_) => was_told = true,
-                refused => answer(admin, refused).map(|_| ())?,
-            },
+            Files::Damaged(admin) => {
+                is_spared(asked, group, name)?;
+                match http::post(admin, "/group/repair", "") {
+                    // It may begin anew before its answer is out.
+                    Ok(Answered { status: 200, .. }) | Err(_) => was_told = true,
+                    // Leaders change, and may be unsure for a moment.
+                    Ok(Answered { status, .. }) if NOT_YET.contains(&status) && !is_over() => {}
+                    refused => answer(admin, refused).map(|_| ())?,
+                }
+            }
             Files::Silent | Files::Unknown => {}
         }
-        if Instant::now() >= deadline {
+        if is_over() {
             return fail(format!(
                 "{name} does not answer, so nobody knows what is wrong with it: start its broker, and say this again"
             ));
         }
         // Nobody tells when it is there again.
-        std::thread::park_timeout(ASK_AGAIN);
+        std::thread::park_timeout(tell::ASK_AGAIN);
     }
 }
 
-/// Has group 0 change the list of members.
-fn list(
-    asked: &Where,
-    name: &NodeName,
-    what: What,
-    addresses: Option<&Addresses>,
-) -> Result<(), Failed> {
-    let request = MemberRequest {
-        what,
-        link: addresses.map(|it| it.link.clone()),
-        peer: addresses.map(|it| it.peer.clone()),
-    };
-    // One that is to go was there a moment ago: a leader that ended meanwhile has stored what it did not answer.
-    let is_gone = (request.what == What::Remove).then_some(UNKNOWN);
-    let (path, body) = (format!("/members/{name}"), request.to_string());
-    tell(asked, TOPOLOGY_GROUP.0, &path, &body, is_gone)
-}
-
-fn join(asked: &Where, group: u8, name: &NodeName, peer: &str) -> Result<(), Failed> {
-    let path = format!("/group/members/{name}");
-    tell(asked, group, &path, &format!("join {peer}"), None)
-}
-
-fn leave(asked: &Where, group: u8, name: &NodeName) -> Result<(), Failed> {
-    let path = format!("/group/members/{name}");
-    tell(asked, group, &path, "leave", Some(UNKNOWN))
-}
-
-/// Asks the leader of a group, and while it has none or another one, whoever leads next. An answer of the status
-/// `so_already` is as good as that it is done.
-fn tell(
-    asked: &Where,
-    group: u8,
-    path: &str,
-    body: &str,
-    so_already: Option<u16>,
-) -> Result<(), Failed> {
-    let deadline = Instant::now() + LEADER_WAIT;
-    loop {
-        let status = FleetStatus::ask(asked)?;
-        let failed = match status.leader_of(group) {
-            None => (Exit::Failed, format!("no leader of group {group} answers")),
-            Some(admin) => {
-                let answered = http::post(admin, path, body);
-                let may_be_another = match &answered {
-                    Ok(answered) if Some(answered.status) == so_already => return Ok(()),
-                    Ok(answered) => NOT_THE_LEADER.contains(&answered.status),
-                    Err(_) => true,
-                };
-                match answer(admin, answered) {
-                    Ok(_) => return Ok(()),
-                    Err(failed) if may_be_another => failed,
-                    Err(failed) => return Err(failed),
-                }
-            }
-        };
-        if Instant::now() >= deadline {
-            return Err(failed);
-        }
-        // Nobody tells when a leader is elected.
-        std::thread::park_timeout(ASK_AGAIN);
-    }
+/// Makes sure that the others have everything that a damaged member had: its files may be all there is.
+fn is_spared(asked: &Where, group: u8, name: &NodeName) -> Result<(), Failed> {
+    let spared = tell::member(asked, group, name, "spare", None);
+    spared.map_err(|(exit, sentence)| {
+        let sentence = format!(
+            "{sentence}; the files of {name} stay where they are. Start the other members of group {group} with their \
+             data folders, and say this again; docs/operations.md says what to do when a majority is damaged"
+        );
+        (exit, sentence)
+    })
 }
 
 /// The group of a member: as the brokers that answer say, or, of one that has left its group already and does not answer,
 /// as the list of members has it.
-fn group_of(asked: &Where, status: &FleetStatus, name: &NodeName) -> Result<u8, Failed> {
-    if let Some(group) = status.group_of(name.as_str()) {
+fn group_of(asked: &Where, name: &NodeName) -> Result<u8, Failed> {
+    if let Some(group) = FleetStatus::ask(asked)?.group_of(name.as_str()) {
         return Ok(group);
     }
-    let brokers = asked.brokers()?;
-    let listed = brokers.iter().find_map(|broker| {
-        let list = http::get_soon(&broker.admin, "/members").ok()?;
-        group_in(&list.body, name)
-    });
+    let listed = Members::ask(asked)?.find(name).map(|listed| listed.group);
     listed.ok_or_else(|| {
         let sentence = format!("no group that answers has a member \"{name}\"");
         (Exit::Failed, sentence)

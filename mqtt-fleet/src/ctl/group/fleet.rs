@@ -11,6 +11,9 @@ use crate::ctl::members::{Failed, address};
 use crate::exit::Exit;
 use crate::group_report::MemberReport;
 
+/// Where `mqtt-fleet cluster` has its fleet unless it is told another folder.
+const FOLDER: &str = "./fleet";
+
 /// A broker that is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Broker {
@@ -24,20 +27,28 @@ pub(super) struct Broker {
 #[derive(Debug, Args)]
 pub(super) struct Where {
     /// Admin port of a broker; again for each further one. Members that are not asked are known only as others know them
-    #[arg(long, value_name = "HOST:PORT", value_parser = address, conflicts_with = "cluster")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
     admin: Vec<HostPort>,
-    /// Folder of a fleet that mqtt-fleet cluster runs: all its brokers are asked
-    #[arg(long, value_name = "DIR", default_value = "./fleet")]
-    cluster: PathBuf,
+    /// Folder of a fleet that mqtt-fleet cluster runs: all brokers that it began with are asked, beside those of --admin [default:
+    /// ./fleet, without --admin]
+    #[arg(long, value_name = "DIR")]
+    cluster: Option<PathBuf>,
 }
 
 impl Where {
     /// The brokers that are asked.
     pub(super) fn brokers(&self) -> Result<Vec<Broker>, Failed> {
-        if self.admin.is_empty() {
-            return brokers(&self.cluster);
+        let mut asked = match &self.cluster {
+            Some(folder) => brokers(folder)?,
+            None if self.admin.is_empty() => brokers(Path::new(FOLDER))?,
+            None => Vec::new(),
+        };
+        for admin in &self.admin {
+            if !asked.iter().any(|broker| broker.admin == admin.as_str()) {
+                asked.push(Broker::at(admin));
+            }
         }
-        Ok(self.admin.iter().map(Broker::at).collect())
+        Ok(asked)
     }
 }
 

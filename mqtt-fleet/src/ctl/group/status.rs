@@ -24,7 +24,7 @@ pub(super) struct FleetStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct GroupStatus {
     group: u8,
-    /// Name of the member that leads.
+    /// Name of the member that leads and reaches a majority, by its own word, or, if it was not asked, by that of the others.
     leader: Option<String>,
     /// Since when, by itself, in milliseconds since 1970.
     leader_since_ms: Option<u64>,
@@ -47,7 +47,7 @@ struct MemberRow {
     commit_index: Option<u64>,
     applied_index: Option<u64>,
     snapshot_index: Option<u64>,
-    /// Entries that it lacks, by the leader.
+    /// Entries that it lacks, by the leader; while it reads a snapshot those that its group has not applied.
     lag_entries: Option<u64>,
     /// Bytes of these in the leader's log, if it still has them.
     lag_bytes: Option<u64>,
@@ -100,7 +100,12 @@ impl FleetStatus {
                 (Err(problem), None) => unknown.push(Unknown { admin, problem }),
             }
         }
-        let group = |(group, rows)| GroupStatus::new(group, rows, &reports);
+        let not_asked = if unknown.is_empty() {
+            "was not asked: say its admin port, too, with --admin"
+        } else {
+            "does not answer, or was not asked"
+        };
+        let group = |(group, rows)| GroupStatus::new(group, rows, &reports, not_asked);
         Self {
             groups: groups.into_iter().map(group).collect(),
             unknown,
@@ -110,8 +115,16 @@ impl FleetStatus {
     /// Admin port of the member that leads a group, if it answers.
     pub(super) fn leader_of(&self, group: u8) -> Option<&str> {
         let group = self.groups.iter().find(|it| it.group == group)?;
-        let leads = |row: &&MemberRow| Some(&row.name) == group.leader.as_ref();
-        group.members.iter().find(leads)?.admin.as_deref()
+        group.asked_leader()?.admin.as_deref()
+    }
+
+    /// Why nobody can be asked who leads a group.
+    pub(super) fn without_leader(&self, number: u8) -> String {
+        let group = self.groups.iter().find(|it| it.group == number);
+        group.map_or_else(
+            || format!("no leader of group {number} answers"),
+            GroupStatus::leader_line,
+        )
     }
 
     /// The group that has a member of this name.
@@ -125,6 +138,19 @@ impl FleetStatus {
         let rows = self.groups.iter().flat_map(|it| &it.members);
         rows.filter(|row| row.name == name)
             .find_map(|row| row.peer.as_deref())
+    }
+
+    /// Whether a member says that it takes part, and has a vote.
+    pub(super) fn is_well(&self, name: &str) -> bool {
+        let rows = self.groups.iter().flat_map(|it| &it.members);
+        let mut rows = rows.filter(|row| row.name == name);
+        rows.any(|row| {
+            let takes_part = matches!(
+                row.role,
+                MemberRole::Leader | MemberRole::Follower | MemberRole::Candidate
+            );
+            takes_part && row.votes == Some(true)
+        })
     }
 
     /// What is known of a member's files.
@@ -149,16 +175,23 @@ impl FleetStatus {
 }
 
 impl GroupStatus {
-    fn new(group: u8, mut members: Vec<MemberRow>, reports: &[MemberReport]) -> Self {
+    /// What `reports` say of a group; `members` are rows of those that were asked, `not_asked` is the health of the others.
+    fn new(
+        group: u8,
+        mut members: Vec<MemberRow>,
+        reports: &[MemberReport],
+        not_asked: &str,
+    ) -> Self {
         let own = || reports.iter().filter(|report| report.group == group);
         // One that was deposed and has not heard of it yet has an earlier term.
         let leaders = own().filter(|report| report.role == MemberRole::Leader);
         let leader = leaders.max_by_key(|report| report.term);
+        let serves = leader.filter(|leader| leader.serves());
         // The leader knows best who is in the group; without one, who has heard of the newest entries does.
         let best = leader.or_else(|| own().max_by_key(|report| (report.term, report.last_index)));
         for peer in best.map_or(&[][..], |best| &best.members) {
             if !members.iter().any(|row| row.name == peer.name) {
-                let problem = "was not asked".to_owned();
+                let problem = not_asked.to_owned();
                 members.push(MemberRow::silent(peer.name.clone(), None, problem));
             }
         }
@@ -167,12 +200,20 @@ impl GroupStatus {
                 best.and_then(|best| best.members.iter().find(|peer| peer.name == row.name));
             row.complete(known, leader);
         }
+        let term = own().filter_map(|report| report.term).max();
+        let by_others = own().filter(|report| report.term == term);
+        let was_not_asked = |name: &&String| {
+            let row = members.iter().find(|row| row.name == **name);
+            row.is_some_and(|row| row.admin.is_none())
+        };
+        let named = by_others.filter_map(|report| report.leader.as_ref());
+        let named = named.filter(was_not_asked).max().cloned();
         members.sort_by(|one, other| one.name.cmp(&other.name));
         Self {
             group,
-            leader: leader.map(|leader| leader.member.clone()),
-            leader_since_ms: leader.and_then(|leader| leader.leader_since_ms),
-            term: own().filter_map(|report| report.term).max(),
+            leader: serves.map(|leader| leader.member.clone()).or(named),
+            leader_since_ms: serves.and_then(|leader| leader.leader_since_ms),
+            term,
             members,
         }
     }
@@ -227,7 +268,18 @@ impl MemberRow {
         self.peer = known.and_then(|peer| peer.peer.clone());
         self.lag_entries = known.and_then(|peer| peer.lag_entries);
         self.lag_bytes = known.and_then(|peer| peer.lag_bytes);
-        let takes_part = !matches!(self.role, MemberRole::Unreachable | MemberRole::Damaged);
+        if let (Some(leader), Some(applied)) = (leader, self.applied_index)
+            && self.snapshot_index.is_some_and(|index| applied < index)
+        {
+            // The leader counts what the member has stored.
+            let lacks = leader.last_index.saturating_sub(applied);
+            self.lag_entries = self.lag_entries.max(Some(lacks));
+        }
+        // One that waits for the others says so itself: nobody can know it before they have met.
+        let takes_part = !matches!(
+            self.role,
+            MemberRole::Unreachable | MemberRole::Damaged | MemberRole::Waiting
+        );
         if known.is_none() && takes_part {
             "not in the group".clone_into(&mut self.health);
         }
@@ -279,13 +331,36 @@ impl fmt::Display for FleetStatus {
 
 impl GroupStatus {
     fn write_leader(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.leader_since_ms, self.asked_leader()) {
+            (Some(since), Some(MemberRow { name, .. })) => {
+                writeln!(f, "group {}: {name} leads since {}", self.group, utc(since))
+            }
+            (None, Some(_)) => Ok(()),
+            (_, None) => writeln!(f, "{}", self.leader_line()),
+        }
+    }
+
+    /// The leader, if it was asked itself.
+    fn asked_leader(&self) -> Option<&MemberRow> {
+        let leads = |row: &&MemberRow| Some(&row.name) == self.leader.as_ref();
+        let row = self.members.iter().find(leads)?;
+        row.admin.is_some().then_some(row)
+    }
+
+    /// Why no leader was asked.
+    fn leader_line(&self) -> String {
         let number = self.group;
-        let Some(leader) = &self.leader else {
-            return writeln!(f, "group {number} has no leader");
-        };
-        match self.leader_since_ms {
-            Some(since) => writeln!(f, "group {number}: {leader} leads since {}", utc(since)),
-            None => Ok(()),
+        if let Some(name) = &self.leader {
+            return format!(
+                "group {number}: {name} leads, say the others, and was not asked: say its admin port, too, with --admin HOST:PORT"
+            );
+        }
+        let mut members = self.members.iter();
+        match members.find(|row| row.role == MemberRole::Leader) {
+            Some(MemberRow { name, health, .. }) => {
+                format!("group {number} has no leader that serves: {name} {health}")
+            }
+            None => format!("group {number} has no leader"),
         }
     }
 }

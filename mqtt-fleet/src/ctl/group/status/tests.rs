@@ -1,6 +1,6 @@
 use super::*;
 use crate::ctl::group::fleet::Broker;
-use crate::group_report::FINE;
+use crate::group_report::{ALONE, FINE};
 
 const NAMES: [&str; 3] = ["a-0", "a-1", "a-2"];
 
@@ -28,6 +28,7 @@ fn report(name: &str, role: MemberRole, term: u64, last_index: u64) -> MemberRep
         leader: None,
         // The last second of a leap year.
         leader_since_ms: leads.then_some(1_735_689_599_999),
+        reaches_majority: leads.then_some(true),
         last_index,
         commit_index: last_index,
         applied_index: last_index,
@@ -74,6 +75,24 @@ fn it_is_a_table() {
 }
 
 #[test]
+fn one_that_reads_a_snapshot_lacks_what_its_group_has_not_applied() {
+    use MemberRole::{Follower, Leader};
+    let lag = |applied_index| {
+        let mut answers = three([Leader, Follower, Follower]);
+        let joined = MemberReport {
+            applied_index,
+            snapshot_index: 90,
+            ..report("a-1", Follower, 4, 100)
+        };
+        answers[1] = answered(joined);
+        FleetStatus::new(answers).groups[0].members[1].lag_entries
+    };
+    assert_eq!(lag(0), Some(100));
+    assert_eq!(lag(89), Some(11));
+    assert_eq!(lag(90), Some(0), "it has read it; the rest comes as ever");
+}
+
+#[test]
 fn one_that_does_not_answer_is_a_row() {
     use MemberRole::{Follower, Leader};
     let mut answers = three([Follower, Leader, Follower]);
@@ -97,7 +116,47 @@ fn one_that_was_not_asked_is_a_row_too() {
     let rows = &status.groups[0].members;
     let names: Vec<_> = rows.iter().map(|row| row.name.as_str()).collect();
     assert_eq!(names, NAMES);
-    assert_eq!(rows[0].health, "was not asked");
+    assert!(rows[0].health.starts_with("was not asked"), "{rows:?}");
+}
+
+/// As a member that came by `replace`: `cluster.json` does not have it.
+#[test]
+fn a_leader_that_was_not_asked_is_known_by_the_others() {
+    let follower = |name: &str, leader: Option<&str>| {
+        let mut report = report(name, MemberRole::Follower, 4, 100);
+        report.leader = leader.map(str::to_owned);
+        answered(report)
+    };
+    let status = FleetStatus::new(vec![follower("a-0", None), follower("a-1", Some("a-2"))]);
+    assert!(status.all_have_leaders());
+    assert_eq!(status.groups[0].leader.as_deref(), Some("a-2"));
+    assert_eq!(status.leader_of(0), None, "it cannot be asked");
+    let line = "group 0: a-2 leads, say the others, and was not asked: say its admin port, too, with --admin HOST:PORT";
+    assert_eq!(status.without_leader(0), line);
+    assert!(
+        status.to_string().ends_with(&format!("{line}\n")),
+        "{status}"
+    );
+
+    let gone = FleetStatus::new(vec![follower("a-0", Some("a-2")), silent("a-2")]);
+    assert!(
+        !gone.all_have_leaders(),
+        "it was asked, and does not answer"
+    );
+    assert_eq!(gone.without_leader(0), "group 0 has no leader");
+    assert_eq!(gone.without_leader(7), "no leader of group 7 answers");
+}
+
+#[test]
+fn a_port_that_does_not_answer_may_be_that_of_a_member_without_one() {
+    let leader = answered(report("a-1", MemberRole::Leader, 4, 100));
+    let nobody = Broker {
+        admin: "host:1".to_owned(),
+        known: None,
+    };
+    let status = FleetStatus::new(vec![leader, (nobody, Err("does not answer".to_owned()))]);
+    let health = &status.groups[0].members[0].health;
+    assert_eq!(health, "does not answer, or was not asked");
 }
 
 #[test]
@@ -115,6 +174,26 @@ fn a_group_without_a_leader_is_said() {
         (&status.groups[0].leader, status.groups[0].term),
         (&None, Some(4))
     );
+}
+
+#[test]
+fn a_leader_that_reaches_no_majority_leads_nobody() {
+    let mut alone = report("a-1", MemberRole::Leader, 4, 100);
+    alone.reaches_majority = Some(false);
+    ALONE.clone_into(&mut alone.health);
+    let status = FleetStatus::new(vec![silent("a-0"), answered(alone), silent("a-2")]);
+    assert!(!status.all_have_leaders());
+    assert_eq!(status.leader_of(0), None);
+    let group = &status.groups[0];
+    assert_eq!((&group.leader, group.leader_since_ms), (&None, None));
+    assert_eq!(
+        group.members[2].lag_entries,
+        Some(7),
+        "it knows all the same"
+    );
+    let last = "group 0 has no leader that serves: a-1 leads, and does not reach a majority\n";
+    let text = status.to_string();
+    assert!(text.ends_with(last), "{text}");
 }
 
 #[test]
@@ -153,6 +232,19 @@ fn one_that_the_others_do_not_know_is_said() {
     let gone = report("a-0", MemberRole::Candidate, 4, 90);
     let status = FleetStatus::new(vec![answered(leader), answered(gone)]);
     assert_eq!(status.groups[0].members[0].health, "not in the group");
+}
+
+#[test]
+fn members_that_wait_for_the_last_one_say_so() {
+    let waits = |name: &str| {
+        let mut report = report(name, MemberRole::Waiting, 0, 0);
+        report.members.clear();
+        "waits for the other members of its group".clone_into(&mut report.health);
+        answered(report)
+    };
+    let status = FleetStatus::new(vec![waits("a-0"), waits("a-1"), silent("a-2")]);
+    let says = |row: &MemberRow| row.health.starts_with("waits");
+    assert!(status.groups[0].members[..2].iter().all(says), "{status}");
 }
 
 /// Golden: programs read it.

@@ -1,0 +1,180 @@
+//! `mqtt-fleet ctl group replace` and `add`: what is wrong is seen before anything is changed, and the group serves while
+//! its leader is replaced (P2, P9).
+
+mod common;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use common::broker::{free_address, get};
+use common::ctl_group::{await_members, change, group};
+use common::members::Members;
+use common::tools::await_that;
+use common::{Client, Connect, PATIENCE};
+
+const ALL: [&str; 3] = ["broker-0", "broker-1", "broker-2"];
+/// Between two messages of a publisher.
+const PACE: Duration = Duration::from_millis(20);
+/// Messages that are acknowledged before and after a change.
+const AROUND: usize = 20;
+
+/// How new the list of members is, and who is in it.
+fn list(admin: SocketAddr) -> String {
+    get(admin, "/members").1
+}
+
+#[test]
+fn what_is_wrong_is_named_and_nothing_is_changed() {
+    let mut fleet = Members::start(3);
+    let mut admins = fleet.admins();
+    let leader = fleet.leader();
+    let old = ALL[leader];
+    let other = ALL[(leader + 1) % 3];
+    let mut mouth = Connect::v5("mouth").open_at(fleet.mqtt);
+    mouth.say("kept/0", 1, "before");
+    await_members(&admins, &ALL);
+    let third = fleet.start_newcomer("broker-n", None);
+    admins.push(third.admin);
+    let before = list(admins[leader]);
+    let (link, peer) = (third.link, third.peer.expect("it has one"));
+    let at_other = fleet.all[(leader + 1) % 3].addresses();
+    let nowhere = free_address();
+    let other_link = fleet.all[(leader + 1) % 3].link;
+    for (words, culprit) in [
+        (
+            format!("replace {old} broker-nn --link {link} --peer {peer}"),
+            format!("the broker at {peer} is broker-n, not broker-nn"),
+        ),
+        (
+            format!("replace {old} broker-n --link {link} --peer {nowhere}"),
+            format!("cannot reach {nowhere}"),
+        ),
+        (
+            format!("replace {old} broker-n --link {nowhere} --peer {peer}"),
+            format!("nobody takes links at {nowhere}"),
+        ),
+        (
+            format!("add broker-n --group 0 --link {other_link} --peer {peer}"),
+            format!("{other_link} is the address of \"{other}\""),
+        ),
+        (
+            format!("add broker-n --group 7 --link {link} --peer {peer}"),
+            "there is no group 7".to_owned(),
+        ),
+        (
+            format!("replace broker-x broker-n --link {link} --peer {peer}"),
+            "has a member \"broker-x\"".to_owned(),
+        ),
+        (
+            format!("replace {old} {other} {at_other}"),
+            format!("{other} has a vote in the group already"),
+        ),
+        (
+            format!("replace {old} {old} {at_other}"),
+            format!("{old} cannot take its own place"),
+        ),
+    ] {
+        let (code, text) = group(&admins, &words);
+        assert!(matches!(code, Some(1 | 2)), "{words}: {text}");
+        assert!(text.contains(&culprit), "{words}: {text}");
+        assert_eq!(list(admins[leader]), before, "{words}");
+        assert_eq!(fleet.leader(), leader, "{words}");
+    }
+    await_members(&admins, &ALL);
+    mouth.say("kept/0", 1, "after");
+
+    // Said right it is done, also after a half that was cut off; and it can be taken back.
+    change(
+        &admins,
+        &format!("add broker-n --group 0 {}", third.addresses()),
+    );
+    await_members(&admins, &["broker-0", "broker-1", "broker-2", "broker-n"]);
+    change(&admins, "remove broker-n");
+    await_members(&admins, &ALL);
+    let gone = || !list(admins[leader]).contains("broker-n");
+    await_that(gone, || list(admins[leader]));
+    fleet.kill((leader + 1) % 3);
+    mouth.say("kept/0", 1, "it is as it was");
+}
+
+#[test]
+fn the_group_serves_while_its_leader_is_replaced() {
+    let fleet = Members::start(3);
+    let mut admins = fleet.admins();
+    let leader = fleet.leader();
+    await_members(&admins, &ALL);
+    let mut ear = Connect::v5("ear").persistent().open_at(fleet.mqtt);
+    ear.subscribe("kept/#", 1);
+    ear.vanish();
+    let mut mouth = Connect::v5("mouth").persistent().open_at(fleet.mqtt);
+    // A newcomer gets what is in messages that wait for somebody.
+    let large = "x".repeat(200_000);
+    for _ in 0..LARGE {
+        mouth.say("kept/1", 1, &large);
+    }
+    let comes = fleet.start_newcomer("broker-n", None);
+    admins.push(comes.admin);
+    let words = format!("replace {} broker-n {}", ALL[leader], comes.addresses());
+    let mut published = 0;
+    let gap = longest_gap(&mut mouth, &mut published, || change(&admins, &words));
+    println!("the longest wait for a PUBACK while a leader was replaced: {gap:?}");
+    assert!(gap < GAP_MAX, "{gap:?}");
+    let mut left: Vec<_> = ALL
+        .into_iter()
+        .filter(|name| *name != ALL[leader])
+        .collect();
+    left.push("broker-n");
+    await_members(&admins, &left);
+    change(&admins, &words);
+    admins.remove(leader);
+    let (code, text) = group(&admins, &words);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("nothing is left to do"), "{text}");
+    let mut ear = Connect::v5("ear").persistent().resume().open_at(fleet.mqtt);
+    assert_eq!(ear.take_texts(LARGE), vec![large; LARGE]);
+    let all = (0..published).map(|n| n.to_string());
+    assert!(ear.take_texts(published).into_iter().eq(all));
+}
+
+/// Messages of 200 kB that a newcomer has to be sent.
+const LARGE: usize = 300;
+/// A handover and what proxies need to find who leads, on a busy machine.
+const GAP_MAX: Duration = Duration::from_secs(3);
+
+/// The longest that a publisher waits for a PUBACK while this is done.
+fn longest_gap(mouth: &mut Client, next: &mut usize, work: impl FnOnce()) -> Duration {
+    let (acknowledged, is_over) = (AtomicUsize::new(*next), AtomicBool::new(false));
+    let longest = std::thread::scope(|scope| {
+        let publisher = scope.spawn(|| {
+            let (mut longest, deadline) = (Duration::ZERO, Instant::now() + 12 * PATIENCE);
+            // Not for ever: the test may have failed.
+            while !is_over.load(Ordering::Relaxed) && Instant::now() < deadline {
+                let sent = Instant::now();
+                mouth.say(
+                    "kept/0",
+                    1,
+                    &acknowledged.load(Ordering::Relaxed).to_string(),
+                );
+                longest = longest.max(sent.elapsed());
+                acknowledged.fetch_add(1, Ordering::Relaxed);
+                std::thread::park_timeout(PACE);
+            }
+            longest
+        });
+        let come = |count| {
+            let enough = acknowledged.load(Ordering::Relaxed) + count;
+            await_that(
+                || acknowledged.load(Ordering::Relaxed) >= enough,
+                || "no message is acknowledged".to_owned(),
+            );
+        };
+        come(AROUND);
+        work();
+        come(AROUND);
+        is_over.store(true, Ordering::Relaxed);
+        publisher.join().expect("it publishes")
+    });
+    *next = acknowledged.into_inner();
+    longest
+}
