@@ -27,6 +27,7 @@ enum Fault {
     CrashAll,
     CrashLeader,
     CrashGroup,
+    CrashMajority,
     Split,
 }
 
@@ -66,6 +67,7 @@ impl World {
             Fault::CrashAll => self.crash_all(),
             Fault::CrashLeader => self.crash_leader(),
             Fault::CrashGroup => self.crash_group(),
+            Fault::CrashMajority => self.plan_majority_crash(),
             Fault::Split => self.split(),
         }
     }
@@ -93,6 +95,7 @@ impl World {
             (Fault::CrashAll, weights.crash_all),
             (Fault::CrashLeader, replicated(weights.crash_leader)),
             (Fault::CrashGroup, replicated(weights.crash_group)),
+            (Fault::CrashMajority, replicated(weights.crash_majority)),
             (Fault::Split, replicated(weights.split)),
         ];
         let sum: u64 = all.iter().map(|(_, weight)| weight).sum();
@@ -239,6 +242,37 @@ impl World {
     /// All members of a group crash.
     fn crash_group(&mut self) {
         for broker in self.replicated_group() {
+            self.crash(broker);
+        }
+    }
+
+    /// The disks of all members of a group but one become slow, so that much is not stored when these members crash.
+    fn plan_majority_crash(&mut self) {
+        let members = self.replicated_group();
+        let left = *self.env.rng.pick(&members);
+        let time = self.env.rng.skewed(20_000, SECOND);
+        for broker in members.iter().filter(|broker| **broker != left) {
+            self.brokers[*broker].slow_disk = (self.env.now + time, time);
+        }
+        let node = self.env.net.node_of_broker(left);
+        let name = self.name(node);
+        self.env.say(format_args!(
+            "fault: for {time} us each sync of those in a group with {name} takes so much longer"
+        ));
+        self.env.after(time, Event::MajorityCrash { left });
+    }
+
+    /// All members of a group but one crash, and for a while they do not hear what that one knows.
+    pub(crate) fn crash_majority(&mut self, left: usize) {
+        let until = self.env.now + outage_us(&mut self.env);
+        let node = self.env.net.node_of_broker(left);
+        let group = self.brokers[left].group;
+        let is_other = |broker: &&Broker| broker.group == group && broker.id != left;
+        let others = self.brokers.iter().filter(is_other);
+        let others: Vec<usize> = others.map(|broker| broker.id).collect();
+        for broker in others {
+            let other = self.env.net.node_of_broker(broker);
+            self.env.net.block_ways(node, other, (true, true), until);
             self.crash(broker);
         }
     }

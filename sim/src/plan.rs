@@ -72,6 +72,7 @@ pub(crate) struct Weights {
     pub(crate) crash_all: u64,
     pub(crate) crash_leader: u64,
     pub(crate) crash_group: u64,
+    pub(crate) crash_majority: u64,
     pub(crate) split: u64,
 }
 
@@ -203,6 +204,7 @@ impl Weights {
             crash_all: weight(1),
             crash_leader: weight(6),
             crash_group: weight(1),
+            crash_majority: weight(2),
             split: weight(6),
         }
     }

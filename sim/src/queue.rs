@@ -48,6 +48,8 @@ pub(crate) enum Event {
     Operate { group: usize },
     /// A broker crashes while its group comes into being.
     BirthCrash { broker: usize },
+    /// All members of a group but one crash, and that one is cut off from them.
+    MajorityCrash { left: usize },
     /// A node starts again.
     Restart { node: usize },
     /// The next fault.

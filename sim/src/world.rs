@@ -225,6 +225,7 @@ impl World {
             Event::DeviceStep { device } => self.devices[device].step(&mut self.env),
             Event::DeviceAnswer { device } => self.devices[device].answer(&mut self.env),
             Event::BirthCrash { broker } => self.crash(broker),
+            Event::MajorityCrash { left } => self.crash_majority(left),
             Event::Operate { group } => self.operate(group),
             Event::Restart { node } => self.restart(node),
             Event::Fault => self.fault(),

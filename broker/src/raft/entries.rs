@@ -2,7 +2,7 @@
 //!
 //! Indexes are the group's, from 1. Some thirty bytes an entry; an entry holds many commands.
 
-use super::record::Slot;
+use super::record::{Kind, Slot};
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -60,6 +60,16 @@ impl Entries {
             .range(start..end)
             .enumerate()
             .map(move |(at, slot)| (first + (start + at) as u64, slot))
+    }
+
+    /// Index and term of a change of members that was agreed on for sure: a leader proposes the next one, which is here too,
+    /// only when the last one was.
+    pub(super) fn agreed_membership(&self) -> Option<(u64, u64)> {
+        let changes = self.range(0..u64::MAX);
+        let mut changes = changes.filter(|(_, slot)| slot.kind == Kind::Members);
+        let first = changes.next()?;
+        let last_two = changes.fold((None, first), |(_, last), next| (Some(last), next));
+        last_two.0.map(|(index, slot)| (index, slot.term))
     }
 
     /// The next entry.
@@ -145,7 +155,6 @@ impl Durability {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::Kind;
     use super::*;
     use crate::log::Location;
     use proptest::collection::vec;
@@ -216,6 +225,25 @@ mod tests {
                 prop_assert_eq!(all, expected);
             }
         }
+    }
+
+    #[test]
+    fn the_last_but_one_membership_is_agreed_on() {
+        let mut entries = Entries::behind(3, 1);
+        let change = |term| Slot {
+            kind: Kind::Members,
+            ..slot(term)
+        };
+        entries.push(slot(2));
+        assert_eq!(entries.agreed_membership(), None);
+        entries.push(change(3));
+        assert_eq!(entries.agreed_membership(), None);
+        entries.push(slot(4));
+        entries.push(change(5));
+        assert_eq!(entries.agreed_membership(), Some((5, 3)));
+        entries.push(change(6));
+        entries.push(slot(7));
+        assert_eq!(entries.agreed_membership(), Some((7, 5)));
     }
 
     #[test]
