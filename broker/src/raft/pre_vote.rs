@@ -180,59 +180,63 @@ mod tests {
         Poll::new(sets.collect(), 1)
     }
 
+    /// What is clear when these have answered this.
+    fn after(sets: &[&[u64]], said: &[(u64, bool)]) -> Option<Prospect> {
+        let mut poll = poll(sets);
+        for (member, granted) in said {
+            poll.said(*member, *granted);
+        }
+        poll.prospect()
+    }
+
+    const THREE: &[&[u64]] = &[&[1, 2, 3]];
+    const FOUR: &[&[u64]] = &[&[1, 2, 3, 4]];
+    const FIVE: &[&[u64]] = &[&[1, 2, 3, 4, 5]];
+
     #[test]
     fn a_majority_decides_as_soon_as_it_is_there() {
-        let mut three = poll(&[&[1, 2, 3]]);
-        assert_eq!(three.prospect(), None, "nobody has answered");
-        three.said(3, true);
-        assert_eq!(three.prospect(), Some(Prospect::Won));
-        let mut five = poll(&[&[1, 2, 3, 4, 5]]);
-        five.said(2, true);
-        five.said(2, true);
-        five.said(9, true);
-        assert_eq!(five.prospect(), None, "each counts once, strangers never");
-        five.said(3, false);
-        five.said(4, true);
-        assert_eq!(five.prospect(), Some(Prospect::Won));
+        assert_eq!(after(THREE, &[]), None, "nobody has answered");
+        assert_eq!(after(THREE, &[(3, true)]), Some(Prospect::Won));
+        let twice_and_a_stranger = [(2, true), (2, true), (9, true)];
+        assert_eq!(
+            after(FIVE, &twice_and_a_stranger),
+            None,
+            "each counts once, strangers never"
+        );
+        let and_more = [&twice_and_a_stranger[..], &[(3, false), (4, true)]].concat();
+        assert_eq!(after(FIVE, &and_more), Some(Prospect::Won));
     }
 
     #[test]
     fn it_is_lost_as_soon_as_no_majority_can_be_had() {
-        let mut three = poll(&[&[1, 2, 3]]);
-        three.said(2, false);
-        assert_eq!(three.prospect(), None);
-        three.said(3, false);
-        assert_eq!(three.prospect(), Some(Prospect::Lost));
-        let mut four = poll(&[&[1, 2, 3, 4]]);
-        four.said(2, true);
-        four.said(3, false);
-        assert_eq!(four.prospect(), None, "half is no majority");
-        four.said(4, false);
-        assert_eq!(four.prospect(), Some(Prospect::Lost));
+        assert_eq!(after(THREE, &[(2, false)]), None);
+        let both = [(2, false), (3, false)];
+        assert_eq!(after(THREE, &both), Some(Prospect::Lost));
+        let half = [(2, true), (3, false)];
+        assert_eq!(after(FOUR, &half), None, "half is no majority");
+        let all = [(2, true), (3, false), (4, false)];
+        assert_eq!(after(FOUR, &all), Some(Prospect::Lost));
     }
 
     #[test]
     fn a_group_that_changes_has_to_agree_in_both_forms() {
-        let mut poll = poll(&[&[1, 2, 3], &[1, 4, 5]]);
-        poll.said(2, true);
-        poll.said(3, true);
-        assert_eq!(poll.prospect(), None, "none of the new ones");
-        poll.said(4, false);
-        poll.said(5, true);
-        assert_eq!(poll.prospect(), Some(Prospect::Won));
+        let forms: &[&[u64]] = &[&[1, 2, 3], &[1, 4, 5]];
+        let old = [(2, true), (3, true)];
+        assert_eq!(after(forms, &old), None, "none of the new ones");
+        let both = [(2, true), (3, true), (4, false), (5, true)];
+        assert_eq!(after(forms, &both), Some(Prospect::Won));
     }
 
     #[test]
     fn an_only_voter_asks_nobody_and_who_has_no_vote_cannot_win() {
         let one = poll(&[&[1]]);
         assert_eq!((one.prospect(), one.open.len()), (Some(Prospect::Alone), 0));
-        let mut other = poll(&[&[2, 3, 4]]);
+        let other = poll(&[&[2, 3, 4]]);
         assert_eq!(
             (other.prospect(), other.open.len()),
             (Some(Prospect::Lost), 0)
         );
-        other.said(2, true);
-        assert_eq!(other.prospect(), Some(Prospect::Lost));
-        assert_eq!(poll(&[]).prospect(), Some(Prospect::Lost), "no membership");
+        assert_eq!(after(&[&[2, 3, 4]], &[(2, true)]), Some(Prospect::Lost));
+        assert_eq!(after(&[], &[]), Some(Prospect::Lost), "no membership");
     }
 }

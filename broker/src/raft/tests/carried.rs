@@ -1,11 +1,11 @@
 //! Snapshots that members get from each other.
 
+use super::THREE;
 use super::files::DAMAGED;
-use super::fleet::Fleet;
+use super::fleet::{Fleet, PATIENCE};
 use crate::consensus::Consensus as _;
 use crate::raft::Change;
 use crate::raft::limits::KEPT_ENTRIES;
-use std::time::Duration;
 
 const MORE: u64 = KEPT_ENTRIES + 300;
 
@@ -27,10 +27,9 @@ async fn grow(fleet: &Fleet) -> &'static str {
 
 /// A group that has grown while a member was away; its leader, and that member.
 pub(super) async fn grown_without_one() -> (Fleet, &'static str, &'static str) {
-    let mut fleet = Fleet::started(&["a", "b", "c"]).await;
+    let mut fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
-    let away = ["a", "b", "c"].into_iter().find(|name| *name != leader);
-    let away = away.expect("three members");
+    let away = fleet.others(&[leader])[0];
     fleet.stop(away).await;
     let leader = grow(&fleet).await;
     (fleet, leader, away)
@@ -75,7 +74,8 @@ async fn a_member_gets_one_snapshot_however_many_are_written_meanwhile() {
     let sends = |fleet: &Fleet| {
         fleet.members[leader]
             .replica
-            .sends_snapshots()
+            .inbox()
+            .is_sending()
             .then_some(())
     };
     fleet.until("it is sent a snapshot", sends).await;
@@ -117,10 +117,7 @@ async fn a_new_member_of_a_group_with_history_gets_the_snapshot() {
         name: "b".parse().expect("a name"),
         address: "b:1".parse().expect("an address"),
     };
-    let added = fleet.members[leader]
-        .replica
-        .change(add, Duration::from_secs(60))
-        .await;
+    let added = fleet.members[leader].replica.change(add, PATIENCE).await;
     added.expect("added");
     fleet.propose(leader, "last");
     fleet.saw("b", "last").await;

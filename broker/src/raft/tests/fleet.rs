@@ -9,6 +9,7 @@ use crate::log::{Appends, Log, LogError, LogHandle, LogOptions};
 use crate::raft::Process;
 use crate::raft::WallClock;
 use crate::raft::limits::KEPT_ENTRIES;
+use crate::raft::wire::{Answer, Call, Request};
 use crate::raft::{DiskMoved, Handle, MemberStatus, Recovered, Replica, Settings, Stage};
 use bytes::Bytes;
 use cluster::slots::GroupNo;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Longer than anything takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A member over this network.
 pub(super) type Member = Replica<Disk, Wires, Files>;
@@ -412,6 +413,44 @@ impl Fleet {
                 .then_some(())
         };
         self.until(&what, saw).await;
+    }
+
+    /// Waits until the groups of all members that run have seen this text.
+    pub(super) async fn all_saw(&self, text: &str) {
+        for name in self.members.keys() {
+            self.saw(name, text).await;
+        }
+    }
+
+    /// The members that run, but for these.
+    pub(super) fn others(&self, than: &[&str]) -> Vec<&'static str> {
+        let all = self.members.keys().copied();
+        all.filter(|name| !than.contains(name)).collect()
+    }
+
+    /// A member's id.
+    pub(super) fn id(&self, name: &str) -> u64 {
+        let running = self.members[name].replica.running();
+        running.expect("it takes part").id
+    }
+
+    /// What a member answers to another one.
+    pub(super) async fn ask(&self, to: &str, request: Request) -> Answer {
+        let call = Call {
+            to: self.id(to),
+            request,
+        };
+        let answer = self.members[to].replica.answer(call.bytes()).await;
+        Answer::read(&answer).expect("an answer")
+    }
+
+    /// The names of those with a vote, as this member knows them.
+    pub(super) fn voters(&self, by: &str) -> Vec<String> {
+        let members = self.members[by].replica.status().members;
+        let voters = members.into_iter().filter(|peer| peer.votes);
+        let mut names: Vec<_> = voters.map(|peer| peer.name.into()).collect();
+        names.sort_unstable();
+        names
     }
 
     pub(super) fn texts(&self, name: &str) -> Vec<String> {

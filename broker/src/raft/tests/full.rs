@@ -1,21 +1,14 @@
 //! Members whose disks are full.
 
 use super::THREE;
-use super::fleet::Fleet;
+use super::fleet::{Fleet, PATIENCE};
 use crate::raft::Role;
 use crate::raft::config::Vote;
 use crate::raft::limits::CALLS_IN_CORE_MAX;
 use crate::raft::wire::{Answer, Call, Request};
 use openraft::raft::AppendEntriesRequest;
-use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn others(name: &str) -> Vec<&'static str> {
-    THREE.into_iter().filter(|other| *other != name).collect()
-}
 
 /// Fills the leader's disk, and waits until another one leads and has told it so.
 async fn depose_by_filling(fleet: &Fleet, first: &'static str) -> &'static str {
@@ -32,11 +25,9 @@ async fn a_leader_without_space_gives_way_and_comes_back_with_it() {
     let fleet = Fleet::started(&THREE).await;
     let first = fleet.elected().await;
     fleet.propose(first, "before");
-    for name in THREE {
-        fleet.saw(name, "before").await;
-    }
+    fleet.all_saw("before").await;
     let second = depose_by_filling(&fleet, first).await;
-    for other in others(first) {
+    for other in fleet.others(&[first]) {
         fleet.propose(second, other);
         fleet.saw(other, other).await;
     }
@@ -58,10 +49,8 @@ async fn a_majority_without_space_is_known_to_who_would_lead_and_the_group_comes
     let fleet = Fleet::started(&THREE).await;
     let first = fleet.elected().await;
     fleet.propose(first, "before");
-    for name in THREE {
-        fleet.saw(name, "before").await;
-    }
-    let [full, third] = others(first)[..] else {
+    fleet.all_saw("before").await;
+    let [full, third] = fleet.others(&[first])[..] else {
         panic!("three members")
     };
     fleet.fill(full, true);
@@ -98,10 +87,9 @@ async fn openraft_gets_no_more_than_so_many_calls_that_it_cannot_answer() {
     let first = fleet.elected().await;
     let second = depose_by_filling(&fleet, first).await;
     let replica = |name: &str| fleet.members[name].replica.clone();
-    let id = |name: &str| replica(name).running().expect("it takes part").id();
-    let vote = Vote::new_committed(replica(second).status().term, id(second));
+    let vote = Vote::new_committed(replica(second).status().term, fleet.id(second));
     let call = Call {
-        to: id(first),
+        to: fleet.id(first),
         request: Request::Append(
             AppendEntriesRequest {
                 vote,
@@ -134,7 +122,7 @@ async fn openraft_gets_no_more_than_so_many_calls_that_it_cannot_answer() {
 async fn a_leader_counts_on_nobody_who_has_not_looked_at_its_call() {
     let fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
-    for other in others(leader) {
+    for other in fleet.others(&[leader]) {
         fleet.cut(other, leader, true);
         fleet.answers(other, |_| Some(Answer::NoSpace));
     }

@@ -1,40 +1,20 @@
 //! Leaders that stop as planned.
 
-use super::THREE;
 use super::fleet::Fleet;
+use super::net::knows_no_handover;
+use super::{FIVE, THREE};
 use crate::consensus::Consensus;
 use crate::raft::codec::log_id;
 use crate::raft::config::Vote;
 use crate::raft::limits::ELECTION_MAX;
-use crate::raft::wire::{Answer, Call, Request};
+use crate::raft::wire::{Answer, Request};
 use openraft::raft::VoteRequest;
 use std::time::Duration;
 use tokio::time::Instant;
 
-const FIVE: [&str; 5] = ["a", "b", "c", "d", "e"];
-
 /// Between the call to the one that is to lead and its first entry there are a few writes to the disk. Without that call
 /// nobody leads before [`ELECTION_MAX`] and more.
 const SOON: Duration = Duration::from_millis(300);
-
-fn other_than<'a>(all: &[&'a str], names: &[&str]) -> Vec<&'a str> {
-    let others = all.iter().filter(|name| !names.contains(name));
-    others.copied().collect()
-}
-
-fn id(fleet: &Fleet, name: &str) -> u64 {
-    let running = fleet.members[name].replica.running();
-    running.expect("it takes part").id()
-}
-
-async fn ask(fleet: &Fleet, to: &str, request: Request) -> Answer {
-    let call = Call {
-        to: id(fleet, to),
-        request,
-    };
-    let answer = fleet.members[to].replica.answer(call.bytes()).await;
-    Answer::read(&answer).expect("an answer")
-}
 
 fn may_act(fleet: &Fleet, name: &str) -> bool {
     let handle = fleet.members[name].handle.lock().expect("no panic");
@@ -65,7 +45,7 @@ async fn is_handed_over(all: &[&'static str]) {
 
     fleet.stop(first).await;
     fleet.propose(second, "late");
-    for name in other_than(all, &[first]) {
+    for name in fleet.others(&[first]) {
         fleet.saw(name, "late").await;
         let texts = fleet.texts(name);
         assert!(texts.starts_with(&acknowledged), "{name} lacks some");
@@ -93,7 +73,7 @@ async fn who_does_not_lead_or_is_alone_hands_nothing_over() {
     assert!(may_act(&fleet, only));
     let fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
-    for follower in other_than(&THREE, &[leader]) {
+    for follower in fleet.others(&[leader]) {
         assert_eq!(fleet.members[follower].replica.hand_over().await, None);
     }
     assert_eq!(fleet.elected().await, leader);
@@ -103,7 +83,7 @@ async fn who_does_not_lead_or_is_alone_hands_nothing_over() {
 async fn the_one_that_has_all_is_asked() {
     let fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
-    let [behind, even] = other_than(&THREE, &[leader])[..] else {
+    let [behind, even] = fleet.others(&[leader])[..] else {
         panic!("three members")
     };
     fleet.cut(leader, behind, true);
@@ -120,7 +100,7 @@ async fn the_one_that_has_all_is_asked() {
 async fn a_leader_without_a_follower_leads_until_it_stops() {
     let fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
-    for follower in other_than(&THREE, &[leader]) {
+    for follower in fleet.others(&[leader]) {
         fleet.cut(follower, leader, true);
     }
     for n in 0..100 {
@@ -129,26 +109,18 @@ async fn a_leader_without_a_follower_leads_until_it_stops() {
     assert_eq!(fleet.members[leader].replica.hand_over().await, None);
 }
 
-/// As a release answers that does not know the call.
 #[tokio::test]
 async fn a_member_that_does_not_know_the_call_is_passed_over() {
-    let absent: fn(&Request) -> Option<Answer> = |request| {
-        let is_new = matches!(
-            request,
-            Request::TimeoutNow { .. } | Request::TransferVote(_)
-        );
-        is_new.then_some(Answer::Absent)
-    };
     let fleet = Fleet::started(&THREE).await;
     let first = fleet.elected().await;
-    let [old, new] = other_than(&THREE, &[first])[..] else {
+    let [old, new] = fleet.others(&[first])[..] else {
         panic!("three members")
     };
-    fleet.answers(old, absent);
+    fleet.answers(old, knows_no_handover);
     let to = fleet.members[first].replica.hand_over().await;
     assert_eq!(to.as_deref(), Some(new));
     // None knows it: the one that has given way does not come back to it, and keeps silent until the others elect one.
-    fleet.answers(first, absent);
+    fleet.answers(first, knows_no_handover);
     let begun = Instant::now();
     assert_eq!(fleet.members[new].replica.hand_over().await, None);
     assert!(!may_act(&fleet, new));
@@ -161,13 +133,13 @@ async fn a_member_that_does_not_know_the_call_is_passed_over() {
 async fn a_call_to_lead_is_from_the_leader_that_was_heard_last() {
     let fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
-    let follower = other_than(&THREE, &[leader])[0];
+    let follower = fleet.others(&[leader])[0];
     fleet.propose(leader, "heard");
     fleet.saw(follower, "heard").await;
     let term = fleet.members[leader].replica.status().term;
     for strange in [term - 1, term + 1] {
         let request = Request::TimeoutNow { term: strange };
-        assert_eq!(ask(&fleet, follower, request).await, Answer::Absent);
+        assert_eq!(fleet.ask(follower, request).await, Answer::Absent);
     }
     assert_eq!(fleet.elected().await, leader);
     assert_eq!(fleet.members[follower].replica.status().term, term);
@@ -177,7 +149,7 @@ async fn a_call_to_lead_is_from_the_leader_that_was_heard_last() {
 async fn a_promise_holds_until_the_leader_has_given_way() {
     let fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
-    let [voter, candidate] = other_than(&THREE, &[leader])[..] else {
+    let [voter, candidate] = fleet.others(&[leader])[..] else {
         panic!("three members")
     };
     fleet.propose(leader, "heard");
@@ -186,7 +158,7 @@ async fn a_promise_holds_until_the_leader_has_given_way() {
     // The voter promises no more than it has.
     fleet.cut(leader, voter, true);
     let wants = |term| VoteRequest {
-        vote: Vote::new(term, id(&fleet, candidate)),
+        vote: Vote::new(term, fleet.id(candidate)),
         last_log_id: Some(log_id(term, u64::MAX - 1)),
     };
     let refused = |answer: &Answer| matches!(answer, Answer::Vote(vote) if !vote.vote_granted);
@@ -195,14 +167,16 @@ async fn a_promise_holds_until_the_leader_has_given_way() {
         ("it has promised", Request::Vote(wants(term + 1))),
         ("this one leads", Request::TransferVote(wants(term))),
     ] {
-        let answer = ask(&fleet, voter, request).await;
+        let answer = fleet.ask(voter, request).await;
         assert!(refused(&answer), "{what}: {answer:?}");
     }
     let next = Request::TransferVote(wants(term + 1));
     for what in ["the leader has given way", "the same call"] {
-        let answer = ask(&fleet, voter, next.clone()).await;
+        let answer = fleet.ask(voter, next.clone()).await;
         assert!(granted(&answer), "{what}: {answer:?}");
     }
-    let answer = ask(&fleet, leader, Request::TransferVote(wants(term + 1))).await;
+    let answer = fleet
+        .ask(leader, Request::TransferVote(wants(term + 1)))
+        .await;
     assert_eq!(answer, Answer::Absent, "it is sure, and has not given way");
 }

@@ -12,9 +12,7 @@ async fn an_entry_that_takes_long_to_carry_is_agreed_on_with_one_copy_on_the_way
         let fleet = Fleet::started(&THREE).await;
         let leader = fleet.elected().await;
         fleet.propose(leader, "small");
-        for name in THREE {
-            fleet.saw(name, "small").await;
-        }
+        fleet.all_saw("small").await;
         let term = fleet.seen(leader, |seen| seen.term);
         fleet.net.switch().large_takes = Duration::from_millis(takes);
         let large = "x".repeat(3 * SMALL_CALL_BYTES_MAX + 4 * 1_024 * (takes as usize));

@@ -23,6 +23,7 @@ use crate::log::META_STREAM;
 use fleet::Fleet;
 
 const THREE: [&str; 3] = ["a", "b", "c"];
+const FIVE: [&str; 5] = ["a", "b", "c", "d", "e"];
 
 #[tokio::test]
 async fn what_is_proposed_comes_to_all_in_order() {
@@ -46,8 +47,7 @@ async fn a_member_that_has_lost_the_end_of_its_log_gets_it_again() {
     let mut fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
     let texts: Vec<_> = (0..20).map(|n| format!("text {n}")).collect();
-    let loses = THREE.into_iter().find(|name| *name != leader);
-    let loses = loses.expect("three members");
+    let loses = fleet.others(&[leader])[0];
     for text in &texts {
         fleet.propose(leader, text);
         fleet.saw(loses, text).await;
@@ -111,7 +111,7 @@ async fn a_leader_that_reaches_nobody_stops_and_what_it_proposed_alone_is_gone()
 async fn a_leader_knows_whether_a_majority_answers() {
     let fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
-    let others = THREE.into_iter().filter(|name| *name != leader);
+    let others = fleet.others(&[leader]);
     let says = async |what, reaches| {
         let is_so = |fleet: &Fleet| {
             let status = fleet.members[leader].replica.status();
@@ -120,7 +120,7 @@ async fn a_leader_knows_whether_a_majority_answers() {
         assert_eq!(fleet.until(what, is_so).await, Role::Leader, "{what}");
     };
     says("both answer", true).await;
-    for other in others.clone() {
+    for other in &others {
         fleet.isolate(other, true);
     }
     says("neither answers", false).await;
@@ -162,13 +162,8 @@ async fn a_member_that_lost_its_folder_takes_no_part() {
     let mut fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
     fleet.propose(leader, "one");
-    for name in THREE {
-        fleet.saw(name, "one").await;
-    }
-    let lost = THREE
-        .into_iter()
-        .find(|name| *name != leader)
-        .expect("three");
+    fleet.all_saw("one").await;
+    let lost = fleet.others(&[leader])[0];
     fleet.lose(lost).await;
     fleet.propose(leader, "two");
     fleet.saw(leader, "two").await;
@@ -199,9 +194,7 @@ async fn members_that_were_cut_off_while_their_group_began_begin_it_again() {
         fleet.start(name).await;
     }
     fleet.propose(fleet.elected().await, "one");
-    for name in THREE {
-        fleet.saw(name, "one").await;
-    }
+    fleet.all_saw("one").await;
 }
 
 #[tokio::test]
@@ -209,9 +202,7 @@ async fn members_that_moved_find_each_other_by_the_cluster_file() {
     let mut fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
     fleet.propose(leader, "here");
-    for name in THREE {
-        fleet.saw(name, "here").await;
-    }
+    fleet.all_saw("here").await;
     for name in THREE {
         fleet.stop(name).await;
     }
@@ -220,9 +211,7 @@ async fn members_that_moved_find_each_other_by_the_cluster_file() {
         fleet.start(name).await;
     }
     fleet.propose(fleet.elected().await, "there");
-    for name in THREE {
-        fleet.saw(name, "there").await;
-    }
+    fleet.all_saw("there").await;
 }
 
 /// Who leads hears of it from the fleet, and the others from the log.
@@ -231,11 +220,10 @@ async fn a_member_that_moves_is_found_by_those_that_run() {
     let mut fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
     fleet.propose(leader, "here");
-    for name in THREE {
-        fleet.saw(name, "here").await;
-    }
-    let mut others = THREE.into_iter().filter(|name| *name != leader);
-    let (moves, other) = (others.next().expect("three"), others.next().expect("three"));
+    fleet.all_saw("here").await;
+    let [moves, other] = fleet.others(&[leader])[..] else {
+        panic!("three members")
+    };
     fleet.stop(moves).await;
     fleet.moved.insert(moves, 2);
     fleet.start(moves).await;
@@ -259,9 +247,7 @@ async fn a_member_that_moves_is_found_by_those_that_run() {
     };
     fleet.until("all know where the member is", all_know).await;
     fleet.propose(fleet.elected().await, "there");
-    for name in THREE {
-        fleet.saw(name, "there").await;
-    }
+    fleet.all_saw("there").await;
     fleet.stop(leader).await;
     let next = fleet.elected().await;
     fleet.propose(next, "without the first");

@@ -36,6 +36,15 @@ pub(super) struct Switch {
 /// What a member answers to this, if that is not what it would.
 pub(super) type Instead = fn(&Request) -> Option<Answer>;
 
+/// As a release answers that does not know how one leader hands over to another.
+pub(super) fn knows_no_handover(request: &Request) -> Option<Answer> {
+    let is_new = matches!(
+        request,
+        Request::TimeoutNow { .. } | Request::TransferVote(_)
+    );
+    is_new.then_some(Answer::Absent)
+}
+
 /// Whoever has it is being carried.
 type Way = Arc<tokio::sync::Mutex<()>>;
 

@@ -1,25 +1,17 @@
 //! Members that have not heard their leader for a while, and whose leader is well.
 
-use super::THREE;
 use super::carried::grown_without_one;
 use super::fleet::Fleet;
+use super::{FIVE, THREE};
 use crate::raft::Role;
 use crate::raft::codec::log_id;
 use crate::raft::config::LogId;
 use crate::raft::limits::ELECTION_MAX;
-use crate::raft::wire::{Answer, Call, Request};
-use std::collections::BTreeSet;
+use crate::raft::wire::{Answer, Request};
 use std::time::Duration;
-
-const FIVE: [&str; 5] = ["a", "b", "c", "d", "e"];
 
 /// Longer than any member waits for an election, some times.
 const LONG: Duration = Duration::from_secs(2);
-
-fn other_than(name: &str) -> &'static str {
-    let other = THREE.into_iter().find(|other| *other != name);
-    other.expect("three members")
-}
 
 fn term(fleet: &Fleet, name: &str) -> u64 {
     fleet.members[name].replica.status().term
@@ -29,9 +21,7 @@ fn term(fleet: &Fleet, name: &str) -> u64 {
 async fn reign(fleet: &Fleet) -> (&'static str, u64) {
     let leader = fleet.elected().await;
     fleet.propose(leader, "before");
-    for name in fleet.members.keys() {
-        fleet.saw(name, "before").await;
-    }
+    fleet.all_saw("before").await;
     (leader, term(fleet, leader))
 }
 
@@ -47,38 +37,36 @@ async fn goes_on(fleet: &Fleet, (leader, before): (&str, u64)) {
     assert_eq!(fleet.seen(leader, |seen| seen.leads), Some(before));
 }
 
-#[tokio::test]
-async fn a_follower_that_was_cut_off_asks_all_the_time_and_ends_no_reign() {
+/// A follower is cut off, by this, for longer than it waits for elections; then not any more.
+async fn ends_no_reign(cut: impl Fn(&Fleet, &str, &str, bool)) {
     let fleet = Fleet::started(&THREE).await;
     let (leader, before) = reign(&fleet).await;
-    let away = other_than(leader);
-    fleet.isolate(away, true);
+    let away = fleet.others(&[leader])[0];
+    cut(&fleet, leader, away, true);
     fleet.asks_for_votes(away, 8).await;
     let status = fleet.members[away].replica.status();
     assert_eq!(status.term, before);
     assert_eq!((status.role, status.leader), (Role::Candidate, None));
-    fleet.isolate(away, false);
+    cut(&fleet, leader, away, false);
     goes_on(&fleet, (leader, before)).await;
+}
+
+#[tokio::test]
+async fn a_follower_that_was_cut_off_asks_all_the_time_and_ends_no_reign() {
+    ends_no_reign(|fleet, _, away, cut| fleet.isolate(away, cut)).await;
 }
 
 /// Only the leader does not reach it.
 #[tokio::test]
 async fn a_follower_that_reaches_all_and_hears_nobody_ends_no_reign() {
-    let fleet = Fleet::started(&THREE).await;
-    let (leader, before) = reign(&fleet).await;
-    let away = other_than(leader);
-    fleet.cut(leader, away, true);
-    fleet.asks_for_votes(away, 8).await;
-    assert_eq!(term(&fleet, away), before);
-    fleet.cut(leader, away, false);
-    goes_on(&fleet, (leader, before)).await;
+    ends_no_reign(Fleet::cut).await;
 }
 
 #[tokio::test]
 async fn a_follower_that_stood_still_ends_no_reign() {
     let fleet = Fleet::started(&THREE).await;
     let (leader, before) = reign(&fleet).await;
-    let away = other_than(leader);
+    let away = fleet.others(&[leader])[0];
     for _ in 0..2 {
         fleet.pause(away, true);
         tokio::time::sleep(LONG).await;
@@ -107,10 +95,7 @@ async fn fails_over(fleet: &mut Fleet, text: &str) {
     fleet.stop(first).await;
     let second = fleet.elected().await;
     fleet.propose(second, text);
-    let others: BTreeSet<_> = fleet.members.keys().copied().collect();
-    for name in others {
-        fleet.saw(name, text).await;
-    }
+    fleet.all_saw(text).await;
 }
 
 #[tokio::test]
@@ -140,11 +125,7 @@ async fn a_group_of_five_elects_others_as_long_as_three_are_there() {
 
 /// What a member answers to who has this as its last entry.
 async fn asked(fleet: &Fleet, name: &str, last_log_id: Option<LogId>) -> Answer {
-    let replica = &fleet.members[name].replica;
-    let to = replica.running().expect("it takes part").id();
-    let request = Request::PreVote { last_log_id };
-    let answer = replica.answer(Call { to, request }.bytes()).await;
-    Answer::read(&answer).expect("an answer")
+    fleet.ask(name, Request::PreVote { last_log_id }).await
 }
 
 const YES: Answer = Answer::PreVote { granted: true };
@@ -170,7 +151,7 @@ async fn who_hears_a_leader_or_leads_would_vote_for_nobody() {
 async fn who_hears_no_leader_would_vote_for_one_that_lacks_nothing() {
     let fleet = Fleet::started(&THREE).await;
     let (leader, before) = reign(&fleet).await;
-    let away = other_than(leader);
+    let away = fleet.others(&[leader])[0];
     fleet.isolate(away, true);
     fleet.asks_for_votes(away, 1).await;
     let last = fleet.members[away].replica.store().last_log_id();

@@ -14,16 +14,15 @@ use tokio::time::Instant;
 
 /// A sign of life of the leader, for a follower.
 fn sign_of_life(fleet: &Fleet, leader: &str, follower: &str) -> Call {
-    let member = |name: &str| &fleet.members[name].replica;
-    let id = |name: &str| member(name).running().expect("it takes part").id();
+    let term = fleet.members[leader].replica.status().term;
     let append = AppendEntriesRequest {
-        vote: Vote::new_committed(member(leader).status().term, id(leader)),
+        vote: Vote::new_committed(term, fleet.id(leader)),
         prev_log_id: None,
         entries: Vec::new(),
         leader_commit: None,
     };
     let request = Request::Append(append, 0);
-    let to = id(follower);
+    let to = fleet.id(follower);
     Call { to, request }
 }
 
@@ -31,8 +30,7 @@ fn sign_of_life(fleet: &Fleet, leader: &str, follower: &str) -> Call {
 async fn a_call_gets_no_answer_if_an_election_begins_before_it() {
     let fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
-    let mut others = THREE.into_iter().filter(|name| *name != leader);
-    let follower = others.next().expect("three members");
+    let follower = fleet.others(&[leader])[0];
     let call = sign_of_life(&fleet, leader, follower).bytes();
     let replica = &fleet.members[follower].replica;
 
@@ -65,19 +63,12 @@ async fn a_leader_that_is_sure_votes_for_nobody() {
     let leader_is = fleet.elected().await;
     assert_eq!(leader_is, leader, "all is well");
     let replica = &fleet.members[leader].replica;
-    let own = replica.running().expect("it takes part").id();
-    let other = THREE.into_iter().find(|name| *name != leader);
-    let other = &fleet.members[other.expect("three members")].replica;
-    let candidate = other.running().expect("it takes part").id();
+    let candidate = fleet.id(fleet.others(&[leader])[0]);
     let term = replica.status().term;
     let request = Request::Vote(VoteRequest {
         vote: Vote::new(term + 1, candidate),
         last_log_id: Some(log_id(term + 1, u64::MAX - 1)),
     });
-    let call = Call { to: own, request }.bytes();
-    assert_eq!(
-        Answer::read(&replica.answer(call).await),
-        Ok(Answer::Absent)
-    );
+    assert_eq!(fleet.ask(leader, request).await, Answer::Absent);
     assert_eq!(replica.status().term, term);
 }

@@ -69,9 +69,7 @@ async fn whatever_happens_what_was_agreed_on_stays() {
         }
         let leader = fleet.elected().await;
         fleet.propose(leader, "the end");
-        for name in THREE {
-            fleet.saw(name, "the end").await;
-        }
+        fleet.all_saw("the end").await;
         let agreed = fleet.agreed();
         for name in THREE {
             assert_eq!(fleet.texts(name), agreed, "{name} in run {run}");
