@@ -115,34 +115,40 @@ pub(super) struct Who {
     pub(super) met: Vec<(u64, u64)>,
 }
 
+impl Request {
+    fn kind(&self) -> u8 {
+        match self {
+            Self::Append(..) => 1,
+            Self::Vote(_) => 2,
+            Self::Who => 3,
+            Self::Invite { .. } => 4,
+            Self::Piece(_) => 5,
+            Self::TransferVote(_) => 6,
+            Self::TimeoutNow { .. } => 7,
+            Self::Leads => 8,
+            Self::PreVote { .. } => 9,
+            Self::Introduce => 10,
+        }
+    }
+}
+
 impl Call {
     pub(super) fn bytes(&self) -> Bytes {
         let mut out = Vec::new();
         out.extend_from_slice(&self.to.to_le_bytes());
+        out.push(self.request.kind());
         match &self.request {
             Request::Append(append, wall_ms) => {
-                out.push(1);
                 out.extend_from_slice(&wall_ms.to_le_bytes());
                 put_append(append, &mut out);
             }
-            Request::Vote(request) => {
-                out.push(2);
-                put_vote_request(request, &mut out);
+            Request::Vote(request) | Request::TransferVote(request) => {
+                put_vote(&request.vote, &mut out);
+                put_log_id(request.last_log_id, &mut out);
             }
-            Request::TransferVote(request) => {
-                out.push(6);
-                put_vote_request(request, &mut out);
-            }
-            Request::TimeoutNow { term } => {
-                out.push(7);
-                out.extend_from_slice(&term.to_le_bytes());
-            }
-            Request::PreVote { last_log_id } => {
-                out.push(9);
-                put_log_id(*last_log_id, &mut out);
-            }
+            Request::TimeoutNow { term } => out.extend_from_slice(&term.to_le_bytes()),
+            Request::PreVote { last_log_id } => put_log_id(*last_log_id, &mut out),
             Request::Piece(piece) => {
-                out.push(5);
                 put_vote(&piece.vote, &mut out);
                 out.extend_from_slice(&piece.transfer.to_le_bytes());
                 out.extend_from_slice(&piece.index.to_le_bytes());
@@ -150,13 +156,8 @@ impl Call {
                 out.push(u8::from(piece.last));
                 out.extend_from_slice(&piece.bytes);
             }
-            Request::Invite { name } => {
-                out.push(4);
-                put_text(name.as_str(), &mut out);
-            }
-            Request::Who => out.push(3),
-            Request::Leads => out.push(8),
-            Request::Introduce => out.push(10),
+            Request::Invite { name } => put_text(name.as_str(), &mut out),
+            Request::Who | Request::Leads | Request::Introduce => {}
         }
         out.into()
     }
@@ -212,11 +213,6 @@ impl Call {
         reader.end()?;
         Ok(Self { to, request })
     }
-}
-
-fn put_vote_request(request: &VoteRequest<u64>, out: &mut Vec<u8>) {
-    put_vote(&request.vote, out);
-    put_log_id(request.last_log_id, out);
 }
 
 fn read_vote_request(reader: &mut Reader<'_>) -> Result<VoteRequest<u64>, Malformed> {
@@ -314,21 +310,6 @@ fn read_entry(
     })
 }
 
-fn put_response(response: &AppendEntriesResponse<u64>, out: &mut Vec<u8>) {
-    match response {
-        AppendEntriesResponse::Success => out.push(1),
-        AppendEntriesResponse::PartialSuccess(id) => {
-            out.push(2);
-            put_log_id(*id, out);
-        }
-        AppendEntriesResponse::Conflict => out.push(3),
-        AppendEntriesResponse::HigherVote(vote) => {
-            out.push(4);
-            put_vote(vote, out);
-        }
-    }
-}
-
 fn read_response(
     kind: u8,
     reader: &mut Reader<'_>,
@@ -342,52 +323,63 @@ fn read_response(
 }
 
 impl Answer {
+    fn kind(&self) -> u8 {
+        match self {
+            Self::Append(AppendEntriesResponse::Success, _) => 1,
+            Self::Append(AppendEntriesResponse::PartialSuccess(_), _) => 2,
+            Self::Append(AppendEntriesResponse::Conflict, _) => 3,
+            Self::Append(AppendEntriesResponse::HigherVote(_), _) => 4,
+            Self::Vote(_) => 5,
+            Self::Who(_) => 6,
+            Self::Absent => 7,
+            Self::Invited { .. } => 8,
+            Self::Taken => 9,
+            Self::Wait => 10,
+            Self::Installed(_) => 11,
+            Self::Full => 12,
+            Self::NoSpace => 13,
+            Self::Member { .. } => 14,
+            Self::Elects => 15,
+            Self::Leads => 16,
+            Self::PreVote { .. } => 17,
+            Self::Newcomer(_) => 18,
+        }
+    }
+
     pub(super) fn bytes(&self) -> Bytes {
-        let mut out = Vec::new();
+        let mut out = vec![self.kind()];
         match self {
             Self::Append(response, wall_ms) => {
-                put_response(response, &mut out);
+                match response {
+                    AppendEntriesResponse::PartialSuccess(id) => put_log_id(*id, &mut out),
+                    AppendEntriesResponse::HigherVote(vote) => put_vote(vote, &mut out),
+                    AppendEntriesResponse::Success | AppendEntriesResponse::Conflict => {}
+                }
                 out.extend_from_slice(&wall_ms.to_le_bytes());
             }
             Self::Vote(response) => {
-                out.push(5);
                 put_vote(&response.vote, &mut out);
                 out.push(u8::from(response.vote_granted));
                 put_log_id(response.last_log_id, &mut out);
             }
-            Self::PreVote { granted } => {
-                out.push(17);
-                out.push(u8::from(*granted));
-            }
+            Self::PreVote { granted } => out.push(u8::from(*granted)),
             Self::Who(who) => {
-                out.push(6);
                 out.extend_from_slice(&who.folder.to_le_bytes());
                 out.push(u8::from(who.born));
                 record::put_met(&who.met, &mut out);
             }
-            Self::Newcomer(newcomer) => {
-                out.push(18);
-                newcomer.put(&mut out);
-            }
-            Self::Absent => out.push(7),
-            Self::Elects => out.push(15),
-            Self::Leads => out.push(16),
-            Self::Taken => out.push(9),
-            Self::Wait => out.push(10),
-            Self::Full => out.push(12),
-            Self::NoSpace => out.push(13),
-            Self::Installed(vote) => {
-                out.push(11);
-                put_vote(vote, &mut out);
-            }
-            Self::Invited { id } => {
-                out.push(8);
+            Self::Newcomer(newcomer) => newcomer.put(&mut out),
+            Self::Installed(vote) => put_vote(vote, &mut out),
+            Self::Invited { id } | Self::Member { id } => {
                 out.extend_from_slice(&id.to_le_bytes());
             }
-            Self::Member { id } => {
-                out.push(14);
-                out.extend_from_slice(&id.to_le_bytes());
-            }
+            Self::Absent
+            | Self::Elects
+            | Self::Leads
+            | Self::Taken
+            | Self::Wait
+            | Self::Full
+            | Self::NoSpace => {}
         }
         out.into()
     }
@@ -409,20 +401,20 @@ impl Answer {
                 born: reader.flag()?,
                 met: record::read_met(&mut reader)?,
             }),
+            7 => Self::Absent,
+            8 => Self::Invited { id: reader.u64()? },
+            9 => Self::Taken,
+            10 => Self::Wait,
+            11 => Self::Installed(read_vote(&mut reader)?),
+            12 => Self::Full,
+            13 => Self::NoSpace,
+            14 => Self::Member { id: reader.u64()? },
+            15 => Self::Elects,
+            16 => Self::Leads,
             17 => Self::PreVote {
                 granted: reader.flag()?,
             },
             18 => Self::Newcomer(Newcomer::read(&mut reader)?),
-            7 => Self::Absent,
-            15 => Self::Elects,
-            16 => Self::Leads,
-            9 => Self::Taken,
-            10 => Self::Wait,
-            12 => Self::Full,
-            13 => Self::NoSpace,
-            11 => Self::Installed(read_vote(&mut reader)?),
-            8 => Self::Invited { id: reader.u64()? },
-            14 => Self::Member { id: reader.u64()? },
             _ => return Err(Malformed("a kind of answer")),
         };
         reader.end()?;
