@@ -396,6 +396,7 @@ impl Group {
         if let Some(error) = failure {
             return Err(error);
         }
+        self.agreement.begin_turn();
         let is_sure = self.is_sure_to_lead();
         let clocks = self.clocks();
         if let Some(leader) = self.replica.leader_mut() {

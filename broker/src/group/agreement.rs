@@ -44,6 +44,8 @@ pub(crate) struct Members {
     leader: Option<NodeName>,
     /// An event that has to wait for the group's own thread.
     held: Option<Event>,
+    /// Until then no other member can lead, as was heard in this turn.
+    sure_until: Option<Instant>,
     /// Since when this member leads without being sure of it.
     unsure_since: Option<Instant>,
 }
@@ -57,6 +59,7 @@ impl Members {
             reign_term: 0,
             leader: None,
             held: None,
+            sure_until: None,
             unsure_since: None,
         }
     }
@@ -90,6 +93,13 @@ impl Agreement {
         match self {
             Self::Alone(alone) => alone.next().map(|(index, at)| stored_here(index, at)),
             Self::Members(members) => members.held.take().or_else(|| members.consensus.next()),
+        }
+    }
+
+    /// A turn of the group begins.
+    pub(super) fn begin_turn(&mut self) {
+        if let Self::Members(members) = self {
+            members.sure_until = None;
         }
     }
 
@@ -172,7 +182,8 @@ fn stored_here(index: u64, at: Location) -> Event {
 }
 
 impl Group {
-    /// Whether this member leads, and no other can. A leader that is unsure for long ends its links.
+    /// Whether this member leads, and no other can. A leader that is unsure for long ends its links. What is heard in a turn
+    /// counts until that ends: a member that is to give way waits for the next one, which asks anew.
     pub(super) fn is_sure_to_lead(&mut self) -> bool {
         let Agreement::Members(members) = &mut self.agreement else {
             return true;
@@ -181,11 +192,10 @@ impl Group {
             return false;
         }
         let now = Instant::now();
-        if members
-            .consensus
-            .leads_until()
-            .is_some_and(|until| now < until)
-        {
+        if members.sure_until.is_none_or(|until| until <= now) {
+            members.sure_until = members.consensus.leads_until();
+        }
+        if members.sure_until.is_some_and(|until| now < until) {
             members.unsure_since = None;
             return true;
         }
@@ -307,6 +317,7 @@ impl Group {
         };
         if let Agreement::Members(members) = &mut self.agreement {
             members.leader = leader;
+            members.sure_until = None;
             members.unsure_since = None;
         }
         if self.replica.leader().is_none() {

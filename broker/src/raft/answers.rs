@@ -41,10 +41,7 @@ impl<J: Journal> Answers<J> {
         wall_ms: u64,
     ) -> Answer {
         let (raft, inbox) = (raft.clone(), &self.store.inbox);
-        if let Some(leader) = append.vote.leader_id.voted_for {
-            inbox.clock_heard(leader, wall_ms);
-        }
-        let held = inbox.change_election(|election| election.held());
+        let held = inbox.called(append.vote.leader_id.voted_for, wall_ms);
         let term = append.vote.leader_id.term;
         let answered = self.ask(async move { raft.append_entries(append).await });
         let response = match answered.await {
@@ -55,7 +52,6 @@ impl<J: Journal> Answers<J> {
             // The leader will count on it that this member does not want to lead for a while. Between openraft's answer
             // and this line it may have begun to.
             let heard = |election: &mut Election| {
-                let held = held.unwrap_or_default();
                 election.heard_since(held, term, Instant::now(), &mut random())
             };
             if inbox.change_election(heard) != Some(true) {

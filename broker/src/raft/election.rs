@@ -60,14 +60,10 @@ impl Election {
 
     /// A leader was heard.
     pub(super) fn heard(&mut self, now: Instant, random: &mut impl RngCore) {
-        let fresh = Self::new(now + ELECTION_MAX, random);
-        *self = Self {
-            promised_until: fresh.promised_until,
-            due: fresh.due,
-            is_behind: false,
-            is_lost: false,
-            ..*self
-        };
+        self.promised_until = now + ELECTION_MAX;
+        self.is_behind = false;
+        self.is_lost = false;
+        self.put_off(now, random);
     }
 
     /// Whether it has heard a leader lately, as far as people want to know.

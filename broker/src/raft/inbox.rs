@@ -69,6 +69,17 @@ struct State {
     failure: Option<LogError>,
 }
 
+/// What an answer to a leader's call, or to a candidate's, says of the member.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Heard {
+    /// When the call was sent, if the member follows, and so promises to vote for no other for a while.
+    pub(super) follows: Option<Instant>,
+    /// What its wall clock shows, in milliseconds since the Unix epoch.
+    pub(super) wall_ms: Option<u64>,
+    /// Its disk has no space.
+    pub(super) is_full: bool,
+}
+
 /// A leader that has given way. The group acts on nothing, and keeps its links until another leads: then they are told
 /// which.
 #[derive(Debug, Default)]
@@ -215,18 +226,40 @@ impl Inbox {
         change(&mut self.lock().lease)
     }
 
-    /// A member has said in `term` whether its disk is full.
-    pub(super) fn space(&self, term: u64, member: u64, full: bool) {
+    /// A leader has called, whose wall clock shows this. How many elections this member had held by then.
+    pub(super) fn called(&self, leader: Option<u64>, wall_ms: u64) -> u64 {
         let now = tokio::time::Instant::now().into_std();
-        if self.change_lease(|lease| lease.space(term, member, full, now)) {
+        let mut state = self.lock();
+        if let Some(leader) = leader {
+            state.clocks.heard(leader, wall_ms, now);
+        }
+        state.election.as_ref().map_or(0, Election::held)
+    }
+
+    /// A member has answered a call of this `term`.
+    pub(super) fn answered(&self, term: u64, member: u64, heard: Heard) {
+        let now = tokio::time::Instant::now().into_std();
+        let mut state = self.lock();
+        if let Some(wall_ms) = heard.wall_ms {
+            state.clocks.heard(member, wall_ms, now);
+        }
+        if let Some(sent) = heard.follows {
+            state.lease.heard(term, member, sent);
+        }
+        let is_news = state.lease.space(term, member, heard.is_full, now);
+        drop(state);
+        if is_news {
             (self.wake)();
         }
     }
 
-    /// Another member has said what its wall clock shows.
-    pub(super) fn clock_heard(&self, member: u64, wall_ms: u64) {
-        let now = tokio::time::Instant::now().into_std();
-        self.lock().clocks.heard(member, wall_ms, now);
+    /// A member has said in `term` whether its disk is full.
+    pub(super) fn space(&self, term: u64, member: u64, is_full: bool) {
+        let heard = Heard {
+            is_full,
+            ..Heard::default()
+        };
+        self.answered(term, member, heard);
     }
 
     /// These are in the group now, with a vote or without.

@@ -4,6 +4,7 @@ use super::addresses::Addresses;
 use super::carry::{self, CarryError, Failures, Snapshots, Transfer};
 use super::config::{Entry, Node, Types, random};
 use super::election::Election;
+use super::inbox::Heard;
 use super::journal::Journal;
 use super::limits::{CALL, CALL_AGAIN, CALL_ENTRY_BYTES, ENTRIES_REST, ENTRIES_REST_MAX, carrying};
 use super::process;
@@ -192,27 +193,25 @@ impl<J: Journal, P: Peers, S: Snapshots> Client<J, P, S> {
         let (term, target) = (append.vote.leader_id.term, self.target);
         let inbox = self.network.store.inbox.clone();
         let sent = Instant::now().into_std();
-        let read = move |answer| match answer {
-            Answer::Append(AppendEntriesResponse::HigherVote(vote), _) => {
-                Some(AppendEntriesResponse::HigherVote(vote))
-            }
-            Answer::Append(response, wall_ms) => {
-                inbox.clock_heard(target, wall_ms);
-                inbox.change_lease(|lease| lease.heard(term, target, sent));
-                inbox.space(term, target, false);
-                Some(response)
-            }
-            // It follows, and votes for no other: that is in its memory.
-            Answer::Full => {
-                inbox.change_lease(|lease| lease.heard(term, target, sent));
-                inbox.space(term, target, true);
-                None
-            }
-            Answer::NoSpace => {
-                inbox.space(term, target, true);
-                None
-            }
-            _ => None,
+        let read = move |answer| {
+            let (response, follows, wall_ms) = match answer {
+                Answer::Append(higher @ AppendEntriesResponse::HigherVote(_), _) => {
+                    return Some(higher);
+                }
+                Answer::Append(response, wall_ms) => (Some(response), Some(sent), Some(wall_ms)),
+                // It follows, and votes for no other: that is in its memory.
+                Answer::Full => (None, Some(sent), None),
+                Answer::NoSpace => (None, None, None),
+                _ => return None,
+            };
+            let is_full = response.is_none();
+            let heard = Heard {
+                follows,
+                wall_ms,
+                is_full,
+            };
+            inbox.answered(term, target, heard);
+            response
         };
         let wall_ms = self.network.store.wall.now_ms();
         self.ask(Request::Append(append, wall_ms), read)
