@@ -256,7 +256,7 @@ impl Snapshots {
         let Some(missing) = living.find(|id| there.binary_search(id).is_err()) else {
             return Ok(());
         };
-        let error = log.is_missing(missing);
+        let error = log.missing(missing);
         if log.outlives_power_cuts() {
             return Err(error);
         }

@@ -95,20 +95,19 @@ impl Server {
             self.accept(now);
             self.turn(now);
         }
-        self.say_last();
-        let places: Vec<usize> = self.connections.iter().map(|(place, _)| place).collect();
-        for place in places {
-            self.close(place, &LinkError::Closed);
-        }
+        self.close_all();
         Ok(())
     }
 
-    /// A session that the group has ended just now is told why.
-    fn say_last(&mut self) {
+    fn close_all(&mut self) {
         let now = Instant::now();
         let places: Vec<usize> = self.connections.iter().map(|(place, _)| place).collect();
         for place in places {
+            // A session that the group has ended just now is told why, and closed with that.
             self.write(place, now);
+            if self.connections.contains(place) {
+                self.close(place, &LinkError::Closed);
+            }
         }
     }
 

@@ -222,7 +222,7 @@ impl LogHandle {
     }
 
     /// That a segment is not there which should be.
-    pub(crate) fn is_missing(&self, segment: u32) -> LogError {
+    pub(crate) fn missing(&self, segment: u32) -> LogError {
         let directory = self.guard.directory.as_ref();
         LogError::Damaged {
             file: directory.map_or_else(PathBuf::default, |it| it.segment(segment)),
