@@ -119,7 +119,7 @@ impl<J: Journal> Answers<J> {
         if self.store.inbox.change_election(asked) != Some(true) {
             return Answer::Absent;
         }
-        tracing::info!("the leader stops and hands over to this member");
+        tracing::info!("the leader hands over to this member");
         match raft.trigger().elect().await {
             Ok(()) => Answer::Elects,
             Err(_stops) => Answer::Absent,

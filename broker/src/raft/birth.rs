@@ -78,11 +78,8 @@ pub(super) fn decide(own: &NodeName, others: &[(NodeName, Option<Said>)]) -> Bir
 /// Where a group stands whose only member has taken entries up to `index` without openraft, when it goes on with it.
 pub fn sole_position(name: &NodeName, address: &HostPort, index: u64) -> Position {
     let id = node_id(name.as_str(), 0);
-    let node = Node {
-        name: name.as_str().into(),
-        address: address.as_str().into(),
-    };
-    let membership = Membership::new(vec![BTreeSet::from([id])], BTreeMap::from([(id, node)]));
+    let nodes = BTreeMap::from([(id, Node::at(name, address))]);
+    let membership = Membership::new(vec![BTreeSet::from([id])], nodes);
     let last = index.checked_sub(1).map(|index| log_id(0, index));
     let members = stored_membership_bytes(&StoredMembership::new(last, membership));
     Position {

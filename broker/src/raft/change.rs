@@ -40,7 +40,7 @@ pub enum Change {
         address: HostPort,
     },
     /// This member takes another one's place: from one moment to the next it has a vote and the other one has none. If that
-    /// one leads, it has another member lead first, which the change is to be asked of then.
+    /// one leads, it has a further member lead first, which the change is to be asked of then.
     Replace {
         /// The one that goes.
         old: NodeName,
@@ -49,7 +49,7 @@ pub enum Change {
         /// Where that one takes calls.
         address: HostPort,
     },
-    /// This member leaves the group.
+    /// This member leaves the group. If it leads, it has another member lead first, which the change is to be asked of then.
     Remove {
         /// Its name.
         name: NodeName,
@@ -174,7 +174,7 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         let Some(plan) = planned.map_err(too_long)?? else {
             return Ok(());
         };
-        // A leader that goes for another one is not missed if a further one leads before. Once begun, that is not given up.
+        // A leader that goes is not missed if another one leads before. Once begun, that is not given up.
         if plan.leaves.contains(&running.id)
             && let Some(leader) = self.hand_over().await
         {
@@ -220,10 +220,7 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
     ) -> Result<u64, ChangeError> {
         let raft = &running.raft;
         let membership = agreed(raft).await?;
-        let node = Node {
-            name: name.as_str().into(),
-            address: address.as_str().into(),
-        };
+        let node = Node::at(name, address);
         let id = match self.invite(&node, name).await? {
             Invited::Now(id) => id,
             Invited::Before(id) if named(&membership, name).any(|named| named == id) => id,
@@ -277,8 +274,7 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
     }
 
     async fn remove(&self, running: &Running, name: NodeName) -> Result<Plan, ChangeError> {
-        let raft = &running.raft;
-        let membership = agreed(raft).await?;
+        let membership = agreed(&running.raft).await?;
         let gone: BTreeSet<u64> = named(&membership, &name).collect();
         if gone.is_empty() {
             return Err(ChangeError::Unknown(name));
@@ -289,66 +285,43 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
             return Err(ChangeError::Last(name));
         }
         let learners = gone.difference(&voters).copied().collect();
-        let mut plan = Plan {
-            voters: None,
-            learners,
-            // Who is taken out is missed for as long as an election takes, if it leads.
-            leaves: BTreeSet::new(),
-        };
-        if left != voters {
-            self.are_enough(&membership, &left, name).await?;
-            plan.voters = Some(left);
+        let keeps_votes = left == voters;
+        if !keeps_votes
+            && let Some(silent) = self.silent(running, &left, left.len() / 2 + 1).await?
+        {
+            let left = left.len();
+            return Err(ChangeError::TooFew { name, left, silent });
         }
-        Ok(plan)
-    }
-
-    /// Whether a majority of those that are `left` without `name` answers.
-    async fn are_enough(
-        &self,
-        membership: &Membership,
-        left: &BTreeSet<u64>,
-        name: NodeName,
-    ) -> Result<(), ChangeError> {
-        let silent = self.silent(membership, left, left.len() / 2 + 1).await;
-        silent.map_or(Ok(()), |silent| {
-            Err(ChangeError::TooFew {
-                name,
-                left: left.len(),
-                silent,
-            })
+        Ok(Plan {
+            voters: (!keeps_votes).then_some(left),
+            learners,
+            leaves: gone,
         })
     }
 
-    /// The names of those that do not answer, if fewer than so many do. A leader of a moment ago has not heard all yet.
+    /// The names of those of these members, this one among them, that do not answer, if fewer than so many do. What answered
+    /// a moment ago may be gone by now, so only calls count that begin from now on; they are waited for as long as one may
+    /// take.
     async fn silent(
         &self,
-        membership: &Membership,
+        running: &Running,
         members: &BTreeSet<u64>,
         enough: usize,
-    ) -> Option<String> {
+    ) -> Result<Option<String>, ChangeError> {
         let asked = Instant::now();
-        let mut answering = self.answering(members);
-        while answering.len() < enough && asked.elapsed() < CALL {
-            tokio::time::sleep(HEARTBEAT).await;
-            answering = self.answering(members);
-        }
-        let silent = members.difference(&answering);
-        (answering.len() < enough).then(|| names(membership, silent))
-    }
-
-    /// Those of these members, this one among them, that answer calls which begin from now on. Waits until so many have,
-    /// or for as long as a call may take.
-    async fn answering_anew(&self, members: &BTreeSet<u64>, enough: usize) -> BTreeSet<u64> {
-        let asked = Instant::now();
-        let own = self.running().map(|running| running.id);
         loop {
+            // It may have lost the others meanwhile.
+            let membership = leads(&running.raft)?;
             let heard = |id: u64| self.inbox().change_lease(|lease| lease.heard_at(id));
             let answers = |id: &&u64| {
-                Some(**id) == own || heard(**id).is_some_and(|sent| sent >= asked.into_std())
+                **id == running.id || heard(**id).is_some_and(|sent| sent >= asked.into_std())
             };
             let answering: BTreeSet<u64> = members.iter().filter(answers).copied().collect();
-            if answering.len() >= enough || asked.elapsed() >= CALL {
-                return answering;
+            if answering.len() >= enough {
+                return Ok(None);
+            }
+            if asked.elapsed() >= CALL {
+                return Ok(Some(names(&membership, members.difference(&answering))));
             }
             tokio::time::sleep(HEARTBEAT).await;
         }
@@ -371,19 +344,15 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         }
         let voters: BTreeSet<u64> = membership.voter_ids().collect();
         let others: BTreeSet<u64> = voters.difference(&own).copied().collect();
-        let enough = voters.len() / 2 + 1;
-        // What answered a moment ago may be gone by now.
-        let answering = self.answering_anew(&others, enough).await;
-        if answering.len() < enough {
-            let silent = names(&membership, others.difference(&answering));
-            return Err(ChangeError::Needed {
-                name: name.clone(),
-                voters: voters.len(),
+        let (name, voters) = (name.clone(), voters.len());
+        let silent = self.silent(running, &others, voters / 2 + 1).await?;
+        silent.map_or(Ok(()), |silent| {
+            Err(ChangeError::Needed {
+                name,
+                voters,
                 silent,
-            });
-        }
-        // It may have lost the others meanwhile.
-        leads(&running.raft).map(|_| ())
+            })
+        })
     }
 }
 
@@ -393,7 +362,7 @@ struct Plan {
     voters: Option<BTreeSet<u64>>,
     /// Those without a vote that are taken out.
     learners: BTreeSet<u64>,
-    /// Those that another member stands in for.
+    /// Those that go, with or without another one in their place.
     leaves: BTreeSet<u64>,
 }
 

@@ -6,6 +6,7 @@ use super::limits::{
 use super::process;
 use crate::log::Location;
 use bytes::Bytes;
+use cluster::topology::{HostPort, NodeName};
 use openraft::{AsyncRuntime, Config, OptionalSend, SnapshotPolicy, TokioRuntime};
 use rand_core::{RngCore, impls};
 use std::cell::Cell;
@@ -45,6 +46,16 @@ pub struct Node {
     pub name: Box<str>,
     /// Host and port where it takes calls of the other members.
     pub address: Box<str>,
+}
+
+impl Node {
+    /// A member that takes calls there.
+    pub(super) fn at(name: &NodeName, address: &HostPort) -> Self {
+        Self {
+            name: name.as_str().into(),
+            address: address.as_str().into(),
+        }
+    }
 }
 
 /// The id of a member. A member that lost its folder comes back with another `life`, so that nobody takes it for the

@@ -1,4 +1,4 @@
-//! A leader that is to stop has another member lead first: "leadership transfer" (Ongaro's thesis, 3.10).
+//! A leader that is to stop, or to leave the group, has another member lead first: "leadership transfer" (Ongaro's thesis, 3.10).
 //!
 //! 1. It leads on until a follower has nearly all of its log.
 //! 2. It *gives way*: it ends its reign for itself. It is not sure to lead any more, and never is again in that term
@@ -10,7 +10,7 @@
 //! 5. When the new leader's first entry is agreed on, the old one's links are told who leads.
 //!
 //! If no follower can be had the member stops as if it were killed: the others wait until it has been silent for long. One
-//! that is not to stop, but to be replaced, keeps silent too, until another one leads.
+//! that is not to stop, but to leave the group, keeps silent too, until another one leads.
 //!
 //! # Why no two leaders are sure at once
 //!
@@ -81,7 +81,7 @@ fn has_other_voters(metrics: &Metrics) -> bool {
 }
 
 impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
-    /// Has another member lead, if this one does, before it is stopped as planned. Comes back when another leads, with its
+    /// Has another member lead, if this one does, before it stops as planned or leaves the group. Comes back when another leads, with its
     /// name, or after [`SUCCESSOR_WAIT`] and [`HAND_OVER`] together: `None`.
     pub async fn hand_over(&self) -> Option<Box<str>> {
         let running = self.running()?;
@@ -104,13 +104,13 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         };
         let wait = running.raft.wait(Some(SUCCESSOR_WAIT));
         if let Err(error) = wait.metrics(nearly, "a follower has nearly all").await {
-            tracing::warn!(%error, "no other member can lead: stops without handing over");
+            tracing::warn!(%error, "no other member can lead: goes without handing over");
             return None;
         }
         if !self.inbox().give_way(term) {
             return None;
         }
-        tracing::info!(term, "stops: hands over to another member");
+        tracing::info!(term, "hands over to another member");
         let passed = timeout(HAND_OVER, self.pass_on(running, term)).await;
         let to = passed.ok().flatten();
         self.inbox().part();

@@ -85,16 +85,6 @@ impl Lease {
         self.heard.get(&member).copied()
     }
 
-    /// Those of these members, this one among them, that have answered a call of this reign lately.
-    pub(super) fn answering(&self, members: &BTreeSet<u64>, now: Instant) -> BTreeSet<u64> {
-        let has_answered = |id: &&u64| {
-            let heard = self.heard.get(id);
-            **id == self.own
-                || heard.is_some_and(|sent| now.saturating_duration_since(*sent) < CALL)
-        };
-        members.iter().filter(has_answered).copied().collect()
-    }
-
     /// Whether a majority of each set, this one counted in, has answered a call of this reign lately.
     pub(super) fn reaches_majority(&self, now: Instant) -> bool {
         let is_recent = |set| {
@@ -205,21 +195,6 @@ mod tests {
         lease.space(5, 2, true, now + ms(500));
         lease.space(5, 3, true, now + ms(500));
         assert!(lease.is_full(now + SPACE_KNOWN + ms(500)), "said again");
-    }
-
-    #[test]
-    fn who_has_not_answered_for_long_does_not_answer() {
-        let start = Instant::now();
-        let mut lease = lease(&[&[1, 2, 3]]);
-        lease.heard(5, 2, start);
-        let all = BTreeSet::from([1, 2, 3]);
-        assert_eq!(
-            lease.answering(&all, start + ms(500)),
-            BTreeSet::from([1, 2])
-        );
-        assert_eq!(lease.answering(&all, start + CALL), BTreeSet::from([1]));
-        let others = BTreeSet::from([2, 3]);
-        assert_eq!(lease.answering(&others, start), BTreeSet::from([2]));
     }
 
     #[test]

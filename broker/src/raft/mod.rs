@@ -12,17 +12,17 @@
 //! | `storage`   | openraft's log over ours; votes                                                          |
 //! | `machine`   | openraft's state machine: hands entries over                                             |
 //! | `network`   | calls to other members, over any [`Peers`]                                               |
-//! | `addresses` | where the members are                                                                  |
-//! | `under_way` | a call with entries that is on its way                                                  |
+//! | `addresses` | where the members are                                                                    |
+//! | `under_way` | a call with entries that is on its way                                                   |
 //! | `carry`     | snapshots on their way to other members                                                  |
 //! | `receiver`  | snapshots that come from another member                                                  |
 //! | `birth`     | what a member with an empty folder does                                                  |
 //! | `change`    | members that join and leave                                                              |
 //! | `outsider`  | what one may ask that takes no part in the group                                         |
-//! | `newcomer`  | members that come: what they say of themselves, and what is looked at before               |
+//! | `newcomer`  | members that come: what they say of themselves, and what is looked at before             |
 //! | `election`  | when a member holds an election                                                          |
-//! | `handover`  | a leader that is to stop has another member lead first                                  |
 //! | `pre_vote`  | whether it would win it                                                                  |
+//! | `handover`  | a leader that is to stop, or to leave, has another member lead first                     |
 //! | `clocks`    | the members' wall clocks                                                                 |
 //! | `lease`     | how long a leader may be sure that no other leads                                        |
 //! | `reign`     | since when the leader leads                                                              |

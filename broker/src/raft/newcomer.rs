@@ -121,10 +121,7 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         let running = self.running();
         let running = running.ok_or(ChangeError::NotLeader { leader: None })?;
         leads(&running.raft)?;
-        let node = Node {
-            name: name.as_str().into(),
-            address: address.as_str().into(),
-        };
+        let node = Node::at(name, address);
         let Answer::Newcomer(newcomer) = self.ask(&node, Request::Introduce).await? else {
             return Err(ChangeError::InUse(name.clone()));
         };

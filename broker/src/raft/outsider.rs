@@ -31,10 +31,7 @@ impl Outsider {
         for (name, address) in members {
             let peers = self.0.clone();
             answers.spawn(async move {
-                let node = Node {
-                    name: name.as_str().into(),
-                    address: address.as_str().into(),
-                };
+                let node = Node::at(&name, &address);
                 let call = Call {
                     to: 0,
                     request: Request::Leads,

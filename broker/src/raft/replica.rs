@@ -26,7 +26,7 @@ use crate::log::LogError;
 use bytes::Bytes;
 use cluster::slots::GroupNo;
 use cluster::topology::{HostPort, NodeName};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -111,13 +111,6 @@ pub(super) struct Running {
     pub(super) invited: bool,
     /// The folders of members that were empty when the group began.
     met: Vec<(u64, u64)>,
-}
-
-impl Running {
-    #[cfg(test)]
-    pub(super) fn id(&self) -> u64 {
-        self.id
-    }
 }
 
 impl<J, P, S: Snapshots> Clone for Replica<J, P, S> {
@@ -263,10 +256,7 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
     }
 
     async fn who(&self, name: &NodeName, address: &HostPort) -> Option<Who> {
-        let node = self.addresses().of(&Node {
-            name: name.as_str().into(),
-            address: address.as_str().into(),
-        });
+        let node = self.addresses().of(&Node::at(name, address));
         let call = Call {
             to: 0,
             request: Request::Who,
@@ -307,18 +297,9 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
 
     /// Begins the group with all that are its members by the cluster file.
     async fn initialize(&self) -> Result<(), StartError> {
-        let members: BTreeMap<_, _> = self
-            .shared
-            .settings
-            .members
-            .iter()
-            .map(|(name, address)| {
-                let node = Node {
-                    name: name.as_str().into(),
-                    address: address.as_str().into(),
-                };
-                (node_id(name.as_str(), 0), node)
-            })
+        let members = self.shared.settings.members.iter();
+        let members: BTreeMap<_, _> = members
+            .map(|(name, address)| (node_id(name.as_str(), 0), Node::at(name, address)))
             .collect();
         let running = self.shared.running.get().expect("it takes part");
         let begun = running.raft.initialize(members).await;
@@ -341,13 +322,6 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
     /// The right to change who is in the group; `None`: somebody has it.
     pub(super) fn begin_change(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
         self.shared.changing.try_lock().ok()
-    }
-
-    /// Those of these members, this one among them, that answer calls of this one.
-    pub(super) fn answering(&self, members: &BTreeSet<u64>) -> BTreeSet<u64> {
-        let now = Instant::now().into_std();
-        let inbox = &self.shared.store.inbox;
-        inbox.change_lease(|lease| lease.answering(members, now))
     }
 
     pub(super) fn inbox(&self) -> &Inbox {
@@ -500,12 +474,6 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
             // It is quiet, or has answered above.
             _ => Answer::Absent,
         }
-    }
-
-    /// Whether a snapshot is on its way to another member.
-    #[cfg(test)]
-    pub(super) fn sends_snapshots(&self) -> bool {
-        self.shared.store.inbox.is_sending()
     }
 
     /// Ends the member's work. Nothing is handed over or answered after that.

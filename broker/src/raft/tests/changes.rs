@@ -1,12 +1,12 @@
 //! Members that join and leave.
 
-use super::fleet::Fleet;
+use super::THREE;
+use super::fleet::{Fleet, PATIENCE};
+use super::net::knows_no_handover;
 use crate::raft::status::Role;
 use crate::raft::wire::{Answer, Call, Request};
 use crate::raft::{Change, ChangeError, Node};
 use std::time::Duration;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn add(name: &str) -> Change {
     Change::Add {
@@ -58,18 +58,6 @@ async fn learn(fleet: &Fleet, leader: &str, name: &str) {
     added.expect("it catches up");
 }
 
-/// The names of those with a vote, as this member knows them.
-fn voters(fleet: &Fleet, name: &str) -> Vec<String> {
-    let members = fleet.members[name].replica.status().members;
-    let mut names: Vec<_> = members
-        .into_iter()
-        .filter(|peer| peer.votes)
-        .map(|peer| peer.name.into())
-        .collect();
-    names.sort_unstable();
-    names
-}
-
 #[tokio::test]
 async fn a_group_grows_member_by_member_and_shrinks_again() {
     let mut fleet = Fleet::started(&["a"]).await;
@@ -80,7 +68,7 @@ async fn a_group_grows_member_by_member_and_shrinks_again() {
         change(&fleet, add(name)).await.expect("added");
         fleet.saw(name, "one").await;
     }
-    assert_eq!(voters(&fleet, "a"), ["a", "b", "c"]);
+    assert_eq!(fleet.voters("a"), ["a", "b", "c"]);
     fleet.propose(fleet.elected().await, "two");
     for name in ["a", "b", "c"] {
         fleet.saw(name, "two").await;
@@ -90,7 +78,7 @@ async fn a_group_grows_member_by_member_and_shrinks_again() {
     fleet.propose(leader, "three");
     fleet.saw(leader, "three").await;
     change(&fleet, remove("a")).await.expect("removed");
-    assert_eq!(voters(&fleet, leader), ["b", "c"]);
+    assert_eq!(fleet.voters(leader), ["b", "c"]);
     fleet.propose(fleet.elected().await, "four");
     for name in ["b", "c"] {
         fleet.saw(name, "four").await;
@@ -100,17 +88,14 @@ async fn a_group_grows_member_by_member_and_shrinks_again() {
 
 #[tokio::test]
 async fn a_member_that_lost_its_folder_comes_back_in_its_own_place() {
-    let mut fleet = Fleet::started(&["a", "b", "c"]).await;
+    let mut fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
     fleet.propose(leader, "one");
     fleet.saw(leader, "one").await;
-    let lost = ["a", "b", "c"]
-        .into_iter()
-        .find(|name| *name != leader)
-        .expect("three");
+    let lost = fleet.others(&[leader])[0];
     fleet.lose(lost).await;
     change(&fleet, add(lost)).await.expect("replaced");
-    assert_eq!(voters(&fleet, leader), ["a", "b", "c"]);
+    assert_eq!(fleet.voters(leader), ["a", "b", "c"]);
     assert_eq!(
         fleet.members[leader].replica.status().members.len(),
         3,
@@ -119,10 +104,7 @@ async fn a_member_that_lost_its_folder_comes_back_in_its_own_place() {
     fleet.saw(lost, "one").await;
     change(&fleet, add(lost)).await.expect("nothing to do");
     // It is a full member: with it alone beside the leader the group goes on, also after its restart.
-    let other = ["a", "b", "c"]
-        .into_iter()
-        .find(|name| *name != leader && *name != lost);
-    fleet.stop(other.expect("three")).await;
+    fleet.stop(fleet.others(&[leader, lost])[0]).await;
     fleet.stop(lost).await;
     fleet.start(lost).await;
     let leader = fleet.elected().await;
@@ -136,7 +118,7 @@ async fn a_member_that_lost_its_folder_comes_back_in_its_own_place() {
 
 #[tokio::test]
 async fn a_change_that_was_cut_off_half_way_is_ended_after_a_restart_of_the_new_member() {
-    let mut fleet = Fleet::started(&["a", "b", "c"]).await;
+    let mut fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
     fleet.propose(leader, "one");
     fleet.start("d").await;
@@ -145,7 +127,7 @@ async fn a_change_that_was_cut_off_half_way_is_ended_after_a_restart_of_the_new_
     fleet.stop("d").await;
     fleet.start("d").await;
     change(&fleet, add("d")).await.expect("the second half");
-    assert_eq!(voters(&fleet, leader), ["a", "b", "c", "d"]);
+    assert_eq!(fleet.voters(leader), ["a", "b", "c", "d"]);
     fleet.saw("d", "one").await;
     change(&fleet, remove("d")).await.expect("removed");
     let refused = change(&fleet, add("d")).await;
@@ -158,7 +140,7 @@ async fn a_change_that_was_cut_off_half_way_is_ended_after_a_restart_of_the_new_
 
 #[tokio::test]
 async fn a_new_member_that_was_cut_off_before_the_group_knew_it_is_added_all_the_same() {
-    let mut fleet = Fleet::started(&["a", "b", "c"]).await;
+    let mut fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
     fleet.propose(leader, "one");
     fleet.start("d").await;
@@ -166,13 +148,13 @@ async fn a_new_member_that_was_cut_off_before_the_group_knew_it_is_added_all_the
     fleet.stop("d").await;
     fleet.start("d").await;
     change(&fleet, add("d")).await.expect("added");
-    assert_eq!(voters(&fleet, leader), ["a", "b", "c", "d"]);
+    assert_eq!(fleet.voters(leader), ["a", "b", "c", "d"]);
     fleet.saw("d", "one").await;
 }
 
 #[tokio::test]
 async fn a_change_that_nobody_else_has_stored_is_not_said_to_be_made() {
-    let mut fleet = Fleet::started(&["a", "b", "c"]).await;
+    let mut fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
     fleet.start("d").await;
     learn(&fleet, leader, "d").await;
@@ -197,25 +179,15 @@ async fn a_change_that_nobody_else_has_stored_is_not_said_to_be_made() {
 
 #[tokio::test]
 async fn nobody_leaves_whom_those_that_answer_need() {
-    let mut fleet = Fleet::started(&["a", "b", "c"]).await;
+    let mut fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
     fleet.propose(leader, "one");
-    let others = ["a", "b", "c"].into_iter().filter(|name| *name != leader);
-    let [gone, here] = others.collect::<Vec<_>>()[..] else {
+    let [gone, here] = fleet.others(&[leader])[..] else {
         panic!("three");
     };
-    for name in [gone, here] {
-        fleet.saw(name, "one").await;
-    }
+    fleet.all_saw("one").await;
+    // Its last answer is young, and does not count.
     fleet.stop(gone).await;
-    // As long as its last answer may be young, it counts.
-    let is_silent = |fleet: &Fleet| {
-        let replica = &fleet.members[leader].replica;
-        let metrics = replica.running().expect("it takes part").raft.metrics();
-        let voters = metrics.borrow().membership_config.voter_ids().collect();
-        (replica.answering(&voters).len() == 2).then_some(())
-    };
-    fleet.until("its silence is noticed", is_silent).await;
     let error = change(&fleet, remove(here)).await.expect_err("refused");
     let text = error.to_string();
     assert!(
@@ -223,7 +195,7 @@ async fn nobody_leaves_whom_those_that_answer_need() {
         "{text}"
     );
     assert!(text.contains(&format!("({gone})")), "{text}");
-    assert_eq!(voters(&fleet, leader), ["a", "b", "c"]);
+    assert_eq!(fleet.voters(leader), ["a", "b", "c"]);
     change(&fleet, remove(gone)).await.expect("the right one");
     fleet.propose(fleet.elected().await, "two");
     fleet.saw(here, "two").await;
@@ -255,26 +227,40 @@ async fn changes_that_cannot_be_made_say_why() {
 }
 
 #[tokio::test]
-async fn a_leader_can_be_removed() {
-    let fleet = Fleet::started(&["a", "b", "c"]).await;
+async fn a_leader_that_is_removed_has_another_one_lead_before() {
+    let fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
     fleet.propose(leader, "one");
     fleet.saw(leader, "one").await;
-    change(&fleet, remove(leader)).await.expect("removed");
-    let another = |fleet: &Fleet| fleet.leader().filter(|now| *now != leader);
+    let replica = &fleet.members[leader].replica;
+    let removed = replica.change(remove(leader), PATIENCE).await;
+    let Err(ChangeError::NotLeader { leader: Some(next) }) = removed else {
+        panic!("{removed:?}");
+    };
+    let another = |fleet: &Fleet| fleet.leader().filter(|now| *now == &*next);
     let next = fleet.until("another leader", another).await;
+    assert_ne!(next, leader);
+    assert_eq!(fleet.voters(next), THREE);
+    change(&fleet, remove(leader)).await.expect("removed");
+    assert_eq!(fleet.elected().await, next, "it leads on");
     fleet.propose(next, "two");
     fleet.saw(next, "two").await;
     assert_eq!(fleet.texts(leader), ["one"]);
-    assert_eq!(voters(&fleet, next).len(), 2);
+    assert_eq!(fleet.voters(next).len(), 2);
 }
 
 #[tokio::test]
-async fn a_leader_that_has_left_changes_nothing_more() {
-    let fleet = Fleet::started(&["a", "b", "c"]).await;
+async fn a_leader_that_can_hand_over_to_nobody_is_removed_and_changes_nothing_more() {
+    let fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
-    let next = ["a", "b", "c"].into_iter().find(|name| *name != leader);
-    let next = next.expect("three members");
+    let [next, heir] = fleet.others(&[leader])[..] else {
+        panic!("three members")
+    };
+    for name in [next, heir] {
+        fleet.answers(name, knows_no_handover);
+    }
+    fleet.propose(leader, "one");
+    fleet.all_saw("one").await;
     change(&fleet, remove(leader)).await.expect("removed");
     // It may lead still, until it knows that the others have stored that.
     let replica = &fleet.members[leader].replica;
@@ -283,12 +269,12 @@ async fn a_leader_that_has_left_changes_nothing_more() {
         matches!(refused, Err(ChangeError::NotLeader { .. })),
         "{refused:?}"
     );
-    let heir = ["a", "b", "c"]
-        .into_iter()
-        .find(|name| ![leader, next].contains(name));
-    let heir = heir.expect("three members");
     let of_the_others = |fleet: &Fleet| fleet.leader().filter(|name| *name != leader);
     let now = fleet.until("the others elect one", of_the_others).await;
+    fleet.propose(now, "two");
+    fleet.saw(now, "two").await;
+    assert_eq!(fleet.texts(leader), ["one"]);
+    assert_eq!(fleet.voters(now), fleet.others(&[leader]));
     let replica = &fleet.members[now].replica;
     replica
         .change(remove(next), PATIENCE)
@@ -297,7 +283,7 @@ async fn a_leader_that_has_left_changes_nothing_more() {
     fleet
         .until("the last one leads", |fleet| {
             let status = fleet.members[heir].replica.status();
-            (voters(fleet, heir) == [heir] && status.role == Role::Leader).then_some(())
+            (fleet.voters(heir) == [heir] && status.role == Role::Leader).then_some(())
         })
         .await;
 }

@@ -1,12 +1,9 @@
 //! Members that take another one's place, and what is looked at before a change.
 
-use super::fleet::Fleet;
+use super::THREE;
+use super::fleet::{Fleet, PATIENCE};
 use crate::raft::{Change, ChangeError};
 use cluster::topology::{HostPort, NodeName};
-use std::time::Duration;
-
-const PATIENCE: Duration = Duration::from_secs(60);
-const THREE: [&str; 3] = ["a", "b", "c"];
 
 fn name(text: &str) -> NodeName {
     text.parse().expect("a name")
@@ -29,14 +26,6 @@ fn replace(old: &str, who: &str) -> Change {
         name: name(who),
         address: address(who),
     }
-}
-
-fn voters(fleet: &Fleet, by: &str) -> Vec<String> {
-    let members = fleet.members[by].replica.status().members;
-    let voters = members.into_iter().filter(|peer| peer.votes);
-    let mut names: Vec<_> = voters.map(|peer| peer.name.into()).collect();
-    names.sort_unstable();
-    names
 }
 
 async fn check(
@@ -69,7 +58,7 @@ async fn a_leader_is_replaced_by_one_that_has_everything_by_then() {
             .expect("it goes on");
     }
     fleet.saw("d", "one").await;
-    assert_eq!(voters(&fleet, leader), THREE);
+    assert_eq!(fleet.voters(leader), THREE);
     // It has another one lead before.
     let replaced = old.change(replace(leader, "d"), PATIENCE).await;
     let Err(ChangeError::NotLeader { leader: Some(next) }) = replaced else {
@@ -77,7 +66,7 @@ async fn a_leader_is_replaced_by_one_that_has_everything_by_then() {
     };
     let another = |fleet: &Fleet| fleet.leader().filter(|now| *now == &*next);
     let next = fleet.until("another leader", another).await;
-    assert_eq!(voters(&fleet, next), THREE);
+    assert_eq!(fleet.voters(next), THREE);
     let replica = &fleet.members[next].replica;
     let replaced = replica.change(replace(leader, "d"), PATIENCE).await;
     replaced.expect("replaced");
@@ -87,14 +76,14 @@ async fn a_leader_is_replaced_by_one_that_has_everything_by_then() {
     for name in &left {
         fleet.saw(name, "two").await;
     }
-    assert_eq!(voters(&fleet, next), left);
+    assert_eq!(fleet.voters(next), left);
     check(&fleet, "d", "d", Some(leader))
         .await
         .expect("it is done");
     let again = &fleet.members[next].replica;
     let again = again.change(replace(leader, "d"), PATIENCE).await;
     again.expect("nothing is left to do");
-    assert_eq!(voters(&fleet, next), left);
+    assert_eq!(fleet.voters(next), left);
 }
 
 #[tokio::test]
@@ -128,7 +117,7 @@ async fn nothing_begins_for_one_that_is_not_who_it_should_be() {
         matches!(refused, Err(ChangeError::NotLeader { .. })),
         "{refused:?}"
     );
-    assert_eq!(voters(&fleet, leader), THREE);
+    assert_eq!(fleet.voters(leader), THREE);
     assert_eq!(fleet.members[leader].replica.status().members.len(), 3);
 }
 
@@ -137,13 +126,10 @@ async fn a_member_is_spared_only_if_a_majority_is_there_without_it() {
     let mut fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
     fleet.propose(leader, "one");
-    let others = THREE.into_iter().filter(|name| *name != leader);
-    let [one, other] = others.collect::<Vec<_>>()[..] else {
+    let [one, other] = fleet.others(&[leader])[..] else {
         panic!("three");
     };
-    for name in [one, other] {
-        fleet.saw(name, "one").await;
-    }
+    fleet.all_saw("one").await;
     let replica = fleet.members[leader].replica.clone();
     replica.can_spare(&name(one)).await.expect("two are there");
     assert_eq!(
@@ -160,13 +146,6 @@ async fn a_member_is_spared_only_if_a_majority_is_there_without_it() {
     let gone = Change::Remove { name: name("d") };
     replica.change(gone, PATIENCE).await.expect("removed");
     fleet.stop(other).await;
-    fleet
-        .until("its silence is noticed", |fleet| {
-            let metrics = fleet.members[leader].replica.running()?.raft.metrics();
-            let voters = metrics.borrow().membership_config.voter_ids().collect();
-            (fleet.members[leader].replica.answering(&voters).len() == 2).then_some(())
-        })
-        .await;
     assert_eq!(
         replica.can_spare(&name(one)).await,
         Err(ChangeError::Needed {
