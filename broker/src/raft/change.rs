@@ -40,7 +40,8 @@ pub enum Change {
         address: HostPort,
     },
     /// This member takes another one's place: from one moment to the next it has a vote and the other one has none. If that
-    /// one leads, it has a further member lead first, which the change is to be asked of then.
+    /// one leads, it has a further member lead first, which the change is to be asked of then. If it is the only one, it
+    /// keeps its vote beside the new member's, and is to be removed after that.
     Replace {
         /// The one that goes.
         old: NodeName,
@@ -139,6 +140,11 @@ pub enum ChangeError {
         /// Those of them that do not answer.
         silent: String,
     },
+    /// It leads, and goes only when another one does.
+    #[error(
+        "{0} leads the group, and no other member could take that over yet; ask again when ctl group status shows no lag"
+    )]
+    NoSuccessor(NodeName),
     /// Another change is under way.
     #[error("another change of the members is under way; try again when it is done")]
     Busy,
@@ -174,16 +180,27 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         let Some(plan) = planned.map_err(too_long)?? else {
             return Ok(());
         };
-        // A leader that goes is not missed if another one leads before. Once begun, that is not given up.
-        if plan.leaves.contains(&running.id)
-            && let Some(leader) = self.hand_over().await
-        {
-            let leader = Some(leader);
-            return Err(ChangeError::NotLeader { leader });
+        if plan.leaves.contains(&running.id) {
+            return Err(self.leave_it_to_another().await);
         }
         let deadline = deadline.max(Instant::now() + CALL);
         let made = timeout_at(deadline, carry_out(&running.raft, plan)).await;
         made.map_err(too_long)?
+    }
+
+    /// Has another member lead, which is to make a change by which this one goes; the error says which.
+    ///
+    /// Who goes never makes the change itself, and not only because publishers would wait for an election. The entry that
+    /// takes its vote is in its own log first. If it was lost together with that entry's calls to the others, it would stand
+    /// for no election afterwards (in openraft; Ongaro's thesis, 4.2.2, has it do so), and refuse its vote to those that lack
+    /// the entry: a group of two would never have a leader again.
+    async fn leave_it_to_another(&self) -> ChangeError {
+        match self.hand_over().await {
+            Some(leader) => ChangeError::NotLeader {
+                leader: Some(leader),
+            },
+            None => ChangeError::NoSuccessor(self.name().clone()),
+        }
     }
 
     /// What is left to be done once a member that comes has nearly everything; `None`: nothing.
@@ -246,7 +263,10 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         let id = self.learn(running, &name, address).await?;
         let membership = leads(raft)?;
         let is_voter = membership.voter_ids().any(|voter| voter == id);
+        // Who is alone has nobody to hand over to before the new member has its vote.
+        let is_alone = membership.voter_ids().all(|voter| voter == running.id);
         let leaves: BTreeSet<u64> = replaced
+            .filter(|_| !is_alone)
             .into_iter()
             .flat_map(|old| named(&membership, old))
             .collect();

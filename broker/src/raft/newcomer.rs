@@ -148,12 +148,13 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
     }
 }
 
-/// Whether both have a vote, also when a change that is under way is done: then neither comes in the place of the other.
-/// Between the two steps of a replacement one has it in the old form of the group and the other in the new one.
+/// Whether both have a vote beside others, also when a change that is under way is done: then neither comes in the place of
+/// the other. Between the two steps of a replacement one has it in the old form of the group and the other in the new one.
+/// Both have one alone while the only member is replaced.
 pub(super) fn both_vote(group: &Membership, name: &NodeName, old: &NodeName) -> bool {
     let last = group.get_joint_config().last();
     let votes = |name| named(group, name).any(|id| last.is_some_and(|last| last.contains(&id)));
-    votes(name) && votes(old)
+    votes(name) && votes(old) && last.is_some_and(|last| last.len() > 2)
 }
 
 /// Whether a member may come into the group, in place of `replaced` if that is said. It may have come half way before.
@@ -254,6 +255,7 @@ mod tests {
         assert_eq!(come(&between, "d", Some(4), Some("a")), Ok(()));
         let learner_left = Membership::new(vec![[2, 3, 4].into()], nodes);
         assert_eq!(come(&learner_left, "d", Some(4), Some("a")), Ok(()));
+        assert_eq!(come(&group(2, 2), "b", Some(2), Some("a")), Ok(()));
         let votes = group(4, 4);
         assert_eq!(come(&votes, "d", Some(4), None), Ok(()));
         assert_eq!(come(&votes, "d", Some(4), Some("gone")), Ok(()));

@@ -324,6 +324,10 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         self.shared.changing.try_lock().ok()
     }
 
+    pub(super) fn name(&self) -> &NodeName {
+        &self.shared.settings.name
+    }
+
     pub(super) fn inbox(&self) -> &Inbox {
         &self.shared.store.inbox
     }

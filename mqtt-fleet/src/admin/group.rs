@@ -216,6 +216,7 @@ fn status(error: &ChangeError) -> StatusCode {
         | ChangeError::Last(_)
         | ChangeError::TooFew { .. }
         | ChangeError::Busy => StatusCode::CONFLICT,
+        ChangeError::NoSuccessor(_) => StatusCode::SERVICE_UNAVAILABLE,
         ChangeError::TooLong { .. } => StatusCode::GATEWAY_TIMEOUT,
         ChangeError::Refused(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }

@@ -250,7 +250,7 @@ async fn a_leader_that_is_removed_has_another_one_lead_before() {
 }
 
 #[tokio::test]
-async fn a_leader_that_can_hand_over_to_nobody_is_removed_and_changes_nothing_more() {
+async fn a_leader_that_can_hand_over_to_nobody_is_not_removed_before_others_elect_one() {
     let fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
     let [next, heir] = fleet.others(&[leader])[..] else {
@@ -261,29 +261,54 @@ async fn a_leader_that_can_hand_over_to_nobody_is_removed_and_changes_nothing_mo
     }
     fleet.propose(leader, "one");
     fleet.all_saw("one").await;
-    change(&fleet, remove(leader)).await.expect("removed");
-    // It may lead still, until it knows that the others have stored that.
     let replica = &fleet.members[leader].replica;
-    let refused = replica.change(remove(next), PATIENCE).await;
+    let refused = replica.change(remove(leader), PATIENCE).await;
+    let leads = ChangeError::NoSuccessor(leader.parse().expect("a name"));
+    assert_eq!(refused, Err(leads));
+    assert_eq!(fleet.voters(leader), THREE);
+    // It has tried, and does not come back to its reign.
+    let of_the_others = |fleet: &Fleet| fleet.leader().filter(|name| *name != leader);
+    let now = fleet.until("the others elect one", of_the_others).await;
+    let replica = &fleet.members[now].replica;
+    let removed = replica.change(remove(leader), PATIENCE).await;
+    removed.expect("it follows now");
+    let refused = fleet.members[leader].replica.change(remove(next), PATIENCE);
+    let refused = refused.await;
     assert!(
         matches!(refused, Err(ChangeError::NotLeader { .. })),
         "{refused:?}"
     );
-    let of_the_others = |fleet: &Fleet| fleet.leader().filter(|name| *name != leader);
-    let now = fleet.until("the others elect one", of_the_others).await;
     fleet.propose(now, "two");
     fleet.saw(now, "two").await;
     assert_eq!(fleet.texts(leader), ["one"]);
     assert_eq!(fleet.voters(now), fleet.others(&[leader]));
-    let replica = &fleet.members[now].replica;
-    replica
-        .change(remove(next), PATIENCE)
-        .await
-        .expect("removed");
+    change(&fleet, remove(next)).await.expect("removed");
     fleet
         .until("the last one leads", |fleet| {
             let status = fleet.members[heir].replica.status();
             (fleet.voters(heir) == [heir] && status.role == Role::Leader).then_some(())
         })
         .await;
+}
+
+/// The last entry of a leader that went by itself could be in its log alone, and nobody could be elected without it.
+#[tokio::test]
+async fn the_other_one_of_two_members_removes_the_leader() {
+    let mut fleet = Fleet::started(&["a"]).await;
+    fleet.start("b").await;
+    change(&fleet, add("b")).await.expect("added");
+    fleet.propose("a", "one");
+    fleet.all_saw("one").await;
+    let replica = &fleet.members["a"].replica;
+    let refused = replica.change(remove("a"), PATIENCE).await;
+    let next = ChangeError::NotLeader {
+        leader: Some("b".into()),
+    };
+    assert_eq!(refused, Err(next));
+    assert_eq!(fleet.voters("a"), ["a", "b"]);
+    change(&fleet, remove("a")).await.expect("removed");
+    fleet.stop("a").await;
+    assert_eq!(fleet.voters("b"), ["b"]);
+    fleet.propose(fleet.elected().await, "two");
+    fleet.saw("b", "two").await;
 }

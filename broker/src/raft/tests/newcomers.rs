@@ -87,6 +87,39 @@ async fn a_leader_is_replaced_by_one_that_has_everything_by_then() {
 }
 
 #[tokio::test]
+async fn the_only_member_is_replaced_by_one_that_has_a_vote_before_it_goes() {
+    let mut fleet = Fleet::started(&["a"]).await;
+    fleet.elected().await;
+    fleet.propose("a", "one");
+    fleet.start("b").await;
+    check(&fleet, "b", "b", Some("a")).await.expect("it may");
+    let old = fleet.members["a"].replica.clone();
+    let replaced = old.change(replace("a", "b"), PATIENCE).await;
+    replaced.expect("it has a vote");
+    assert_eq!(fleet.voters("a"), ["a", "b"]);
+    fleet.saw("b", "one").await;
+    check(&fleet, "b", "b", Some("a"))
+        .await
+        .expect("what was begun goes on");
+    // Said again, it goes on, and so does the removal.
+    let said_again = old.change(replace("a", "b"), PATIENCE).await;
+    let next = ChangeError::NotLeader {
+        leader: Some("b".into()),
+    };
+    assert_eq!(said_again, Err(next));
+    fleet
+        .until("it leads", |fleet| fleet.leader().filter(|now| *now == "b"))
+        .await;
+    let replica = &fleet.members["b"].replica;
+    let replaced = replica.change(replace("a", "b"), PATIENCE).await;
+    replaced.expect("replaced");
+    assert_eq!(fleet.voters("b"), ["b"]);
+    fleet.stop("a").await;
+    fleet.propose("b", "two");
+    fleet.saw("b", "two").await;
+}
+
+#[tokio::test]
 async fn nothing_begins_for_one_that_is_not_who_it_should_be() {
     let mut fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
