@@ -66,8 +66,9 @@ pub(super) async fn hold_elections<J: Journal, P: Peers, S: Snapshots>(
         if holds == Some(true) && raft.trigger().elect().await.is_err() {
             return;
         }
+        let is_refused = inbox.lacks_leader();
         match prospect {
-            Prospect::Lost if !was_refused => {
+            Prospect::Lost if is_refused && !was_refused => {
                 tracing::info!("no leader was heard, and too few would vote for this member");
             }
             Prospect::Won if holds == Some(true) => {
@@ -75,7 +76,7 @@ pub(super) async fn hold_elections<J: Journal, P: Peers, S: Snapshots>(
             }
             _ => {}
         }
-        was_refused = prospect == Prospect::Lost;
+        was_refused = is_refused;
     }
 }
 
