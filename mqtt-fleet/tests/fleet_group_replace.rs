@@ -1,5 +1,5 @@
-//! `mqtt-fleet ctl group replace` and `add`: what is wrong is seen before anything is changed, and the group serves while
-//! its leader is replaced (P2, P9).
+//! `mqtt-fleet ctl group replace`, `add` and `remove`: what is wrong is seen before anything is changed, and the group serves
+//! while its leader is replaced or removed (P2, P9).
 
 mod common;
 
@@ -133,6 +133,28 @@ fn the_group_serves_while_its_leader_is_replaced() {
     assert!(text.contains("nothing is left to do"), "{text}");
     let mut ear = Connect::v5("ear").persistent().resume().open_at(fleet.mqtt);
     assert_eq!(ear.take_texts(LARGE), vec![large; LARGE]);
+    let all = (0..published).map(|n| n.to_string());
+    assert!(ear.take_texts(published).into_iter().eq(all));
+}
+
+#[test]
+fn the_group_serves_while_its_leader_is_removed() {
+    let fleet = Members::start(3);
+    let admins = fleet.admins();
+    let leader = ALL[fleet.leader()];
+    await_members(&admins, &ALL);
+    let mut ear = Connect::v5("ear").persistent().open_at(fleet.mqtt);
+    ear.subscribe("kept/#", 1);
+    ear.vanish();
+    let mut mouth = Connect::v5("mouth").persistent().open_at(fleet.mqtt);
+    let words = format!("remove {leader}");
+    let mut published = 0;
+    let gap = longest_gap(&mut mouth, &mut published, || change(&admins, &words));
+    println!("the longest wait for a PUBACK while a leader was removed: {gap:?}");
+    assert!(gap < GAP_MAX, "{gap:?}");
+    let left: Vec<_> = ALL.into_iter().filter(|name| *name != leader).collect();
+    await_members(&admins, &left);
+    let mut ear = Connect::v5("ear").persistent().resume().open_at(fleet.mqtt);
     let all = (0..published).map(|n| n.to_string());
     assert!(ear.take_texts(published).into_iter().eq(all));
 }
