@@ -276,7 +276,7 @@ fn set_aside(asked: &Where, group: u8, name: &NodeName) -> Result<(), Failed> {
             ));
         }
         // Nobody tells when it is there again.
-        std::thread::park_timeout(tell::ASK_AGAIN);
+        tell::wait();
     }
 }
 

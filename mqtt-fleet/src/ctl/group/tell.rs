@@ -103,6 +103,29 @@ fn with_leader(
             return Err(failed);
         }
         // Nobody tells when a leader is elected.
-        std::thread::park_timeout(ASK_AGAIN);
+        wait();
+    }
+}
+
+/// Waits until it is time to ask again. The threads that have asked leave a wake-up behind, which ends the first wait at once.
+pub(super) fn wait() {
+    let until = Instant::now() + ASK_AGAIN;
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        std::thread::park_timeout(left);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_lasts_also_where_threads_have_ended() {
+        std::thread::scope(|scope| {
+            scope.spawn(|| ());
+        });
+        let began = Instant::now();
+        wait();
+        assert!(began.elapsed() >= ASK_AGAIN);
     }
 }
