@@ -1,7 +1,6 @@
 //! `mqtt-fleet ctl`: questions about a fleet, and what a person changes in it.
 
 mod group;
-mod http;
 mod members;
 
 use std::fmt::{self, Write as _};

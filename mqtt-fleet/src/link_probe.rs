@@ -1,7 +1,7 @@
 //! Asks for the name of the broker that takes links at an address, as the greeting of a link tells it.
 
 use std::io;
-use std::net::{TcpStream, ToSocketAddrs as _};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use cluster::limits::{LINK_CONNECT, LINK_HANDSHAKE};
@@ -12,6 +12,7 @@ use cluster::transport::{LinkTls, Transport};
 use cluster::wire::{Batches, Handshake, Hello, WireError};
 
 use crate::group_report::Reporter;
+use crate::http;
 use crate::node::{Node, NodeError};
 
 /// Between two looks at the clock.
@@ -61,7 +62,7 @@ pub(crate) fn check(own: &Reporter, name: &NodeName, link: &HostPort) -> Result<
         link: link.clone(),
         source,
     };
-    let socket = connect(link).map_err(nobody)?;
+    let socket = http::connect(link.as_str(), LINK_CONNECT, LOOK_EVERY).map_err(nobody)?;
     let found =
         greet(socket, own.tls.as_deref(), link, &hello).map_err(|why| LinkProblem::NoBroker {
             link: link.clone(),
@@ -91,21 +92,6 @@ fn hello(node: &Node, group: GroupNo) -> Result<Hello, NodeError> {
         nonce: [0; 32],
         name: node.name.as_str().into(),
     })
-}
-
-fn connect(link: &HostPort) -> io::Result<TcpStream> {
-    let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for address in link.as_str().to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, LINK_CONNECT) {
-            Ok(socket) => {
-                socket.set_read_timeout(Some(LOOK_EVERY))?;
-                socket.set_write_timeout(Some(LOOK_EVERY))?;
-                return Ok(socket);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }
 
 /// The name of the broker. The error is the end of a sentence.

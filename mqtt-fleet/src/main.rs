@@ -6,6 +6,7 @@
 //! | `config`     | what was typed (flags, environment, file) and what it means       |
 //! | `node`       | a node of a fleet: cluster file, secret, what it keeps of the fleet |
 //! | `ctl`        | questions about a fleet                                           |
+//! | `http`       | as much of HTTP as it takes to ask an admin port                  |
 //! | `standalone` | the whole broker in one process: start, run, drain                |
 //! | `broker_node` | a broker of a fleet: a group, and links to it                    |
 //! | `damaged`    | a broker whose log or snapshot is damaged                         |
@@ -39,6 +40,7 @@ mod engine;
 mod exit;
 mod figures;
 mod group_report;
+mod http;
 mod keeper;
 mod launcher;
 mod link_probe;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use cluster::topology::{HostPort, NodeName};
 
-use super::http::{self, Answered};
 use crate::exit::Exit;
+use crate::http::{self, Answered};
 use crate::members::{MemberList, MemberRequest, What};
 use crate::node;
 

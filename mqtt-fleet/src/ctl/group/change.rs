@@ -15,9 +15,9 @@ use cluster::topology::{HostPort, NodeName};
 use super::fleet::Where;
 use super::status::{Files, FleetStatus};
 use super::tell::{self, Members};
-use crate::ctl::http::{self, Answered};
 use crate::ctl::members::{Failed, address, answer, name};
 use crate::exit::Exit;
+use crate::http::{self, Answered};
 use crate::members::{Listed, MemberRequest, What};
 
 /// A broker that begins anew with an empty folder is there again far sooner.

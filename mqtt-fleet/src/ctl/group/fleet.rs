@@ -6,10 +6,10 @@ use clap::Args;
 use cluster::topology::HostPort;
 use serde::Deserialize;
 
-use crate::ctl::http;
 use crate::ctl::members::{Failed, address};
 use crate::exit::Exit;
 use crate::group_report::MemberReport;
+use crate::http;
 
 /// Where `mqtt-fleet cluster` has its fleet unless it is told another folder.
 const FOLDER: &str = "./fleet";

@@ -7,9 +7,9 @@ use cluster::topology::NodeName;
 use super::fleet::Where;
 use super::status::FleetStatus;
 use crate::broker_node::TOPOLOGY_GROUP;
-use crate::ctl::http;
 use crate::ctl::members::{Failed, answer};
 use crate::exit::Exit;
+use crate::http;
 use crate::members::{Listed, MemberRequest};
 
 /// A leader is waited for so long: an election takes less than a second.

@@ -15,32 +15,35 @@ const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// What a node answered.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Answered {
+pub(crate) struct Answered {
     /// Status code.
-    pub(super) status: u16,
+    pub(crate) status: u16,
     /// Its text.
-    pub(super) body: String,
+    pub(crate) body: String,
 }
 
 /// Asks for a page. `admin` is `host:port`.
-pub(super) fn get(admin: &str, path: &str) -> io::Result<Answered> {
+pub(crate) fn get(admin: &str, path: &str) -> io::Result<Answered> {
     ask(admin, "GET", path, "", ANSWER_WAIT)
 }
 
 /// Asks for a page that a healthy node has at once.
-pub(super) fn get_soon(admin: &str, path: &str) -> io::Result<Answered> {
-    ask(admin, "GET", path, "", SOON)
+pub(crate) fn get_soon(admin: &str, path: &str) -> io::Result<Answered> {
+    get_within(admin, path, SOON)
+}
+
+/// Asks for a page, and waits so long for each step.
+pub(crate) fn get_within(admin: &str, path: &str, wait: Duration) -> io::Result<Answered> {
+    ask(admin, "GET", path, "", wait)
 }
 
 /// Sends a text.
-pub(super) fn post(admin: &str, path: &str, body: &str) -> io::Result<Answered> {
+pub(crate) fn post(admin: &str, path: &str, body: &str) -> io::Result<Answered> {
     ask(admin, "POST", path, body, ANSWER_WAIT)
 }
 
 fn ask(admin: &str, method: &str, path: &str, body: &str, wait: Duration) -> io::Result<Answered> {
-    let mut stream = connect(admin, wait.min(CONNECT_WAIT))?;
-    stream.set_read_timeout(Some(wait))?;
-    stream.set_write_timeout(Some(wait))?;
+    let mut stream = connect(admin, wait.min(CONNECT_WAIT), wait)?;
     let length = body.len();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: {admin}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nConnection: \
@@ -67,11 +70,17 @@ fn in_words(error: io::Error, wait: Duration) -> io::Error {
     }
 }
 
-fn connect(admin: &str, wait: Duration) -> io::Result<TcpStream> {
+/// Connects to `host:port`, by the first of its addresses where somebody is. `step` is the longest wait of each read and
+/// write.
+pub(crate) fn connect(to: &str, wait: Duration, step: Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for address in admin.to_socket_addrs()? {
+    for address in to.to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, wait) {
-            Ok(stream) => return Ok(stream),
+            Ok(stream) => {
+                stream.set_read_timeout(Some(step))?;
+                stream.set_write_timeout(Some(step))?;
+                return Ok(stream);
+            }
             Err(error) => last = error,
         }
     }
