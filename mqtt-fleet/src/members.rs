@@ -61,11 +61,9 @@ pub(crate) struct Listed {
 impl Listed {
     /// Looks for a member in such a list.
     pub(crate) fn find(list: &str, name: &NodeName) -> Option<Self> {
-        let rows = list
-            .lines()
-            .skip_while(|line| !line.starts_with("group "))
-            .skip(1);
-        rows.into_iter().find_map(|row| {
+        let lines = list.lines();
+        let mut rows = lines.skip_while(|line| !line.starts_with("group ")).skip(1);
+        rows.find_map(|row| {
             let words: Vec<_> = row.split_whitespace().collect();
             let [group, member, link, peer] = words[..] else {
                 return None;
@@ -99,8 +97,6 @@ pub(crate) enum What {
     Move,
     /// `group=N`: it comes into the group. Both addresses are there.
     Add(GroupNo),
-    /// `replaces=NAME`: it takes the place of that one. Both addresses are there.
-    Replace(NodeName),
     /// `remove`: it goes. No address is there.
     Remove,
 }
@@ -109,20 +105,12 @@ impl MemberRequest {
     /// The change of the member list that this is for the member of this name.
     pub(crate) fn change(self, name: NodeName) -> MemberChange {
         let Self { what, link, peer } = self;
-        let member = |link: Option<HostPort>| Member {
-            name: name.clone(),
-            link: link.expect("there for these"),
-            peer: peer.clone(),
-        };
         match what {
-            What::Add(group) => MemberChange::Add {
-                group,
-                member: member(link),
-            },
-            What::Replace(old) => MemberChange::Replace {
-                name: old,
-                by: member(link),
-            },
+            What::Add(group) => {
+                let link = link.expect("there for this");
+                let member = Member { name, link, peer };
+                MemberChange::Add { group, member }
+            }
             What::Move => MemberChange::Move { name, link, peer },
             What::Remove => MemberChange::Remove { name },
         }
@@ -133,7 +121,7 @@ impl MemberRequest {
         let (link, peer) = (self.link.is_some(), self.peer.is_some());
         match self.what {
             What::Move => link || peer,
-            What::Add(_) | What::Replace(_) => link && peer,
+            What::Add(_) => link && peer,
             What::Remove => !link && !peer,
         }
     }
@@ -144,7 +132,6 @@ impl fmt::Display for MemberRequest {
         let what = match &self.what {
             What::Move => None,
             What::Add(group) => Some(format!("group={}", group.0)),
-            What::Replace(old) => Some(format!("replaces={old}")),
             What::Remove => Some("remove".to_owned()),
         };
         let link = self.link.as_ref().map(|link| format!("link={link}"));
@@ -172,7 +159,6 @@ impl FromStr for MemberRequest {
                         number.ok_or_else(|| format!("{word:?}: expected a number of a group"))?;
                     asked.what = What::Add(GroupNo(number));
                 }
-                Some(("replaces", name)) => asked.what = What::Replace(expected(name)?),
                 Some(("peer", address)) => asked.peer = Some(expected(address)?),
                 Some(("link", address)) => asked.link = Some(expected(address)?),
                 None if word == "remove" => asked.what = What::Remove,
@@ -208,7 +194,6 @@ mod tests {
             "peer=[::1]:2",
             "link=host:1 peer=[::1]:2",
             "group=63 link=host:1 peer=host:2",
-            "replaces=b-1 link=host:1 peer=host:2",
             "remove",
         ] {
             let asked = text.parse::<MemberRequest>().expect(text);
@@ -223,7 +208,7 @@ mod tests {
             "at=host:1",
             "group=64 link=host:1 peer=host:2",
             "group=1 link=host:1",
-            "replaces=a peer=host:1",
+            "replaces=a link=host:1 peer=host:2",
             "remove host:1",
         ] {
             let sentence = wrong.parse::<MemberRequest>().expect_err("no request");
@@ -240,10 +225,6 @@ mod tests {
         assert_eq!(
             change("group=3 link=h:1 peer=h:2"),
             "Add { group: GroupNo(3), member: Member { name: \"b-1\", link: \"h:1\", peer: Some(\"h:2\") } }"
-        );
-        assert_eq!(
-            change("replaces=b-0 link=h:1 peer=h:2"),
-            "Replace { name: \"b-0\", by: Member { name: \"b-1\", link: \"h:1\", peer: Some(\"h:2\") } }"
         );
         assert_eq!(
             change("peer=h:2"),

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::connection::Bounded;
 use crate::figures::Later;
-use crate::members::{MemberList, MemberRequest};
+use crate::members::{MemberList, MemberRequest, expected};
 
 /// An address has fewer; a larger body is refused.
 const BODY_BYTES_MAX: usize = 1024;
@@ -105,8 +105,7 @@ async fn check_member(
 
 fn change_of(name: &str, to: &str) -> Result<MemberChange, Answer> {
     let wrong = |sentence| (StatusCode::BAD_REQUEST, sentence);
-    let parsed = name.parse();
-    let name = parsed.map_err(|expected| wrong(format!("{name:?}: expected {expected}")))?;
+    let name = expected(name).map_err(wrong)?;
     let asked: MemberRequest = to.parse().map_err(wrong)?;
     Ok(asked.change(name))
 }
@@ -118,12 +117,13 @@ impl Members {
             return Err(elsewhere(&fleet.shared));
         }
         let mut topology = fleet.shared.newest().topology().clone();
-        let checked = topology.change(change);
-        let refused = |error| ChangeError::Refused(TopologyRefused::Members(error));
-        checked
-            .map(|_| ())
-            .map_err(refused)
-            .map_err(|error| (status(&error), error.to_string()))
+        match topology.change(change) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let refused = ChangeError::Refused(TopologyRefused::Members(error));
+                Err((status(&refused), refused.to_string()))
+            }
+        }
     }
 
     async fn change(

@@ -99,8 +99,8 @@ impl Coming<'_> {
             None => Ok(()),
         };
         checked.map_err(nothing)?;
-        self.tell(&format!("check {peer} {link}"), true)
-            .map_err(nothing)
+        let check = format!("check {peer} {link}{}", self.instead_of());
+        self.tell(&check).map_err(nothing)
     }
 
     /// What the list lacks; `None`: it is there.
@@ -128,18 +128,21 @@ impl Coming<'_> {
     /// Brings it in.
     fn come(&self, members: &Members) -> Result<(), Failed> {
         let peer = &self.addresses.peer;
-        self.tell(&format!("learn {peer}"), false)?;
+        self.tell(&format!("learn {peer}"))?;
         if let Some(what) = self.listing(members.find(self.name)) {
             tell::list(self.asked, self.name, &what, None)?;
         }
-        self.tell(&format!("join {peer}"), true)
+        self.tell(&format!("join {peer}{}", self.instead_of()))
     }
 
-    fn tell(&self, what: &str, with_the_other: bool) -> Result<(), Failed> {
-        let instead_of = self.instead_of.filter(|_| with_the_other);
-        let instead_of = instead_of.map(|old| format!(" instead-of {old}"));
-        let what = format!("{what}{}", instead_of.unwrap_or_default());
-        tell::member(self.asked, self.group, self.name, &what, None)
+    /// The end of what the leader is told.
+    fn instead_of(&self) -> String {
+        let instead_of = self.instead_of.map(|old| format!(" instead-of {old}"));
+        instead_of.unwrap_or_default()
+    }
+
+    fn tell(&self, what: &str) -> Result<(), Failed> {
+        tell::member(self.asked, self.group, self.name, what, None)
     }
 }
 

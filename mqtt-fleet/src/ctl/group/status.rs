@@ -133,18 +133,21 @@ impl FleetStatus {
         self.groups.iter().find(has).map(|it| it.group)
     }
 
+    /// The rows of the members of this name.
+    fn rows_of<'s>(&'s self, name: &str) -> impl Iterator<Item = &'s MemberRow> {
+        let rows = self.groups.iter().flat_map(|it| &it.members);
+        rows.filter(move |row| row.name == name)
+    }
+
     /// Where the others of its group reach a member.
     pub(super) fn peer_of(&self, name: &str) -> Option<&str> {
-        let rows = self.groups.iter().flat_map(|it| &it.members);
-        rows.filter(|row| row.name == name)
-            .find_map(|row| row.peer.as_deref())
+        let mut rows = self.rows_of(name);
+        rows.find_map(|row| row.peer.as_deref())
     }
 
     /// Whether a member says that it takes part, and has a vote.
     pub(super) fn is_well(&self, name: &str) -> bool {
-        let rows = self.groups.iter().flat_map(|it| &it.members);
-        let mut rows = rows.filter(|row| row.name == name);
-        rows.any(|row| {
+        self.rows_of(name).any(|row| {
             let takes_part = matches!(
                 row.role,
                 MemberRole::Leader | MemberRole::Follower | MemberRole::Candidate
@@ -155,12 +158,8 @@ impl FleetStatus {
 
     /// What is known of a member's files.
     pub(super) fn files_of(&self, name: &str) -> Files<'_> {
-        let rows = self.groups.iter().flat_map(|it| &it.members);
-        let found = rows.filter(|row| row.name == name).find_map(|row| {
-            let admin = row.admin.as_deref()?;
-            Some((admin, row))
-        });
-        match found {
+        let mut rows = self.rows_of(name);
+        match rows.find_map(|row| Some((row.admin.as_deref()?, row))) {
             None => Files::Unknown,
             Some((admin, row)) if row.damage.is_some() => Files::Damaged(admin),
             Some((_, row)) if row.role == MemberRole::Unreachable => Files::Silent,
