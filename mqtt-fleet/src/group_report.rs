@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use broker::group::{GroupStatus, RunningGroup};
 use broker::log::{LogError, ask_to_set_aside};
-use broker::raft::{Member, MemberStatus, Outsider, Role, Stage};
+use broker::raft::{Member, MemberStatus, Outsider, Peer, Role, Stage};
 use cluster::slots::GroupNo;
 use cluster::topology::{HostPort, NodeName};
 use cluster::transport::LinkTls;
@@ -107,9 +107,13 @@ impl MemberReport {
         }
     }
 
-    /// Entries that the member farthest behind lacks, as far as this one knows.
+    /// Entries that the member farthest behind lacks, if this one leads. One of which it does not know may lack all.
     pub(crate) fn lag_max(&self) -> u64 {
-        let lags = self.members.iter().filter_map(|peer| peer.lag_entries);
+        if self.role != MemberRole::Leader {
+            return 0;
+        }
+        let lags = self.members.iter().map(|peer| peer.lag_entries);
+        let lags = lags.map(|lag| lag.unwrap_or(self.last_index));
         lags.max().unwrap_or(0)
     }
 }
@@ -123,11 +127,25 @@ pub(crate) struct PeerReport {
     pub(crate) peer: Option<String>,
     /// Whether it has a vote.
     pub(crate) votes: bool,
-    /// Entries that it lacks; only a leader knows.
+    /// Entries that it lacks; only a leader knows, once the member has answered it.
     pub(crate) lag_entries: Option<u64>,
     /// Bytes of these in the leader's log; `None`, too, if the leader has not all of them any more and sends a snapshot.
     #[serde(default)]
     pub(crate) lag_bytes: Option<u64>,
+}
+
+impl PeerReport {
+    fn of(peer: &Peer) -> Self {
+        // One that has not answered since this leader leads may have everything.
+        let is_known = peer.matched != Some(0);
+        Self {
+            name: peer.name.to_string(),
+            peer: Some(peer.address.to_string()),
+            votes: peer.votes,
+            lag_entries: peer.lag.filter(|_| is_known),
+            lag_bytes: peer.lag_bytes.filter(|_| is_known),
+        }
+    }
 }
 
 /// The disk that a member's data folder is on.
@@ -377,13 +395,6 @@ impl Reporter {
     }
 
     fn of_several(&self, status: &MemberStatus, applied: u64) -> MemberReport {
-        let peers = status.members.iter().map(|peer| PeerReport {
-            name: peer.name.to_string(),
-            peer: Some(peer.address.to_string()),
-            votes: peer.votes,
-            lag_entries: peer.lag,
-            lag_bytes: peer.lag_bytes,
-        });
         MemberReport {
             group: self.group,
             member: self.member.clone(),
@@ -396,7 +407,7 @@ impl Reporter {
             commit_index: status.committed,
             applied_index: applied,
             snapshot_index: status.snapshot,
-            members: peers.collect(),
+            members: status.members.iter().map(PeerReport::of).collect(),
             disk: None,
             damage: None,
             health: health(status, applied),

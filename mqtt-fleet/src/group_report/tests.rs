@@ -106,10 +106,38 @@ fn what_a_member_is_and_what_is_wrong_with_it() {
     );
 }
 
-/// Golden: programs read it.
 #[test]
-fn the_shape_stays() {
-    let report = MemberReport {
+fn what_a_member_lacks_is_known_once_it_has_answered_its_leader() {
+    let peer = |matched: Option<u64>| {
+        PeerReport::of(&Peer {
+            id: 1,
+            name: "b-0".into(),
+            address: "host:1".into(),
+            votes: true,
+            matched,
+            lag: matched.map(|matched| 9 - matched),
+            lag_bytes: matched.map(|matched| 100 * (9 - matched)),
+        })
+    };
+    let lag = |matched| (peer(matched).lag_entries, peer(matched).lag_bytes);
+    assert_eq!(lag(Some(7)), (Some(2), Some(200)));
+    assert_eq!(lag(Some(0)), (None, None));
+    let report = |role, matched| MemberReport {
+        role,
+        members: vec![peer(matched)],
+        ..example()
+    };
+    assert_eq!(report(MemberRole::Leader, Some(7)).lag_max(), 2);
+    assert_eq!(
+        report(MemberRole::Leader, Some(0)).lag_max(),
+        9,
+        "all there is"
+    );
+    assert_eq!(report(MemberRole::Follower, None).lag_max(), 0);
+}
+
+fn example() -> MemberReport {
+    MemberReport {
         group: 2,
         member: "b-1".to_owned(),
         role: MemberRole::Follower,
@@ -131,7 +159,13 @@ fn the_shape_stays() {
         disk: None,
         damage: None,
         health: FINE.to_owned(),
-    };
+    }
+}
+
+/// Golden: programs read it.
+#[test]
+fn the_shape_stays() {
+    let report = example();
     let text = serde_json::to_string(&report).expect("serializes");
     assert_eq!(
         text,
