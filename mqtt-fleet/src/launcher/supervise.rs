@@ -156,17 +156,11 @@ impl Fleet {
     }
 
     fn start_due(&mut self, now: Instant) -> io::Result<()> {
-        if !self.complete && now.duration_since(self.started) > MEMBER_WAIT && !self.all_led() {
-            self.warn_leaderless();
-        }
-        // The first time nodes wait for those they need: it saves a new user from reading of links that fail.
-        let unready = self.nodes.iter().filter(|node| self.holds_up(node, now));
-        let mut first = unready.map(|node| node.plan.role.stage()).min();
-        let waits = !self.complete && !self.is_left_without(now);
-        if waits && first == Some(NodeRole::Proxy.stage()) && !self.all_led() {
-            first = Some(NodeRole::Broker.stage());
-        }
-        let stage = first.filter(|_| !self.complete).unwrap_or(u8::MAX);
+        let stage = if self.complete {
+            u8::MAX
+        } else {
+            self.first_stage(now)
+        };
         for (number, node) in self.nodes.iter_mut().enumerate() {
             let too_early = node.plan.role.stage() > stage;
             if matches!(node.state, State::Waiting(due) if due <= now) && !too_early {
@@ -175,6 +169,21 @@ impl Fleet {
             }
         }
         Ok(())
+    }
+
+    /// The first time nodes of later stages than this wait for those they need: it saves a new user from reading of links
+    /// that fail.
+    fn first_stage(&mut self, now: Instant) -> u8 {
+        if now.duration_since(self.started) > MEMBER_WAIT && !self.all_led() {
+            self.warn_leaderless();
+        }
+        let unready = self.nodes.iter().filter(|node| self.holds_up(node, now));
+        let first = unready.map(|node| node.plan.role.stage()).min();
+        let are_proxies = first == Some(NodeRole::Proxy.stage());
+        if are_proxies && !self.is_left_without(now) && !self.all_led() {
+            return NodeRole::Broker.stage();
+        }
+        first.unwrap_or(u8::MAX)
     }
 
     /// Whether the fleet starts without some group, since that has had no leader for long.
@@ -239,14 +248,11 @@ impl Fleet {
 
     /// Says without which groups the fleet has started.
     fn say_leaderless(&self) {
-        let groups: Vec<_> = self
-            .leaders
-            .missing()
-            .map(|group| group.to_string())
-            .collect();
+        let groups = self.leaders.missing();
+        let groups: Vec<_> = groups.map(|group| group.to_string()).collect();
         self.screen.say(&format!(
-            "Started without group {}, which has no leader; the others serve. {} describes the fleet for programs; mqtt-fleet ctl \
-             group status says what is wrong.",
+            "Started without group {}, which has no leader; groups that have one serve. {} describes the fleet for programs; \
+             mqtt-fleet ctl group status says what is wrong.",
             groups.join(", "),
             self.manifest.display()
         ));
@@ -329,9 +335,12 @@ impl Fleet {
         if !(self.changed || late) || self.nodes.iter().any(pending) {
             return Ok(());
         }
+        let missing = self.leaders.missing().count();
         self.ask_leaders();
+        // One that does not answer at once may lead all the same.
+        let waits = !self.complete && !self.is_left_without(now) && !self.leaders.all_known();
         // A group whose leader has ended elects another one soon; the file is for those who look then.
-        if !self.changed && !self.leaders.all_known() {
+        if waits || !self.changed && self.leaders.missing().count() >= missing {
             return Ok(());
         }
         let nodes = self.nodes.iter().map(|node| match &node.state {
