@@ -6,20 +6,19 @@ mod common;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use common::Connect;
 use common::broker::{get, metric, post, try_metric};
 use common::ctl_group::{await_members, change, group, rows};
 use common::damage::{files, flip, flip_in_log};
 use common::members::Members;
 use common::tools::await_that;
-use serde_json::Value;
+use common::{Client, Connect};
 
 const ALL: [&str; 3] = ["broker-0", "broker-1", "broker-2"];
 /// Small files, and little of them in memory.
 const SMALL: &str = "[data]\nsegment_mb = 1\ncache_mb = 1\n";
 
-/// Waits until a member says that this file is damaged; its row.
-fn await_damaged(admins: &[SocketAddr], n: usize, file: &Path) -> Value {
+/// Waits until a member says that this file is damaged.
+fn await_damaged(admins: &[SocketAddr], n: usize, file: &Path) {
     let row = || rows(admins).and_then(|rows| rows.get(n).cloned());
     let is_so = || row().is_some_and(|row| row["role"] == "damaged");
     await_that(is_so, || format!("broker-{n} is not damaged: {:?}", row()));
@@ -37,23 +36,36 @@ fn await_damaged(admins: &[SocketAddr], n: usize, file: &Path) -> Value {
     let (_, table) = group(admins, "status");
     let line = table.lines().find(|line| line.contains(" damaged "));
     assert!(line.is_some_and(|line| line.contains(&said)), "{table}");
-    row
+}
+
+/// A group of three in which these messages wait, on each disk, for a client that is away; and the client that sent them.
+fn three_with(texts: &[&str]) -> (Members, Client) {
+    let fleet = Members::start_with(3, SMALL);
+    fleet.leader();
+    fleet.leave_ear();
+    let mut mouth = Connect::v5("mouth").open_at(fleet.mqtt);
+    for text in texts {
+        mouth.say("kept/0", 1, text);
+    }
+    fleet.await_even();
+    await_members(&fleet.admins(), &ALL);
+    (fleet, mouth)
+}
+
+/// Starts a member that was killed, with a bit of its first message flipped, and waits until it says so.
+fn start_damaged(fleet: &mut Members, n: usize) {
+    flip_in_log(&fleet.data(n), "first");
+    fleet.start_member(n);
+    let admin = fleet.all[n].admin;
+    let is_damaged = || try_metric(admin, &["mqtt_fleet_member_damaged"]) == Some(1.0);
+    await_that(is_damaged, || format!("broker-{n} is not damaged"));
 }
 
 #[test]
 fn a_member_with_a_flipped_bit_says_so_and_is_repaired_by_one_command() {
-    let mut fleet = Members::start_with(3, SMALL);
+    let (mut fleet, mut mouth) = three_with(&["first", "before"]);
     let admins = fleet.admins();
-    let leader = fleet.leader();
-    let bad = (leader + 1) % 3;
-    let mut ear = Connect::v5("ear").persistent().open_at(fleet.mqtt);
-    ear.subscribe("kept/#", 1);
-    ear.vanish();
-    let mut mouth = Connect::v5("mouth").open_at(fleet.mqtt);
-    mouth.say("kept/0", 1, "first");
-    mouth.say("kept/0", 1, "before");
-    fleet.await_even();
-    await_members(&admins, &ALL);
+    let bad = (fleet.leader() + 1) % 3;
 
     // A bit of the log.
     fleet.kill(bad);
@@ -92,7 +104,7 @@ fn a_member_with_a_flipped_bit_says_so_and_is_repaired_by_one_command() {
     fleet.kill(fleet.leader());
     mouth.say("kept/0", 1, "whole again");
 
-    let mut ear = Connect::v5("ear").persistent().resume().open_at(fleet.mqtt);
+    let mut ear = fleet.ear();
     let texts = [
         "first",
         "before",
@@ -106,13 +118,8 @@ fn a_member_with_a_flipped_bit_says_so_and_is_repaired_by_one_command() {
 
 #[test]
 fn damage_that_a_leader_finds_when_it_reads_ends_its_reign() {
-    let fleet = Members::start_with(3, SMALL);
+    let (fleet, mut mouth) = three_with(&["first of all"]);
     let admins = fleet.admins();
-    let mut ear = Connect::v5("ear").persistent().open_at(fleet.mqtt);
-    ear.subscribe("kept/#", 1);
-    ear.vanish();
-    let mut mouth = Connect::v5("mouth").open_at(fleet.mqtt);
-    mouth.say("kept/0", 1, "first of all");
     let large = "x".repeat(100_000);
     for _ in 0..25 {
         mouth.say("kept/1", 1, &large);
@@ -122,7 +129,7 @@ fn damage_that_a_leader_finds_when_it_reads_ends_its_reign() {
     let bad = fleet.leader();
     let file = flip_in_log(&fleet.data(bad), "first of all");
 
-    let mut ear = Connect::v5("ear").persistent().resume().open_at(fleet.mqtt);
+    let mut ear = fleet.ear();
     let texts = ear.take_texts(26);
     assert_eq!(texts[0], "first of all", "another member has it");
     await_damaged(&admins, bad, &file);
@@ -136,29 +143,16 @@ fn damage_that_a_leader_finds_when_it_reads_ends_its_reign() {
 /// What is damaged may be all there is.
 #[test]
 fn nothing_is_set_aside_while_no_other_member_leads() {
-    let mut fleet = Members::start_with(3, SMALL);
+    let (mut fleet, _mouth) = three_with(&["first", "second"]);
     let admins = fleet.admins();
-    fleet.leader();
-    let mut ear = Connect::v5("ear").persistent().open_at(fleet.mqtt);
-    ear.subscribe("kept/#", 1);
-    ear.vanish();
-    let mut mouth = Connect::v5("mouth").open_at(fleet.mqtt);
-    for text in ["first", "second"] {
-        mouth.say("kept/0", 1, text);
-    }
-    fleet.await_even();
-    await_members(&admins, &ALL);
-    let (status, text) = post(admins[0], "/group/repair");
+    let (status, text) = post(admins[0], "/group/repair", "");
     assert_eq!(status, 409, "{text}");
     assert!(text.contains("is known to be damaged"), "{text}");
 
     for n in 0..3 {
         fleet.kill(n);
     }
-    flip_in_log(&fleet.data(0), "first");
-    fleet.start_member(0);
-    let is_damaged = || try_metric(admins[0], &["mqtt_fleet_member_damaged"]) == Some(1.0);
-    await_that(is_damaged, || "broker-0 is not damaged".to_owned());
+    start_damaged(&mut fleet, 0);
     // None of the others is there, and then one that leads nobody.
     for others in 0..2 {
         if others == 1 {
@@ -166,7 +160,7 @@ fn nothing_is_set_aside_while_no_other_member_leads() {
             let runs = || try_metric(admins[1], &["mqtt_fleet_member_role"]).is_some();
             await_that(runs, || "broker-1 does not run".to_owned());
         }
-        let (status, text) = post(admins[0], "/group/repair");
+        let (status, text) = post(admins[0], "/group/repair", "");
         assert_eq!(status, 409, "{text}");
         assert!(
             text.contains("none of the others (broker-1, broker-2) says that it leads"),
@@ -179,25 +173,16 @@ fn nothing_is_set_aside_while_no_other_member_leads() {
     change(&admins, "repair broker-0");
     await_members(&admins, &ALL);
     assert!(fleet.data(0).join("damaged-1/log").is_dir(), "it is kept");
-    let mut ear = Connect::v5("ear").persistent().resume().open_at(fleet.mqtt);
+    let mut ear = fleet.ear();
     assert_eq!(ear.take_texts(2), ["first", "second"]);
 }
 
 /// `ctl group repair` asks the leader first, and sees what needs no repair.
 #[test]
 fn nothing_is_set_aside_while_a_majority_is_damaged_and_what_is_well_is_left_alone() {
-    let mut fleet = Members::start_with(3, SMALL);
+    let (mut fleet, _mouth) = three_with(&["first", "second"]);
     let admins = fleet.admins();
     let leader = fleet.leader();
-    let mut ear = Connect::v5("ear").persistent().open_at(fleet.mqtt);
-    ear.subscribe("kept/#", 1);
-    ear.vanish();
-    let mut mouth = Connect::v5("mouth").open_at(fleet.mqtt);
-    for text in ["first", "second"] {
-        mouth.say("kept/0", 1, text);
-    }
-    fleet.await_even();
-    await_members(&admins, &ALL);
     let bad = [(leader + 1) % 3, (leader + 2) % 3];
     let (code, text) = group(&admins, &format!("repair broker-{}", bad[0]));
     assert_eq!(code, Some(0), "{text}");
@@ -205,10 +190,7 @@ fn nothing_is_set_aside_while_a_majority_is_damaged_and_what_is_well_is_left_alo
 
     for n in bad {
         fleet.kill(n);
-        flip_in_log(&fleet.data(n), "first");
-        fleet.start_member(n);
-        let is_damaged = || try_metric(admins[n], &["mqtt_fleet_member_damaged"]) == Some(1.0);
-        await_that(is_damaged, || format!("broker-{n} is not damaged"));
+        start_damaged(&mut fleet, n);
     }
     for n in bad {
         let (code, text) = group(&admins, &format!("repair broker-{n}"));

@@ -3,13 +3,12 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use common::gap::longest_gap;
 use common::members::Members;
-use common::tools::await_that;
 use common::wire;
-use common::{Client, Connect, PATIENCE, Publish};
+use common::{Client, Connect, Publish};
 
 /// Each so many messages are on their way when the leader dies; below the receive maximum.
 const MESSAGES: u16 = 200;
@@ -50,12 +49,6 @@ fn a_killed_leader_is_invisible_to_connected_devices() {
     }
 }
 
-/// Between two messages of a publisher.
-const PACE: Duration = Duration::from_millis(10);
-
-/// Messages that are acknowledged before and after a leader goes.
-const AROUND: usize = 40;
-
 #[test]
 fn a_stopped_leader_hands_over_and_takes_far_less_time_than_a_killed_one() {
     let mut fleet = Members::start(3);
@@ -88,35 +81,10 @@ fn gap(
     goes: impl FnOnce(&mut Members, usize),
 ) -> Duration {
     let leader = fleet.leader();
-    let (acknowledged, is_over) = (AtomicUsize::new(*next), AtomicBool::new(false));
-    let longest = std::thread::scope(|scope| {
-        let publisher = scope.spawn(|| {
-            let (mut longest, deadline) = (Duration::ZERO, Instant::now() + PATIENCE);
-            // Not for ever: the test may have failed.
-            while !is_over.load(Ordering::Relaxed) && Instant::now() < deadline {
-                let sent = Instant::now();
-                mouth.say("at/1", 1, &acknowledged.load(Ordering::Relaxed).to_string());
-                longest = longest.max(sent.elapsed());
-                acknowledged.fetch_add(1, Ordering::Relaxed);
-                std::thread::park_timeout(PACE);
-            }
-            longest
-        });
-        let come = |count| {
-            let enough = acknowledged.load(Ordering::Relaxed) + count;
-            await_that(
-                || acknowledged.load(Ordering::Relaxed) >= enough,
-                || "no message is acknowledged".to_owned(),
-            );
-        };
-        come(AROUND);
+    let longest = longest_gap(mouth, "at/1", next, || {
         goes(fleet, leader);
         assert_ne!(fleet.leader(), leader);
-        come(AROUND);
-        is_over.store(true, Ordering::Relaxed);
-        publisher.join().expect("it publishes")
     });
-    *next = acknowledged.into_inner();
     fleet.start_member(leader);
     fleet.await_even();
     longest
@@ -126,12 +94,10 @@ fn gap(
 #[test]
 fn a_group_whose_members_were_all_killed_has_lost_nothing() {
     let mut fleet = Members::start(3);
-    let mut ear = Connect::v5("ear").persistent().open_at(fleet.mqtt);
-    ear.subscribe("at/#", 1);
-    ear.vanish();
+    fleet.leave_ear();
     let mut mouth = Connect::v5("mouth").persistent().open_at(fleet.mqtt);
     for n in 0..MESSAGES {
-        mouth.say("at/1", 1, &n.to_string());
+        mouth.say("kept/0", 1, &n.to_string());
     }
     for n in 0..3 {
         fleet.kill(n);
@@ -140,7 +106,7 @@ fn a_group_whose_members_were_all_killed_has_lost_nothing() {
         fleet.start_member(n);
     }
     fleet.leader();
-    let mut ear = Connect::v5("ear").persistent().resume().open_at(fleet.mqtt);
+    let mut ear = fleet.ear();
     let all = (0..MESSAGES).map(|n| n.to_string());
     assert!(ear.take_texts(MESSAGES.into()).into_iter().eq(all));
 }

@@ -3,32 +3,20 @@
 
 mod common;
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 
 use common::Connect;
-use common::broker::{free_address, get};
+use common::broker::{free_address, get, post};
 use common::ctl_group::{await_members, change, ctl, group, roles};
+use common::damage::files;
 use common::members::Members;
 use common::tools::await_that;
 
 /// Has the leader take a member out of the group, and leaves it in the list of members.
 fn leave(admins: &[SocketAddr], name: &str) {
-    let body = "leave";
-    let ask = |admin: &SocketAddr| {
-        let mut stream = TcpStream::connect(admin).expect("it runs");
-        let length = body.len();
-        let request = format!(
-            "POST /group/members/{name} HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-        );
-        stream.write_all(request.as_bytes()).expect("it reads");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("it answers");
-        answer
-    };
-    let answers: Vec<_> = admins.iter().map(ask).collect();
-    let is_done = |answer: &String| answer.starts_with("HTTP/1.1 200");
-    assert!(answers.iter().any(is_done), "{answers:?}");
+    let path = format!("/group/members/{name}");
+    let answers: Vec<_> = admins.iter().map(|it| post(*it, &path, "leave")).collect();
+    assert!(answers.iter().any(|(code, _)| *code == 200), "{answers:?}");
 }
 
 /// Its folder has a snapshot, entries behind that, and nothing of votes and members.
@@ -37,21 +25,14 @@ fn a_group_that_had_no_way_to_others_goes_on_when_it_gets_one() {
     let mut fleet = Members::start_alone("[data]\nsegment_mb = 1\n");
     let admins = fleet.admins();
     fleet.leader();
-    let mut ear = Connect::v5("ear").persistent().open_at(fleet.mqtt);
-    ear.subscribe("kept/#", 1);
-    ear.vanish();
+    fleet.leave_ear();
     let mut mouth = Connect::v5("mouth").open_at(fleet.mqtt);
     let large = "x".repeat(100_000);
     for _ in 0..60 {
         mouth.say("kept/1", 1, &large);
     }
     let snapshots = fleet.data(0).join("snapshots");
-    let is_written = || {
-        let mut files = std::fs::read_dir(&snapshots).expect("a folder");
-        files.any(|file| {
-            file.is_ok_and(|it| it.path().extension().is_some_and(|it| it == "snapshot"))
-        })
-    };
+    let is_written = || !files(&snapshots, "snapshot").is_empty();
     await_that(is_written, || format!("{} is empty", snapshots.display()));
     mouth.say("kept/0", 1, "alone");
 
@@ -66,7 +47,7 @@ fn a_group_that_had_no_way_to_others_goes_on_when_it_gets_one() {
     }
     let (_, text) = group(&admins, "status");
     assert!(text.contains("broker-0 leads since"), "{text}");
-    let mut ear = Connect::v5("ear").persistent().resume().open_at(fleet.mqtt);
+    let mut ear = fleet.ear();
     assert_eq!(ear.take_texts(60), vec![large; 60]);
     assert_eq!(
         ear.take_texts(3),
@@ -80,15 +61,13 @@ fn members_change_while_the_group_serves() {
     let mut admins = fleet.admins();
     fleet.leader();
     await_members(&admins, &["broker-0", "broker-1", "broker-2"]);
-    let mut ear = Connect::v5("ear").persistent().open_at(fleet.mqtt);
-    ear.subscribe("kept/#", 1);
-    ear.vanish();
+    fleet.leave_ear();
     let mut mouth = Connect::v5("mouth").open_at(fleet.mqtt);
     mouth.say("kept/0", 1, "before");
 
     // Its data are lost: it takes no part until somebody says so.
     fleet.kill(2);
-    std::fs::remove_dir_all(fleet.folder.path().join("data-2")).expect("it was there");
+    std::fs::remove_dir_all(fleet.data(2)).expect("it was there");
     fleet.start_member(2);
     let is_damaged = || roles(&admins).contains(&"broker-2 damaged".to_owned());
     await_that(is_damaged, || {
@@ -130,7 +109,7 @@ fn members_change_while_the_group_serves() {
     let (code, text) = group(&admins[2..], "remove broker-9");
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("has a member \"broker-9\""), "{text}");
-    let mut ear = Connect::v5("ear").persistent().resume().open_at(fleet.mqtt);
+    let mut ear = fleet.ear();
     assert_eq!(
         ear.take_texts(4),
         ["before", "repaired", "removed", "replaced"]

@@ -4,20 +4,16 @@
 mod common;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use common::Connect;
 use common::broker::{free_address, get};
 use common::ctl_group::{await_members, change, group};
+use common::gap::longest_gap;
 use common::members::Members;
 use common::tools::await_that;
-use common::{Client, Connect, PATIENCE};
 
 const ALL: [&str; 3] = ["broker-0", "broker-1", "broker-2"];
-/// Between two messages of a publisher.
-const PACE: Duration = Duration::from_millis(20);
-/// Messages that are acknowledged before and after a change.
-const AROUND: usize = 20;
 
 /// How new the list of members is, and who is in it.
 fn list(admin: SocketAddr) -> String {
@@ -104,9 +100,7 @@ fn the_group_serves_while_its_leader_is_replaced() {
     let mut admins = fleet.admins();
     let leader = fleet.leader();
     await_members(&admins, &ALL);
-    let mut ear = Connect::v5("ear").persistent().open_at(fleet.mqtt);
-    ear.subscribe("kept/#", 1);
-    ear.vanish();
+    fleet.leave_ear();
     let mut mouth = Connect::v5("mouth").persistent().open_at(fleet.mqtt);
     // A newcomer gets what is in messages that wait for somebody.
     let large = "x".repeat(200_000);
@@ -117,7 +111,9 @@ fn the_group_serves_while_its_leader_is_replaced() {
     admins.push(comes.admin);
     let words = format!("replace {} broker-n {}", ALL[leader], comes.addresses());
     let mut published = 0;
-    let gap = longest_gap(&mut mouth, &mut published, || change(&admins, &words));
+    let gap = longest_gap(&mut mouth, "kept/0", &mut published, || {
+        change(&admins, &words);
+    });
     println!("the longest wait for a PUBACK while a leader was replaced: {gap:?}");
     assert!(gap < GAP_MAX, "{gap:?}");
     let mut left: Vec<_> = ALL
@@ -131,7 +127,7 @@ fn the_group_serves_while_its_leader_is_replaced() {
     let (code, text) = group(&admins, &words);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("nothing is left to do"), "{text}");
-    let mut ear = Connect::v5("ear").persistent().resume().open_at(fleet.mqtt);
+    let mut ear = fleet.ear();
     assert_eq!(ear.take_texts(LARGE), vec![large; LARGE]);
     let all = (0..published).map(|n| n.to_string());
     assert!(ear.take_texts(published).into_iter().eq(all));
@@ -163,40 +159,3 @@ fn the_group_serves_while_its_leader_is_removed() {
 const LARGE: usize = 300;
 /// A handover and what proxies need to find who leads, on a busy machine.
 const GAP_MAX: Duration = Duration::from_secs(3);
-
-/// The longest that a publisher waits for a PUBACK while this is done.
-fn longest_gap(mouth: &mut Client, next: &mut usize, work: impl FnOnce()) -> Duration {
-    let (acknowledged, is_over) = (AtomicUsize::new(*next), AtomicBool::new(false));
-    let longest = std::thread::scope(|scope| {
-        let publisher = scope.spawn(|| {
-            let (mut longest, deadline) = (Duration::ZERO, Instant::now() + 12 * PATIENCE);
-            // Not for ever: the test may have failed.
-            while !is_over.load(Ordering::Relaxed) && Instant::now() < deadline {
-                let sent = Instant::now();
-                mouth.say(
-                    "kept/0",
-                    1,
-                    &acknowledged.load(Ordering::Relaxed).to_string(),
-                );
-                longest = longest.max(sent.elapsed());
-                acknowledged.fetch_add(1, Ordering::Relaxed);
-                std::thread::park_timeout(PACE);
-            }
-            longest
-        });
-        let come = |count| {
-            let enough = acknowledged.load(Ordering::Relaxed) + count;
-            await_that(
-                || acknowledged.load(Ordering::Relaxed) >= enough,
-                || "no message is acknowledged".to_owned(),
-            );
-        };
-        come(AROUND);
-        work();
-        come(AROUND);
-        is_over.store(true, Ordering::Relaxed);
-        publisher.join().expect("it publishes")
-    });
-    *next = acknowledged.into_inner();
-    longest
-}

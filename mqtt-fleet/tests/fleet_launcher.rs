@@ -11,6 +11,7 @@ use common::ctl_group::{await_members, change};
 use common::damage::flip_in_log;
 use common::fleet::{Fleet, FleetNode, Process, Watched, free_ports, signal};
 use common::tools::await_that;
+use serde_json::Value;
 
 #[test]
 fn the_file_describes_the_fleet_and_follows_it() {
@@ -36,9 +37,7 @@ fn the_file_describes_the_fleet_and_follows_it() {
         ),
     ];
     assert_eq!(shapes, expected);
-    let text = std::fs::read_to_string(fleet.folder.join("cluster.json")).expect("it is there");
-    let manifest: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    let group = &manifest["groups"][0];
+    let group = &manifest(&fleet)["groups"][0];
     let member = &group["members"][0];
     assert_eq!(group["leader"], "broker-0");
     assert_eq!(member["pid"], nodes[1].pid);
@@ -124,20 +123,21 @@ fn a_group_without_a_majority_keeps_no_other_down() {
     let line = fleet.launcher.await_line("Group 0 has no leader yet");
     assert!(line.contains("is damaged at byte"), "{line}");
     fleet.launcher.await_line("Started without group 0,");
-    let text = std::fs::read_to_string(fleet.folder.join("cluster.json")).expect("it is there");
-    let manifest: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    assert_eq!(
-        manifest["groups"][0]["leader"],
-        serde_json::Value::Null,
-        "{text}"
-    );
-    assert!(manifest["groups"][1]["leader"].is_string(), "{text}");
+    let groups = &manifest(&fleet)["groups"];
+    assert_eq!(groups[0]["leader"], Value::Null, "{groups}");
+    assert!(groups[1]["leader"].is_string(), "{groups}");
     let mqtt = fleet.mqtt(0).to_string();
     assert!(
         std::net::TcpStream::connect(&mqtt).is_ok(),
         "the proxy runs"
     );
     assert!(fleet.launcher.terminate().success(), "a clean end");
+}
+
+/// `cluster.json`.
+fn manifest(fleet: &Fleet) -> Value {
+    let text = std::fs::read_to_string(fleet.folder.join("cluster.json")).expect("it is there");
+    serde_json::from_str(&text).expect("JSON")
 }
 
 fn shape(node: &FleetNode) -> String {

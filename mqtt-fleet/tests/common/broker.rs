@@ -13,6 +13,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use super::dice::Dice;
+use super::fleet::{signal, without_settings};
 
 /// How long a start, a stop or an awaited log line may take before the test fails.
 const START_PATIENCE: Duration = Duration::from_secs(20);
@@ -111,11 +112,7 @@ impl Broker {
 
     /// `SIGTERM`, without waiting.
     pub(crate) fn signal_term(&self) {
-        let status = Command::new("kill")
-            .args(["-TERM", &self.pid().to_string()])
-            .status()
-            .expect("kill is installed");
-        assert!(status.success(), "the broker runs");
+        signal(self.pid(), "-TERM");
     }
 
     /// `SIGTERM`, and waits for the end.
@@ -225,61 +222,49 @@ impl Drop for Broker {
 
 /// Status line's code and body of a GET on an admin listener.
 pub(crate) fn get(admin: SocketAddr, path: &str) -> (u16, String) {
-    ask(admin, "GET", path)
+    ask(admin, "GET", path, "").expect("the admin listener answers")
 }
 
-/// The same of a POST without a body.
-pub(crate) fn post(admin: SocketAddr, path: &str) -> (u16, String) {
-    ask(admin, "POST", path)
+/// The same of a POST with this text.
+pub(crate) fn post(admin: SocketAddr, path: &str, body: &str) -> (u16, String) {
+    ask(admin, "POST", path, body).expect("the admin listener answers")
 }
 
-fn ask(admin: SocketAddr, method: &str, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(admin).expect("the admin listener accepts");
-    stream
-        .set_read_timeout(Some(START_PATIENCE))
-        .expect("a socket option");
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
-    stream
-        .write_all(request.as_bytes())
-        .expect("the admin listener reads");
+/// `None`: nobody is there, or it is no HTTP.
+fn ask(admin: SocketAddr, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(admin).ok()?;
+    stream.set_read_timeout(Some(START_PATIENCE)).ok()?;
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).ok()?;
     let mut answer = String::new();
-    stream
-        .read_to_string(&mut answer)
-        .expect("the admin listener answers");
-    let code = answer
-        .split(' ')
-        .nth(1)
-        .and_then(|c| c.parse().ok())
-        .expect("an HTTP status");
+    stream.read_to_string(&mut answer).ok()?;
+    let code = answer.split(' ').nth(1)?.parse().ok()?;
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    (code, body.to_owned())
+    Some((code, body.to_owned()))
 }
 
 /// Sum of all metrics of a process whose name (with labels) contains every one of `parts`; panics when there is none.
 pub(crate) fn metric(admin: SocketAddr, parts: &[&str]) -> f64 {
     let (code, body) = get(admin, "/metrics");
     assert_eq!(code, 200, "{body}");
-    let rows: Vec<f64> = body
-        .lines()
-        .filter(|l| !l.starts_with('#') && parts.iter().all(|p| l.contains(p)))
-        .filter_map(|l| l.rsplit(' ').next()?.parse().ok())
-        .collect();
-    assert!(!rows.is_empty(), "no metric with {parts:?} in\n{body}");
-    rows.iter().sum()
+    sum(&body, parts).unwrap_or_else(|| panic!("no metric with {parts:?} in\n{body}"))
 }
 
 /// As [`metric`] of a process that may not be there, or not have that figure.
 pub(crate) fn try_metric(admin: SocketAddr, parts: &[&str]) -> Option<f64> {
-    let mut stream = TcpStream::connect(admin).ok()?;
-    stream.set_read_timeout(Some(START_PATIENCE)).ok()?;
-    let request = "GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
-    stream.write_all(request.as_bytes()).ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
+    let (_, body) = ask(admin, "GET", "/metrics", "")?;
+    sum(&body, parts)
+}
+
+fn sum(metrics: &str, parts: &[&str]) -> Option<f64> {
     let is_row =
         |line: &&str| !line.starts_with('#') && parts.iter().all(|part| line.contains(part));
-    let row = answer.lines().find(is_row)?;
-    row.rsplit(' ').next()?.parse().ok()
+    let rows = metrics.lines().filter(is_row);
+    let rows = rows.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    rows.reduce(|sum, row| sum + row)
 }
 
 /// Another broker to run the tests against, if the environment names one.
@@ -327,12 +312,7 @@ fn spawn(options: &Options, data: &Path, addr: SocketAddr, admin: SocketAddr) ->
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    for (key, _) in std::env::vars_os() {
-        // The tests' own variables are no configuration of the broker.
-        if key.to_string_lossy().starts_with("MQTT_FLEET_") {
-            command.env_remove(key);
-        }
-    }
+    without_settings(&mut command);
     command
         .spawn()
         .unwrap_or_else(|e| panic!("{} does not start: {e}", words[0]))

@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::broker::{free_address, metric, try_metric};
+use super::client::{Client, Connect};
 use super::fleet::Process;
+use super::tools::await_some;
 
 /// How long the group may take to have a leader before the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -170,6 +172,18 @@ impl Members {
         self.proxy = Some(proxy);
     }
 
+    /// Leaves a session that wants what is published below `kept`; its client is away until [`Self::ear`].
+    pub(crate) fn leave_ear(&self) {
+        let mut ear = Connect::v5("ear").persistent().open_at(self.mqtt);
+        ear.subscribe("kept/#", 1);
+        ear.vanish();
+    }
+
+    /// The client of that session, which comes back.
+    pub(crate) fn ear(&self) -> Client {
+        Connect::v5("ear").persistent().resume().open_at(self.mqtt)
+    }
+
     /// The admin ports of all brokers.
     pub(crate) fn admins(&self) -> Vec<SocketAddr> {
         self.all.iter().map(|member| member.admin).collect()
@@ -177,18 +191,12 @@ impl Members {
 
     /// Waits until a member leads; which.
     pub(crate) fn leader(&self) -> usize {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let leads = |member: &Member| {
-                member.process.is_some()
-                    && try_metric(member.admin, &["mqtt_fleet_group_leads"]) == Some(1.0)
-            };
-            if let Some(leader) = self.all.iter().position(leads) {
-                return leader;
-            }
-            assert!(Instant::now() < deadline, "no member leads");
-            std::thread::yield_now();
-        }
+        let leads = |member: &Member| {
+            member.process.is_some()
+                && try_metric(member.admin, &["mqtt_fleet_group_leads"]) == Some(1.0)
+        };
+        let leader = || self.all.iter().position(leads);
+        await_some(PATIENCE, leader, || "no member leads".to_owned())
     }
 
     /// `SIGKILL` to a member.
@@ -212,20 +220,18 @@ impl Members {
 
     /// Waits until all members that run have applied what the leader has.
     pub(crate) fn await_even(&self) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
+        let applied = || -> Vec<Option<f64>> {
             let running = self.all.iter().filter(|member| member.process.is_some());
-            let applied: Vec<_> = running
+            running
                 .map(|member| try_metric(member.admin, &["mqtt_fleet_group_applied_index"]))
-                .collect();
-            if applied.iter().all(|at| at.is_some() && *at == applied[0]) {
-                return;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "members stay behind: {applied:?}"
-            );
-            std::thread::yield_now();
-        }
+                .collect()
+        };
+        let are_even = || {
+            let applied = applied();
+            let is_same = |at: &Option<f64>| at.is_some() && *at == applied[0];
+            applied.iter().all(is_same).then_some(())
+        };
+        let complaint = || format!("members stay behind: {:?}", applied());
+        await_some(PATIENCE, are_even, complaint);
     }
 }

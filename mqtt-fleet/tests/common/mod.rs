@@ -12,6 +12,7 @@ pub(crate) mod ctl_group;
 pub(crate) mod damage;
 pub(crate) mod dice;
 pub(crate) mod fleet;
+pub(crate) mod gap;
 pub(crate) mod load;
 pub(crate) mod members;
 pub(crate) mod small_disk;

@@ -20,8 +20,20 @@ pub(crate) fn pause(time: Duration) {
 
 /// Waits until `is_so`, for what gives no notice; `complaint` is what is wrong when it never is.
 pub(crate) fn await_that(mut is_so: impl FnMut() -> bool, complaint: impl Fn() -> String) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
+    await_some(PATIENCE, || is_so().then_some(()), complaint);
+}
+
+/// Waits until `look` sees something, which is returned.
+pub(crate) fn await_some<T>(
+    patience: Duration,
+    mut look: impl FnMut() -> Option<T>,
+    complaint: impl Fn() -> String,
+) -> T {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
         assert!(Instant::now() < deadline, "{}", complaint());
         pause(LOOK_EVERY);
     }
