@@ -41,7 +41,7 @@ enum Question {
     },
     /// List the groups, their members and their addresses, as a node knows them
     Members(MembersArgs),
-    /// Say that a broker takes links elsewhere now; proxies follow it. Asks the broker of group 0, on its machine
+    /// Say that a broker takes links elsewhere now; proxies follow it. Asks the broker that leads group 0, on its machine
     MoveMember(MoveArgs),
     /// Say how the groups and their members are; add, remove, replace and repair members
     Group {

@@ -14,8 +14,10 @@ pub struct GroupTopology(pub(super) GroupWaker);
 /// Why a change of the topology is not stored, as far as this group knows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {
-    /// The group does not serve.
-    #[error("the group does not serve yet")]
+    /// The group does not serve here.
+    #[error(
+        "this broker does not lead its group, or not yet; mqtt-fleet ctl group status says which one does"
+    )]
     NotServing,
     /// The group has ended meanwhile: whether the change is stored shows when it is there again.
     #[error("the group has ended; whether the change is stored shows when it serves again")]

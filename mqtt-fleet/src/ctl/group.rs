@@ -17,7 +17,7 @@ use status::FleetStatus;
 #[derive(Debug, Subcommand)]
 pub(super) enum GroupQuestion {
     /// Say how each member is: its role, how far it is behind, its disk, what is wrong with it. The exit code is 1 if a
-    /// group has no leader
+    /// group has no leader that serves, or a port that was asked is no broker's
     Status(StatusArgs),
     /// Take a further broker into a group
     Add(AddArgs),
