@@ -443,7 +443,7 @@ fn health(status: &MemberStatus, applied: u64) -> String {
         Stage::Starting => "reads its folder".to_owned(),
         Stage::Waiting => "waits for the other members of its group".to_owned(),
         Stage::Lost { by } => format!(
-            "its folder is empty but {by} knows of the group: what it had is lost (ctl group repair), or it is new (ctl group add)"
+            "its folder is empty but {by} knows of the group: what it had is lost (ctl group repair), or it is new (ctl group add, replace)"
         ),
         Stage::Failed { why } => why.clone(),
         Stage::TakesPart if applied < status.snapshot => {
