@@ -104,7 +104,7 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         };
         let wait = running.raft.wait(Some(SUCCESSOR_WAIT));
         if let Err(error) = wait.metrics(nearly, "a follower has nearly all").await {
-            tracing::warn!(%error, "no other member can lead: goes without handing over");
+            tracing::warn!(%error, "no other member can lead: does not hand over");
             return None;
         }
         if !self.inbox().give_way(term) {
@@ -117,7 +117,7 @@ impl<J: Journal, P: Peers, S: Snapshots> Replica<J, P, S> {
         let Some(name) = to else {
             // One that does not stop would keep the others from electing one.
             self.inbox().keep_silent(term);
-            tracing::warn!("no other member leads yet: goes all the same");
+            tracing::warn!("has given way, and no other member leads yet");
             return None;
         };
         tracing::info!(to = %name, "another member leads");
