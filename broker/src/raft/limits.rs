@@ -17,7 +17,7 @@ pub const ELECTION_DRAW_MIN: Duration = Duration::from_millis(150);
 pub const ELECTION_DRAW_MAX: Duration = Duration::from_millis(450);
 
 /// A leader that is to stop, or to leave the group, leads on for so long until some follower has nearly all of its log. If
-/// none has, it goes as if it were killed.
+/// none has it stops as if it were killed, or does not leave.
 pub const SUCCESSOR_WAIT: Duration = Duration::from_secs(1);
 
 /// A leader that has given way waits for so long until another leads. Nobody is acknowledged anything meanwhile, so it is
