@@ -117,3 +117,28 @@ fn one_that_comes_in_and_one_of_its_own_are_not_in_each_others_way() {
     assert_eq!(left.count(), 1, "what a crash left is removed");
     assert_eq!(content(&store, 0), Some((9, b"own".to_vec())));
 }
+
+#[test]
+fn one_that_is_read_while_it_is_pruned_stays_whole() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = SnapshotStore::open(dir.path()).expect("opens");
+    let old: Vec<u8> = (0..3_000_000_u32).map(|at| (at % 249) as u8).collect();
+    store.write(0, 1, |out| out.write_all(&old)).expect("fits");
+    let checked = store.latest(0).expect("undamaged").expect("there");
+    let unchecked = store.latest_unchecked(0).expect("undamaged");
+    store
+        .write(0, 2, |out| out.write_all(b"new"))
+        .expect("fits");
+    assert_eq!(store.prune(0, 1).expect("pruned"), 1);
+    for mut reader in [
+        Box::new(checked.content) as Box<dyn Read>,
+        Box::new(unchecked.expect("there")),
+    ] {
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).expect("readable");
+        assert!(bytes == old, "{} bytes", bytes.len());
+    }
+    let left = std::fs::read_dir(dir.path().join("snapshots"));
+    assert_eq!(left.expect("a folder").count(), 1);
+    assert_eq!(content(&store, 0), Some((2, b"new".to_vec())));
+}

@@ -6,8 +6,9 @@
 //! Magic, version and check stay where they are in every version, so that a newer file can be told from a damaged one.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -20,8 +21,10 @@ const HEADER: usize = 24;
 const TRAILER: usize = 16;
 const BLOCK: usize = 64 << 10;
 /// Bytes that are synced at a time while a snapshot is written. If all of it were synced at its end, the fdatasync of the
-/// log, on which acknowledgements wait, would wait behind that.
+/// log, on which acknowledgements wait, would wait behind that. Space is given back in the same steps.
 const SYNC_BYTES: u64 = 1 << 20;
+/// So many times as long as a step of giving space back took, the next one waits.
+const REMOVE_REST: u32 = 3;
 
 /// The snapshots of one data folder.
 ///
@@ -122,14 +125,13 @@ impl SnapshotStore {
         let path = self.path(stream, index);
         let mut first = Unchecked::open(path.clone(), stream, index)?;
         let len = first.left();
-        let read = io::copy(&mut first, &mut io::sink());
-        read.map_err(|error| LogError::io("read", &path, error))?;
+        let failed = |error| LogError::io("read", &path, error);
+        io::copy(&mut first, &mut io::sink()).map_err(failed)?;
         first.check()?;
-        let file = File::open(&path).map_err(|error| LogError::io("open", &path, error))?;
-        let mut reader = BufReader::with_capacity(BLOCK, file);
+        let mut reader = first.file;
         reader
-            .read_exact(&mut [0; HEADER])
-            .map_err(|error| LogError::io("read", &path, error))?;
+            .seek(SeekFrom::Start(HEADER as u64))
+            .map_err(failed)?;
         Ok(Some(Snapshot {
             index,
             len,
@@ -152,7 +154,7 @@ impl SnapshotStore {
         let old = &indexes[..indexes.len().saturating_sub(keep.max(1))];
         for index in old {
             let path = self.path(stream, *index);
-            fs::remove_file(&path).map_err(|error| LogError::io("remove", &path, error))?;
+            remove(&path).map_err(|error| LogError::io("remove", &path, error))?;
         }
         Ok(old.len())
     }
@@ -186,6 +188,36 @@ impl SnapshotStore {
     fn path(&self, stream: u16, index: u64) -> PathBuf {
         self.root.join(format!("{stream:05}-{index:020}.snapshot"))
     }
+}
+
+/// Removes a snapshot. Its space is given back a step at a time, with rests: where the file system tells the disk what it
+/// has no use for any more (`discard`), that of 60 MB at once holds up every fdatasync for 80 ms.
+fn remove(path: &Path) -> io::Result<()> {
+    // Nobody finds it under this name, and what a crash leaves of it is removed at the next start.
+    let gone = path.with_extension("old.unfinished");
+    fs::rename(path, &gone)?;
+    let file = File::options().write(true).open(&gone)?;
+    // Not from those who still read it: it is there until they close it.
+    if file.try_lock().is_ok() {
+        let mut left = file.metadata()?.len();
+        while left > 0 {
+            let began = Instant::now();
+            left = left.saturating_sub(SYNC_BYTES);
+            file.set_len(left)?;
+            std::thread::park_timeout(began.elapsed() * REMOVE_REST);
+        }
+    }
+    fs::remove_file(&gone)
+}
+
+/// Opens a snapshot, so that it stays whole as long as it is open.
+fn open_locked(path: &Path) -> io::Result<File> {
+    let file = File::open(path)?;
+    // A file system that has no locks has none for who removes it either.
+    let _unsupported = file.lock_shared();
+    // It may be going since before that.
+    fs::metadata(path)?;
+    Ok(file)
 }
 
 /// A snapshot that is being written. Dropped before it is finished it is gone.
@@ -270,7 +302,7 @@ pub struct Unchecked {
 impl Unchecked {
     fn open(path: PathBuf, stream: u16, index: u64) -> Result<Self, LogError> {
         let failed = |error| LogError::io("read", &path, error);
-        let file = File::open(&path).map_err(failed)?;
+        let file = open_locked(&path).map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();
         let damaged = |offset, what| {
             Err(LogError::Damaged {
