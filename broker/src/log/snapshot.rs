@@ -10,6 +10,7 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use fs4::fs_std::FileExt;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::LogError;
@@ -198,7 +199,7 @@ fn remove(path: &Path) -> io::Result<()> {
     fs::rename(path, &gone)?;
     let file = File::options().write(true).open(&gone)?;
     // Not from those who still read it: it is there until they close it.
-    if file.try_lock().is_ok() {
+    if FileExt::try_lock_exclusive(&file).unwrap_or(false) {
         let mut left = file.metadata()?.len();
         while left > 0 {
             let began = Instant::now();
@@ -214,7 +215,7 @@ fn remove(path: &Path) -> io::Result<()> {
 fn open_locked(path: &Path) -> io::Result<File> {
     let file = File::open(path)?;
     // A file system that has no locks has none for who removes it either.
-    let _unsupported = file.lock_shared();
+    let _unsupported = FileExt::lock_shared(&file);
     // It may be going since before that.
     fs::metadata(path)?;
     Ok(file)
