@@ -214,7 +214,7 @@ fn remove(path: &Path) -> io::Result<()> {
 /// Opens a snapshot, so that it stays whole as long as it is open.
 fn open_locked(path: &Path) -> io::Result<File> {
     let file = File::open(path)?;
-    // A file system that has no locks has none for who removes it either.
+    // Where the file system has no locks, who removes it gets none either, and does so at once.
     let _unsupported = FileExt::lock_shared(&file);
     // It may be going since before that.
     fs::metadata(path)?;
