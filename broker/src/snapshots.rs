@@ -67,6 +67,9 @@ const RELOCATE_BYTES: usize = 1 << 20;
 /// A turn copies messages until it has copied this many.
 const RELOCATE_MESSAGES: usize = 256;
 
+/// Bytes of a snapshot of another member that are read in one go.
+const INSTALL_BYTES: usize = 4 << 10;
+
 /// Log sizes that snapshots go by.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {
@@ -74,6 +77,18 @@ pub(crate) struct Sizes {
     pub(crate) bytes_between: u64,
     /// Size of a segment.
     pub(crate) segment_bytes: u64,
+}
+
+/// Reads little at a time, and lets others have the processor before: those who publish do not wait for a member that
+/// joins, and may share a machine with it.
+struct InTurns<R>(R);
+
+impl<R: Read> Read for InTurns<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        std::thread::yield_now();
+        let len = into.len().min(INSTALL_BYTES);
+        self.0.read(&mut into[..len])
+    }
 }
 
 /// A segment that is being emptied.
@@ -196,7 +211,7 @@ impl Snapshots {
         let snapshot = files.latest(GROUP_STREAM)?.ok_or_else(no_snapshot)?;
         self.covered.group = snapshot.index;
         self.review = true;
-        let mut content = snapshot.content;
+        let mut content = InTurns(snapshot.content);
         let position =
             Position::read(&mut content).map_err(|error| LogError::snapshot("restore", error))?;
         Ok((restore_state(&mut content, &self.limits)?, position))
@@ -330,6 +345,7 @@ impl Snapshots {
         let Some(slices) = &mut running.slices else {
             return Ok(false);
         };
+        slices.set_urgent(replica.state().snapshot_backlog() > SNAPSHOT_BACKLOG_BYTES / 2);
         let given = slices.give(|| next_slice(&mut running.head, replica));
         if given == Given::Ended {
             running.slices = None;

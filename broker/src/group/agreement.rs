@@ -223,6 +223,10 @@ impl Group {
                 }
                 self.take_event(event)?;
                 any = true;
+                if self.replica.leader().is_none() {
+                    // Nobody waits for a copy, which may have much to catch up on.
+                    std::thread::yield_now();
+                }
             }
             if !any {
                 return Ok(true);

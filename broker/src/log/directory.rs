@@ -35,7 +35,7 @@ impl Directory {
         self.root.join(format!("{number:010}.spare"))
     }
 
-    /// A segment file that does not have its header yet.
+    /// A segment file that does not have its header yet, or is going.
     pub(super) fn unfinished(&self, id: u32) -> PathBuf {
         self.root.join(format!("{id:010}.unfinished"))
     }

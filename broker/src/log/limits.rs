@@ -1,5 +1,7 @@
 //! Every bound of the log, with the rule at the bound.
 
+use std::time::Duration;
+
 /// Largest record body in bytes. Larger ones are refused by
 /// [`Appends::push`](super::Appends::push): an MQTT packet cannot be larger than 256 MiB.
 pub const RECORD_BYTES_MAX: usize = 288 << 20;
@@ -44,6 +46,17 @@ pub const READ_AHEAD_BYTES_MIN: usize = 16 << 10;
 
 /// Segment files that one reader holds open.
 pub const READ_FILES_MAX: usize = 4;
+
+/// Bytes that are zeroed, written or given back in one step where nobody waits for that. Each is on disk before the next:
+/// the fdatasync of the log never stands behind more.
+pub const STEP_BYTES: usize = 256 << 10;
+
+/// After each step there is a rest of so many times as long as it took, so that such work takes a quarter of the disk at
+/// most. Bounded by [`STEP_REST_MAX`], and left out where somebody waits after all: the next segment file is needed soon,
+/// the disk is full, or the changes since a snapshot began fill half of their limit.
+pub const STEP_REST: u32 = 3;
+/// See [`STEP_REST`].
+pub const STEP_REST_MAX: Duration = Duration::from_millis(50);
 
 /// Streams that may share a log, beside [`STORE_STREAM`](super::STORE_STREAM). An append to a
 /// stream of a higher number is refused.

@@ -55,6 +55,7 @@ mod shared;
 mod snapshot;
 mod spares;
 mod stats;
+mod steps;
 mod tail;
 mod writer;
 
@@ -66,6 +67,7 @@ pub use pin::Pin;
 pub use replay::{Record, RecordKind, Replay, ReplayStats};
 pub use snapshot::{Snapshot, SnapshotStore, Unchecked, Unfinished};
 pub use stats::{LogStats, SYNC_CLASSES_US};
+pub(crate) use steps::rest_after;
 
 use directory::{Directory, Lock};
 use format::FIRST_RECORD;

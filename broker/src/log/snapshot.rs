@@ -8,24 +8,20 @@
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use fs4::fs_std::FileExt;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::LogError;
 use super::directory::{create_file, sync_dir};
+use super::limits::STEP_BYTES;
+use super::steps;
 
 const MAGIC: [u8; 8] = *b"mqsnap\r\n";
 const VERSION: u32 = 1;
 const HEADER: usize = 24;
 const TRAILER: usize = 16;
 const BLOCK: usize = 64 << 10;
-/// Bytes that are synced at a time while a snapshot is written. If all of it were synced at its end, the fdatasync of the
-/// log, on which acknowledgements wait, would wait behind that. Space is given back in the same steps.
-const SYNC_BYTES: u64 = 1 << 20;
-/// So many times as long as a step of giving space back took, the next one waits.
-const REMOVE_REST: u32 = 3;
 
 /// The snapshots of one data folder.
 ///
@@ -191,8 +187,7 @@ impl SnapshotStore {
     }
 }
 
-/// Removes a snapshot. Its space is given back a step at a time, with rests: where the file system tells the disk what it
-/// has no use for any more (`discard`), that of 60 MB at once holds up every fdatasync for 80 ms.
+/// Removes a snapshot, in steps if nobody reads it.
 fn remove(path: &Path) -> io::Result<()> {
     // Nobody finds it under this name, and what a crash leaves of it is removed at the next start.
     let gone = path.with_extension("old.unfinished");
@@ -200,13 +195,7 @@ fn remove(path: &Path) -> io::Result<()> {
     let file = File::options().write(true).open(&gone)?;
     // Not from those who still read it: it is there until they close it.
     if FileExt::try_lock_exclusive(&file).unwrap_or(false) {
-        let mut left = file.metadata()?.len();
-        while left > 0 {
-            let began = Instant::now();
-            left = left.saturating_sub(SYNC_BYTES);
-            file.set_len(left)?;
-            std::thread::park_timeout(began.elapsed() * REMOVE_REST);
-        }
+        return steps::remove(&file, &gone, std::thread::park_timeout);
     }
     fs::remove_file(&gone)
 }
@@ -415,7 +404,7 @@ struct Hashing {
     hash: Xxh3,
     bytes: u64,
     /// Of those, the ones since the last sync.
-    unsynced: u64,
+    unsynced: usize,
 }
 
 impl Write for Hashing {
@@ -423,8 +412,8 @@ impl Write for Hashing {
         let written = self.out.write(bytes)?;
         self.hash.update(&bytes[..written]);
         self.bytes += written as u64;
-        self.unsynced += written as u64;
-        if self.unsynced >= SYNC_BYTES {
+        self.unsynced += written;
+        if self.unsynced >= STEP_BYTES {
             self.out.sync_data()?;
             self.unsynced = 0;
         }

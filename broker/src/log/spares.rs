@@ -8,13 +8,15 @@ use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use super::directory::{self, Directory};
-use super::limits::SPARES_MAX;
+use super::limits::{SPARES_MAX, STEP_BYTES};
 use super::shared::locked;
 use super::stats::LogStats;
+use super::steps::{self, rest_after};
 use super::{LogError, LogOptions};
 
 /// A segment file nobody uses.
@@ -50,6 +52,8 @@ struct Work {
     released: VecDeque<u32>,
     /// Size of the file that is wanted next.
     wanted: Option<u32>,
+    /// It is needed soon.
+    is_urgent: bool,
     /// The disk is full: nothing is kept for later.
     scarce: bool,
     stop: bool,
@@ -112,19 +116,18 @@ impl Spares {
     pub(super) fn take(&self, capacity: u32) -> Option<Spare> {
         let mut work = locked(&self.shared.work);
         let fits = |spare: &Spare| spare.bytes >= u64::from(capacity);
+        work.is_urgent = false;
         let at = work.spares.iter().position(fits)?;
         Some(work.spares.swap_remove(at))
     }
 
-    /// Asks for a file of `capacity` bytes, if there is none.
-    pub(super) fn want(&self, capacity: u32) {
+    /// Asks for a file of `capacity` bytes, if there is none; `is_urgent`: it is needed soon.
+    pub(super) fn want(&self, capacity: u32, is_urgent: bool) {
         let mut work = locked(&self.shared.work);
-        if !work.scarce
-            && !work
-                .spares
-                .iter()
-                .any(|spare| spare.bytes >= u64::from(capacity))
-        {
+        let fits = |spare: &Spare| spare.bytes >= u64::from(capacity);
+        let is_lacking = !work.spares.iter().any(fits);
+        work.is_urgent = is_urgent && is_lacking;
+        if is_lacking && !work.scarce {
             work.wanted = Some(capacity);
             self.shared.changed.notify_one();
         }
@@ -170,7 +173,7 @@ impl Shared {
             let makes = matches!(task, Task::Make(_));
             let done = match task {
                 Task::PutAway(segment) => self.put_away(segment),
-                Task::Remove(spare) => remove(&spare.path),
+                Task::Remove(spare) => self.remove(&spare.path),
                 Task::Make(capacity) => self.make(capacity),
             };
             match done {
@@ -222,38 +225,55 @@ impl Shared {
             let work = locked(&self.work);
             work.spares.len() < SPARES_MAX && !work.scarce
         };
-        if !is_kept {
-            return remove(&path);
-        }
-        let spare = self.next_path();
-        fs::rename(&path, &spare).map_err(failed)?;
-        // Before the file is written again, its old name must be gone for good.
+        let put_away = if is_kept {
+            self.next_path()
+        } else {
+            self.directory.unfinished(segment)
+        };
+        fs::rename(&path, &put_away).map_err(failed)?;
+        // Before the file is written again, or cut short, its old name must be gone for good.
         self.directory.sync()?;
-        self.keep(spare, false)
+        if is_kept {
+            self.keep(put_away, false)
+        } else {
+            self.remove(&put_away)
+        }
     }
 
     fn make(&self, capacity: u32) -> Result<(), LogError> {
-        {
+        let too_small = {
             let mut work = locked(&self.work);
-            if work
-                .spares
-                .iter()
-                .any(|spare| spare.bytes >= u64::from(capacity))
-            {
+            let fits = |spare: &Spare| spare.bytes >= u64::from(capacity);
+            if work.spares.iter().any(fits) {
                 return Ok(());
             }
-            // What is there is too small to be of use.
-            for small in work.spares.drain(..) {
-                remove(&small.path)?;
-            }
+            std::mem::take(&mut work.spares)
+        };
+        for small in too_small {
+            self.remove(&small.path)?;
         }
         let path = self.next_path();
-        if let Err(error) = zero_file(&path, capacity) {
+        if let Err(error) = zero_file(&path, capacity, |time| self.rest(time)) {
             // A half made file only takes space.
-            remove(&path)?;
+            unlink(&path)?;
             return Err(error);
         }
         self.keep(path, true)
+    }
+
+    /// Removes a file that is no segment any more.
+    fn remove(&self, path: &Path) -> Result<(), LogError> {
+        let file = directory::open_file(path)?;
+        let removed = steps::remove(&file, path, |time| self.rest(time));
+        removed.map_err(|error| LogError::io("remove", path, error))
+    }
+
+    /// Waits for that long, unless somebody waits for what comes after it.
+    fn rest(&self, time: Duration) {
+        let work = locked(&self.work);
+        let may_rest = |work: &mut Work| !(work.is_urgent || work.scarce || work.stop);
+        let rested = self.changed.wait_timeout_while(work, time, may_rest);
+        drop(rested.unwrap_or_else(PoisonError::into_inner));
     }
 
     fn keep(&self, path: PathBuf, zeroed: bool) -> Result<(), LogError> {
@@ -277,22 +297,26 @@ impl Shared {
     }
 }
 
-fn remove(path: &Path) -> Result<(), LogError> {
+fn unlink(path: &Path) -> Result<(), LogError> {
     fs::remove_file(path).map_err(|error| LogError::io("remove", path, error))
 }
 
-/// Writes a file of zeros, in steps: each is on disk before the next, so that the fdatasync of the
-/// log never waits behind more than one.
-pub(super) fn zero_file(path: &Path, bytes: u32) -> Result<File, LogError> {
-    const STEP: u32 = 1 << 20;
+/// Writes a file of zeros in steps, `rest`ing after each as long as it is told.
+pub(super) fn zero_file(
+    path: &Path,
+    bytes: u32,
+    rest: impl Fn(Duration),
+) -> Result<File, LogError> {
     let file = directory::create_file(path)?;
-    let zeros = vec![0; STEP.min(bytes) as usize];
+    let zeros = vec![0; STEP_BYTES.min(bytes as usize)];
     let mut at = 0;
     while at < bytes {
-        let len = STEP.min(bytes - at);
+        let began = Instant::now();
+        let len = (zeros.len() as u32).min(bytes - at);
         directory::write_at(&file, path, &zeros[..len as usize], u64::from(at))?;
         directory::sync_data(&file, path)?;
         at += len;
+        rest(rest_after(began.elapsed()));
     }
     Ok(file)
 }
@@ -300,4 +324,31 @@ pub(super) fn zero_file(path: &Path, bytes: u32) -> Result<File, LogError> {
 /// Size of the segment that follows one of `capacity` bytes.
 pub(super) fn next_capacity(capacity: u32, options: &LogOptions) -> u32 {
     capacity.saturating_mul(4).min(options.segment_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_needs_a_file_soon_ends_the_rests_of_its_making() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let spares = Spares {
+            shared: Arc::new(Shared {
+                directory: Directory::open(dir.path()).expect("a new folder"),
+                stats: Arc::default(),
+                work: Mutex::default(),
+                changed: Condvar::new(),
+                number: AtomicU64::new(1),
+            }),
+            thread: None,
+        };
+        spares.want(1 << 20, false);
+        let resting = {
+            let shared = Arc::clone(&spares.shared);
+            std::thread::spawn(move || shared.rest(Duration::from_secs(3_600)))
+        };
+        spares.want(1 << 20, true);
+        resting.join().expect("no panic");
+    }
 }

@@ -211,11 +211,10 @@ impl Writer {
 
     /// Has the next segment file made while there is still room in this one.
     fn prepare_next(&self, written: Option<u32>) {
-        if written.is_some_and(|end| end > self.current.capacity / 2) {
-            self.spares.want(spares::next_capacity(
-                self.current.capacity,
-                &self.shared.options,
-            ));
+        let capacity = self.current.capacity;
+        if let Some(end) = written.filter(|end| *end > capacity / 2) {
+            let next = spares::next_capacity(capacity, &self.shared.options);
+            self.spares.want(next, end > capacity / 4 * 3);
         }
     }
 }
@@ -272,7 +271,7 @@ pub(super) fn begin_log(
     capacity: u32,
 ) -> Result<Current, LogError> {
     let path = directory.unfinished(1);
-    let file = spares::zero_file(&path, capacity)?;
+    let file = spares::zero_file(&path, capacity, |_| ())?;
     let bytes = u64::from(capacity);
     let header = SegmentHeader {
         segment: 1,

@@ -93,12 +93,23 @@ pub const PIECE_REST: u32 = 3;
 /// See [`PIECE_REST`].
 pub const PIECE_REST_MAX: Duration = Duration::from_millis(200);
 
-/// After a call with half of [`CALL_ENTRY_BYTES`] or more to a member without a vote its leader rests for so many times as
+/// After a call with half of [`EASE_ENTRY_BYTES`] or more to a member without a vote its leader rests for so many times as
 /// long as the call took, for the same reason: nobody waits for that member. Bounded by [`ENTRIES_REST_MAX`], so that it
 /// catches up also where calls take long or the group is written to all the time.
 pub const ENTRIES_REST: u32 = 3;
 /// See [`ENTRIES_REST`].
 pub const ENTRIES_REST_MAX: Duration = Duration::from_millis(5);
+
+/// Bytes of entries in one call to a member that lacks more than [`EASE_LAG`], as long as one without a vote catches up with
+/// ease: nothing else comes through the leader's thread meanwhile.
+pub const EASE_ENTRY_BYTES: usize = 128 << 10;
+
+/// A member that lacks no more entries than this keeps up: a leader has a few on their way all the time.
+pub const EASE_LAG: u64 = 16;
+
+/// So long a member without a vote catches up in small calls with rests. If that is not enough the group is written to
+/// faster than that, and it gets its entries as fast as they come through.
+pub const EASE: Duration = Duration::from_secs(10);
 
 /// A piece that has not reached the member for this long ends the transfer.
 pub const PIECE_PATIENCE: Duration = Duration::from_secs(6);
@@ -171,6 +182,7 @@ const _: () = {
     assert!(HEARTBEAT.as_millis() < RESEND.as_millis());
     assert!(RESEND.as_millis() < CALL.as_millis());
     assert!(SMALL_CALL_BYTES_MAX < CALL_ENTRY_BYTES);
+    assert!(EASE_ENTRY_BYTES < CALL_ENTRY_BYTES);
     assert!(HEARTBEAT.as_millis() * 3 / 2 <= ELECTION_DRAW_MIN.as_millis());
     assert!(ELECTION_DRAW_MIN.as_millis() < ELECTION_DRAW_MAX.as_millis());
     assert!(VOTE.as_millis() < ELECTION_MAX.as_millis());

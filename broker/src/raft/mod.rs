@@ -105,6 +105,7 @@ mod member;
 mod network;
 mod newcomer;
 mod outsider;
+mod pace;
 mod peers;
 mod pre_vote;
 mod process;

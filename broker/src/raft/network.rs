@@ -6,7 +6,8 @@ use super::config::{Entry, Node, Types, random};
 use super::election::Election;
 use super::inbox::Heard;
 use super::journal::Journal;
-use super::limits::{CALL, CALL_AGAIN, CALL_ENTRY_BYTES, ENTRIES_REST, ENTRIES_REST_MAX, carrying};
+use super::limits::{CALL, CALL_AGAIN, EASE_ENTRY_BYTES, carrying};
+use super::pace::Pace;
 use super::process;
 use super::storage::Store;
 use super::under_way::{Load, Outcome, UnderWay};
@@ -24,7 +25,7 @@ use openraft::{EntryPayload, OptionalSend, Snapshot, Vote};
 use rand_core::RngCore;
 use std::future::Future;
 use tokio::task::{JoinError, JoinHandle};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 /// Why a member could not be called.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,27 +71,6 @@ pub(super) struct Client<J, P, S> {
     under_way: Option<UnderWay>,
 }
 
-/// Keeps the calls apart that bring many entries to a member without a vote: nobody waits for that member.
-#[derive(Debug, Default)]
-struct Pace {
-    rests_until: Option<Instant>,
-}
-
-impl Pace {
-    /// Waits until the next one may go.
-    async fn rest(&mut self) {
-        if let Some(until) = self.rests_until.take() {
-            sleep_until(until).await;
-        }
-    }
-
-    /// One that began then has been answered, or has failed.
-    fn ended(&mut self, begun: Instant) {
-        let rest = ENTRIES_REST * begun.elapsed();
-        self.rests_until = Some(Instant::now() + rest.min(ENTRIES_REST_MAX));
-    }
-}
-
 /// Calls a member and reads its answer.
 pub(super) async fn call(
     peers: &impl Peers,
@@ -123,7 +103,7 @@ fn bytes_of(entries: &[Entry]) -> usize {
 
 /// Whether a call with so many bytes is one of many that come one right after the other.
 fn is_much(bytes: usize) -> bool {
-    bytes >= CALL_ENTRY_BYTES / 2
+    bytes >= EASE_ENTRY_BYTES / 2
 }
 
 impl<J: Journal, P: Peers, S: Snapshots> RaftNetworkFactory<Types> for Network<J, P, S> {
@@ -135,7 +115,7 @@ impl<J: Journal, P: Peers, S: Snapshots> RaftNetworkFactory<Types> for Network<J
             target,
             logged: node.clone(),
             failures: Failures::default(),
-            pace: Pace::default(),
+            pace: Pace::new(self.store.ease.clone()),
             under_way: None,
         }
     }
@@ -226,6 +206,9 @@ impl<J: Journal, P: Peers, S: Snapshots> Client<J, P, S> {
         let bytes = bytes_of(&append.entries);
         let (inbox, target) = (&self.network.store.inbox, self.target);
         let is_paced = is_much(bytes) && !inbox.change_lease(|lease| lease.is_voter(target));
+        if !is_paced {
+            self.pace.over();
+        }
         let known = self.under_way.take().filter(|known| known.brings(load));
         let mut beside = None;
         let under_way = if let Some(known) = known {
@@ -380,23 +363,6 @@ mod tests {
     use super::super::codec::log_id;
     use super::super::config::{Body, Proposal};
     use super::*;
-    use std::time::Duration;
-    use tokio::time::advance;
-
-    #[tokio::test(start_paused = true)]
-    async fn calls_are_kept_apart_by_what_they_took_up_to_a_bound() {
-        let mut pace = Pace::default();
-        for (took, rests) in [(0, 0), (1, 3), (4, 5), (90, 5)] {
-            let begun = Instant::now();
-            advance(Duration::from_millis(took)).await;
-            pace.ended(begun);
-            let ended = Instant::now();
-            pace.rest().await;
-            assert_eq!(ended.elapsed().as_millis(), rests, "after {took} ms");
-            pace.rest().await;
-            assert_eq!(ended.elapsed().as_millis(), rests, "it rests once");
-        }
-    }
 
     fn entry(bytes: usize) -> Entry {
         Entry {
@@ -412,7 +378,7 @@ mod tests {
     fn only_calls_with_many_bytes_are_kept_apart() {
         let is_much = |entries: &[Entry]| is_much(bytes_of(entries));
         assert!(!is_much(&[]));
-        assert!(!is_much(&[entry(CALL_ENTRY_BYTES / 2 - 1)]));
-        assert!(is_much(&[entry(1), entry(CALL_ENTRY_BYTES / 2 - 1)]));
+        assert!(!is_much(&[entry(EASE_ENTRY_BYTES / 2 - 1)]));
+        assert!(is_much(&[entry(1), entry(EASE_ENTRY_BYTES / 2 - 1)]));
     }
 }

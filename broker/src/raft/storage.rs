@@ -10,7 +10,8 @@ use super::config::{
 use super::entries::{Durability, Entries};
 use super::inbox::Inbox;
 use super::journal::{Content, DiskMoved, Journal, NewRecord, Placed};
-use super::limits::CALL_ENTRY_BYTES;
+use super::limits::{CALL_ENTRY_BYTES, EASE_ENTRY_BYTES, EASE_LAG};
+use super::pace::Ease;
 use super::record::{self, ENTRY_HEAD, Identity, Kind, Meta, MetaRecord, Slot};
 use super::recovered::Recovered;
 use crate::group::GROUP_STREAM;
@@ -30,6 +31,8 @@ pub(super) struct Store<J> {
     pub(super) moved: DiskMoved,
     pub(super) inbox: Arc<Inbox>,
     pub(super) wall: WallClock,
+    /// Whether calls to who is far behind are to be small.
+    pub(super) ease: Ease,
     state: Arc<Mutex<State>>,
     /// The group's index of the last entry that a majority has stored, as far as known. For people.
     committed: Arc<AtomicU64>,
@@ -68,6 +71,7 @@ impl<J: Journal> Store<J> {
             moved,
             inbox,
             wall,
+            ease: Ease::default(),
             state: Arc::new(Mutex::new(state)),
             committed: Arc::default(),
         }
@@ -483,11 +487,17 @@ impl<J: Journal> RaftLogReader<Types> for Reader<J> {
         start: u64,
         end: u64,
     ) -> Result<Vec<Entry>, StorageError> {
+        let is_easy = self.0.ease.is_wanted() && end - start > EASE_LAG;
+        let bytes_max = if is_easy {
+            EASE_ENTRY_BYTES
+        } else {
+            CALL_ENTRY_BYTES
+        };
         let mut bytes = 0;
         let fits = |(_, slot): &(u64, Slot)| {
             let first = bytes == 0;
             bytes += slot.len as usize + ENTRY_HEAD;
-            first || bytes <= CALL_ENTRY_BYTES
+            first || bytes <= bytes_max
         };
         let slots = self.0.slots(&(start..end)).into_iter().take_while(fits);
         slots.map(|slot| self.0.entry(slot, true)).collect()

@@ -3,11 +3,13 @@
 
 use crate::group::GroupWaker;
 use crate::limits::SNAPSHOT_SLICES;
+use crate::log::rest_after;
 use std::cell::Cell;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Instant;
 
 /// A part of a snapshot.
 pub(super) struct Slice {
@@ -22,12 +24,15 @@ pub(super) struct SlicesIn {
     held: Option<Slice>,
     /// Whether there may be room for it.
     room: Arc<AtomicBool>,
+    is_urgent: Arc<AtomicBool>,
 }
 
 /// Where the writer takes them.
 pub(super) struct SlicesOut {
     from: Receiver<Slice>,
     room: Arc<AtomicBool>,
+    /// The group waits for them, or soon will.
+    is_urgent: Arc<AtomicBool>,
     group: GroupWaker,
     is_given_up: Cell<bool>,
 }
@@ -46,14 +51,17 @@ pub(super) enum Given {
 pub(super) fn slices(group: GroupWaker) -> (SlicesIn, SlicesOut) {
     let (to, from) = sync_channel(SNAPSHOT_SLICES);
     let room = Arc::new(AtomicBool::new(true));
+    let is_urgent = Arc::new(AtomicBool::new(false));
     let slices = SlicesIn {
         to,
         held: None,
         room: Arc::clone(&room),
+        is_urgent: Arc::clone(&is_urgent),
     };
     let out = SlicesOut {
         from,
         room,
+        is_urgent,
         group,
         is_given_up: Cell::new(false),
     };
@@ -64,6 +72,11 @@ impl SlicesIn {
     /// Whether a slice would find room, as far as is known.
     pub(super) fn has_room(&self) -> bool {
         self.room.load(Ordering::Acquire)
+    }
+
+    /// Whether the writer is to leave its rests out.
+    pub(super) fn set_urgent(&self, is_urgent: bool) {
+        self.is_urgent.store(is_urgent, Ordering::Relaxed);
     }
 
     /// Gives the writer the slice that found no room before, or else the next one.
@@ -87,7 +100,7 @@ impl SlicesIn {
 }
 
 impl SlicesOut {
-    /// Writes all slices. Fails if the group gives the snapshot up.
+    /// Writes all slices, with rests. Fails if the group gives the snapshot up.
     pub(super) fn write(&self, to: &mut dyn Write) -> io::Result<()> {
         loop {
             let slice = self.from.recv().map_err(|error| {
@@ -98,9 +111,13 @@ impl SlicesOut {
             if !self.room.swap(true, Ordering::SeqCst) {
                 self.group.wake();
             }
+            let began = Instant::now();
             to.write_all(&slice.bytes)?;
             if slice.is_last {
                 return Ok(());
+            }
+            if !self.is_urgent.load(Ordering::Relaxed) {
+                std::thread::park_timeout(rest_after(began.elapsed()));
             }
         }
     }

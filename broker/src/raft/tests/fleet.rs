@@ -415,6 +415,14 @@ impl Fleet {
         self.until(&what, saw).await;
     }
 
+    /// Three members, the one of them that leads, and the two others.
+    pub(super) async fn of_three() -> (Self, &'static str, [&'static str; 2]) {
+        let fleet = Self::started(&super::THREE).await;
+        let leader = fleet.elected().await;
+        let others = fleet.others(&[leader]);
+        (fleet, leader, [others[0], others[1]])
+    }
+
     /// Waits until the groups of all members that run have seen this text.
     pub(super) async fn all_saw(&self, text: &str) {
         for name in self.members.keys() {

@@ -46,13 +46,9 @@ async fn a_leader_without_space_gives_way_and_comes_back_with_it() {
 
 #[tokio::test]
 async fn a_majority_without_space_is_known_to_who_would_lead_and_the_group_comes_back() {
-    let fleet = Fleet::started(&THREE).await;
-    let first = fleet.elected().await;
+    let (fleet, first, [full, third]) = Fleet::of_three().await;
     fleet.propose(first, "before");
     fleet.all_saw("before").await;
-    let [full, third] = fleet.others(&[first])[..] else {
-        panic!("three members")
-    };
     fleet.fill(full, true);
     fleet.fill(first, true);
     let knows = |fleet: &Fleet| fleet.knows_full(third).then_some(());

@@ -81,11 +81,7 @@ async fn who_does_not_lead_or_is_alone_hands_nothing_over() {
 
 #[tokio::test]
 async fn the_one_that_has_all_is_asked() {
-    let fleet = Fleet::started(&THREE).await;
-    let leader = fleet.elected().await;
-    let [behind, even] = fleet.others(&[leader])[..] else {
-        panic!("three members")
-    };
+    let (fleet, leader, [behind, even]) = Fleet::of_three().await;
     fleet.cut(leader, behind, true);
     for n in 0..100 {
         fleet.propose(leader, &format!("{n}"));
@@ -111,11 +107,7 @@ async fn a_leader_without_a_follower_leads_until_it_stops() {
 
 #[tokio::test]
 async fn a_member_that_does_not_know_the_call_is_passed_over() {
-    let fleet = Fleet::started(&THREE).await;
-    let first = fleet.elected().await;
-    let [old, new] = fleet.others(&[first])[..] else {
-        panic!("three members")
-    };
+    let (fleet, first, [old, new]) = Fleet::of_three().await;
     fleet.answers(old, knows_no_handover);
     let to = fleet.members[first].replica.hand_over().await;
     assert_eq!(to.as_deref(), Some(new));
@@ -147,11 +139,7 @@ async fn a_call_to_lead_is_from_the_leader_that_was_heard_last() {
 
 #[tokio::test]
 async fn a_promise_holds_until_the_leader_has_given_way() {
-    let fleet = Fleet::started(&THREE).await;
-    let leader = fleet.elected().await;
-    let [voter, candidate] = fleet.others(&[leader])[..] else {
-        panic!("three members")
-    };
+    let (fleet, leader, [voter, candidate]) = Fleet::of_three().await;
     fleet.propose(leader, "heard");
     fleet.saw(voter, "heard").await;
     let term = fleet.members[leader].replica.status().term;

@@ -217,13 +217,9 @@ async fn members_that_moved_find_each_other_by_the_cluster_file() {
 /// Who leads hears of it from the fleet, and the others from the log.
 #[tokio::test]
 async fn a_member_that_moves_is_found_by_those_that_run() {
-    let mut fleet = Fleet::started(&THREE).await;
-    let leader = fleet.elected().await;
+    let (mut fleet, leader, [moves, other]) = Fleet::of_three().await;
     fleet.propose(leader, "here");
     fleet.all_saw("here").await;
-    let [moves, other] = fleet.others(&[leader])[..] else {
-        panic!("three members")
-    };
     fleet.stop(moves).await;
     fleet.moved.insert(moves, 2);
     fleet.start(moves).await;

@@ -29,6 +29,8 @@ pub(super) struct Switch {
     ways: BTreeMap<(Box<str>, Box<str>), Way>,
     /// Most large calls that were on the way between two members at a time.
     pub(super) large_at_once: usize,
+    /// Bytes of the large calls so far.
+    pub(super) large_bytes: Vec<usize>,
     /// How often each has asked somebody whether it would vote for it.
     pub(super) pre_votes: BTreeMap<Box<str>, u64>,
 }
@@ -77,6 +79,7 @@ impl Peers for Wires {
                 let _may_arrive = pieces.read().await;
             }
             if call.len() > SMALL_CALL_BYTES_MAX {
+                net.switch().large_bytes.push(call.len());
                 net.carry((own.clone(), to.clone())).await;
             }
             let answer = process.spawn(async move { there.answer(call).await });

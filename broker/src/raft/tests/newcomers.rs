@@ -13,7 +13,7 @@ fn address(text: &str) -> HostPort {
     format!("{text}:1").parse().expect("an address")
 }
 
-fn learn(who: &str) -> Change {
+pub(super) fn learn(who: &str) -> Change {
     Change::Learn {
         name: name(who),
         address: address(who),
@@ -156,12 +156,8 @@ async fn nothing_begins_for_one_that_is_not_who_it_should_be() {
 
 #[tokio::test]
 async fn a_member_is_spared_only_if_a_majority_is_there_without_it() {
-    let mut fleet = Fleet::started(&THREE).await;
-    let leader = fleet.elected().await;
+    let (mut fleet, leader, [one, other]) = Fleet::of_three().await;
     fleet.propose(leader, "one");
-    let [one, other] = fleet.others(&[leader])[..] else {
-        panic!("three");
-    };
     fleet.all_saw("one").await;
     let replica = fleet.members[leader].replica.clone();
     replica.can_spare(&name(one)).await.expect("two are there");
