@@ -52,8 +52,8 @@ pub const READ_FILES_MAX: usize = 4;
 pub const STEP_BYTES: usize = 256 << 10;
 
 /// After each step there is a rest of so many times as long as it took, so that such work takes a quarter of the disk at
-/// most. Bounded by [`STEP_REST_MAX`], and left out where somebody waits after all: the next segment file is needed soon,
-/// the disk is full, or the changes since a snapshot began fill half of their limit.
+/// most. Bounded by [`STEP_REST_MAX`], and left out where somebody waits after all: the log fills faster than its next
+/// segment file is made, the disk is full, or the changes since a snapshot began fill half of their limit.
 pub const STEP_REST: u32 = 3;
 /// See [`STEP_REST`].
 pub const STEP_REST_MAX: Duration = Duration::from_millis(50);

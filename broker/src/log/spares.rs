@@ -52,8 +52,8 @@ struct Work {
     released: VecDeque<u32>,
     /// Size of the file that is wanted next.
     wanted: Option<u32>,
-    /// It is needed soon.
-    is_urgent: bool,
+    /// So many bytes of it should be ready by now.
+    due: u32,
     /// The disk is full: nothing is kept for later.
     scarce: bool,
     stop: bool,
@@ -116,17 +116,17 @@ impl Spares {
     pub(super) fn take(&self, capacity: u32) -> Option<Spare> {
         let mut work = locked(&self.shared.work);
         let fits = |spare: &Spare| spare.bytes >= u64::from(capacity);
-        work.is_urgent = false;
+        work.due = 0;
         let at = work.spares.iter().position(fits)?;
         Some(work.spares.swap_remove(at))
     }
 
-    /// Asks for a file of `capacity` bytes, if there is none; `is_urgent`: it is needed soon.
-    pub(super) fn want(&self, capacity: u32, is_urgent: bool) {
+    /// Asks for a file of `capacity` bytes, of which so many are `due` by now, if there is none.
+    pub(super) fn want(&self, capacity: u32, due: u32) {
         let mut work = locked(&self.shared.work);
         let fits = |spare: &Spare| spare.bytes >= u64::from(capacity);
         let is_lacking = !work.spares.iter().any(fits);
-        work.is_urgent = is_urgent && is_lacking;
+        work.due = if is_lacking { due } else { 0 };
         if is_lacking && !work.scarce {
             work.wanted = Some(capacity);
             self.shared.changed.notify_one();
@@ -253,7 +253,7 @@ impl Shared {
             self.remove(&small.path)?;
         }
         let path = self.next_path();
-        if let Err(error) = zero_file(&path, capacity, |time| self.rest(time)) {
+        if let Err(error) = zero_file(&path, capacity, |time, zeroed| self.rest(time, zeroed)) {
             // A half made file only takes space.
             unlink(&path)?;
             return Err(error);
@@ -264,14 +264,14 @@ impl Shared {
     /// Removes a file that is no segment any more.
     fn remove(&self, path: &Path) -> Result<(), LogError> {
         let file = directory::open_file(path)?;
-        let removed = steps::remove(&file, path, |time| self.rest(time));
+        let removed = steps::remove(&file, path, |time| self.rest(time, 0));
         removed.map_err(|error| LogError::io("remove", path, error))
     }
 
-    /// Waits for that long, unless somebody waits for what comes after it.
-    fn rest(&self, time: Duration) {
+    /// Waits for that long, or until more bytes of a file are due than are zeroed.
+    fn rest(&self, time: Duration, zeroed: u32) {
         let work = locked(&self.work);
-        let may_rest = |work: &mut Work| !(work.is_urgent || work.scarce || work.stop);
+        let may_rest = |work: &mut Work| work.due <= zeroed && !work.scarce && !work.stop;
         let rested = self.changed.wait_timeout_while(work, time, may_rest);
         drop(rested.unwrap_or_else(PoisonError::into_inner));
     }
@@ -301,11 +301,11 @@ fn unlink(path: &Path) -> Result<(), LogError> {
     fs::remove_file(path).map_err(|error| LogError::io("remove", path, error))
 }
 
-/// Writes a file of zeros in steps, `rest`ing after each as long as it is told.
+/// Writes a file of zeros in steps, `rest`ing after each as long as it is told, with so many bytes zeroed.
 pub(super) fn zero_file(
     path: &Path,
     bytes: u32,
-    rest: impl Fn(Duration),
+    rest: impl Fn(Duration, u32),
 ) -> Result<File, LogError> {
     let file = directory::create_file(path)?;
     let zeros = vec![0; STEP_BYTES.min(bytes as usize)];
@@ -316,7 +316,7 @@ pub(super) fn zero_file(
         directory::write_at(&file, path, &zeros[..len as usize], u64::from(at))?;
         directory::sync_data(&file, path)?;
         at += len;
-        rest(rest_after(began.elapsed()));
+        rest(rest_after(began.elapsed()), at);
     }
     Ok(file)
 }
@@ -331,7 +331,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_needs_a_file_soon_ends_the_rests_of_its_making() {
+    fn a_file_of_which_more_is_due_is_made_without_rests() {
         let dir = tempfile::tempdir().expect("a folder");
         let spares = Spares {
             shared: Arc::new(Shared {
@@ -343,12 +343,14 @@ mod tests {
             }),
             thread: None,
         };
-        spares.want(1 << 20, false);
+        let (mib, hour) = (1 << 20, Duration::from_secs(3_600));
+        spares.want(mib, mib / 2);
+        spares.shared.rest(hour, mib / 4);
         let resting = {
             let shared = Arc::clone(&spares.shared);
-            std::thread::spawn(move || shared.rest(Duration::from_secs(3_600)))
+            std::thread::spawn(move || shared.rest(hour, mib / 2))
         };
-        spares.want(1 << 20, true);
+        spares.want(mib, mib / 2 + 1);
         resting.join().expect("no panic");
     }
 }

@@ -209,13 +209,16 @@ impl Writer {
         Ok(())
     }
 
-    /// Has the next segment file made while there is still room in this one.
+    /// Has the next segment file made while there is still room in this one: from the middle of this one on, and as much
+    /// faster than this one fills that it is ready at three quarters.
     fn prepare_next(&self, written: Option<u32>) {
         let capacity = self.current.capacity;
-        if let Some(end) = written.filter(|end| *end > capacity / 2) {
-            let next = spares::next_capacity(capacity, &self.shared.options);
-            self.spares.want(next, end > capacity / 4 * 3);
-        }
+        let Some(over) = written.and_then(|end| end.checked_sub(capacity / 2)) else {
+            return;
+        };
+        let next = spares::next_capacity(capacity, &self.shared.options);
+        let due = u64::from(next) * u64::from(over) * 4 / u64::from(capacity);
+        self.spares.want(next, due.min(u64::from(next)) as u32);
     }
 }
 
@@ -271,7 +274,7 @@ pub(super) fn begin_log(
     capacity: u32,
 ) -> Result<Current, LogError> {
     let path = directory.unfinished(1);
-    let file = spares::zero_file(&path, capacity, |_| ())?;
+    let file = spares::zero_file(&path, capacity, |_, _| ())?;
     let bytes = u64::from(capacity);
     let header = SegmentHeader {
         segment: 1,
