@@ -280,7 +280,8 @@ pub(crate) struct Group {
     links: Vec<Option<Bags>>,
     /// Sessions of links that there have been.
     sessions: u64,
-    frames: Vec<ToGroup>,
+    /// What is taken from a link, and from another one before a frame of that.
+    frames: [Vec<ToGroup>; 2],
     snapshots: Snapshots,
     started: Instant,
     /// What is added to the wall clock in this reign to make it the median of the members'. Fixed, so that setting the
@@ -323,7 +324,7 @@ impl Group {
             log,
             links: Vec::new(),
             sessions: 0,
-            frames: Vec::new(),
+            frames: Default::default(),
             snapshots,
             started,
             wall_offset_ms: 0,

@@ -309,26 +309,8 @@ impl Group {
         let Some(leader) = self.replica.leader_mut() else {
             return;
         };
-        for (at, link) in self.links.iter_mut().enumerate() {
-            let number = LinkNo(at as u16);
-            let Some(link) = link else { continue };
-            if !leader.is_ready(number) {
-                continue;
-            }
-            if link.rest.is_empty() {
-                link.to_group.take(&mut self.frames);
-            } else {
-                std::mem::swap(&mut link.rest, &mut self.frames);
-            }
-            let mut frames = self.frames.drain(..);
-            while let Some(frame) = frames.next() {
-                let begins_session = matches!(frame, ToGroup::Resume(_));
-                leader.frame(number, frame);
-                if begins_session && !leader.is_ready(number) {
-                    link.rest.extend(frames);
-                    break;
-                }
-            }
+        for at in 0..self.links.len() {
+            take_link(leader, &mut self.links, at, &mut self.frames);
         }
     }
 
@@ -367,6 +349,48 @@ impl Group {
             }
             let bytes = frames.iter().map(frame_bytes).sum();
             link.from_group.send(frames, bytes);
+        }
+    }
+}
+
+/// Gives a leader what a link has brought. Before a claim comes what the link of the owner until now has brought: a client
+/// that has sent DISCONNECT, and comes back at another shard, is not to find what ended with that.
+fn take_link(
+    leader: &mut Leader,
+    links: &mut [Option<Bags>],
+    at: usize,
+    buffers: &mut [Vec<ToGroup>],
+) {
+    let Some((frames, others)) = buffers.split_first_mut() else {
+        return;
+    };
+    let number = LinkNo(at as u16);
+    let Some(link) = links.get_mut(at).and_then(Option::as_mut) else {
+        return;
+    };
+    if !leader.is_ready(number) {
+        return;
+    }
+    if link.rest.is_empty() {
+        link.to_group.take(frames);
+    } else {
+        std::mem::swap(&mut link.rest, frames);
+    }
+    let mut frames = frames.drain(..);
+    while let Some(frame) = frames.next() {
+        if let ToGroup::Claim(claim) = &frame
+            && let Some((owner, _)) = leader.state().owner(&claim.client_id)
+            && owner != number
+        {
+            take_link(leader, links, usize::from(owner.0), others);
+        }
+        let begins_session = matches!(frame, ToGroup::Resume(_));
+        leader.frame(number, frame);
+        if begins_session && !leader.is_ready(number) {
+            if let Some(link) = &mut links[at] {
+                link.rest.extend(frames);
+            }
+            break;
         }
     }
 }

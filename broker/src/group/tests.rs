@@ -8,7 +8,7 @@ use crate::command::Producer;
 use crate::limits::MachineLimits;
 use crate::log::{Durability, LogOptions};
 use crate::{GroupOptions, OpenGroup};
-use cluster::frame::{Claim, FromGroup, Publish};
+use cluster::frame::{Claim, Claimed, Disconnect, FromGroup, Publish, WillFate};
 use cluster::ids::{Actor, Handle};
 use cluster::mailbag::Mailbag;
 use protocol::{Message, PacketId, QoS, TopicName, Version};
@@ -66,19 +66,17 @@ impl Producing {
     }
 
     fn claim(&mut self, number: u32) -> Actor {
-        self.send(ToGroup::Claim(Box::new(Claim {
-            handle: handle(number),
-            client_id: format!("client-{number}").into(),
-            version: Version::V5,
-            clean_start: true,
-            expiry_s: 0,
-            will: None,
-        })));
+        self.send(claim(number, 0));
+        let claimed = self.claimed();
+        Actor {
+            client: claimed.client,
+            epoch: claimed.epoch,
+        }
+    }
+
+    fn claimed(&mut self) -> Box<Claimed> {
         match self.next() {
-            FromGroup::Claimed(claimed) => Actor {
-                client: claimed.client,
-                epoch: claimed.epoch,
-            },
+            FromGroup::Claimed(claimed) => claimed,
             other => panic!("{other:?} instead of Claimed"),
         }
     }
@@ -107,6 +105,18 @@ impl Producing {
             }
         }
     }
+}
+
+/// A claim of a session that is gone on with, if there is one.
+fn claim(number: u32, expiry_s: u32) -> ToGroup {
+    ToGroup::Claim(Box::new(Claim {
+        handle: handle(number),
+        client_id: format!("client-{number}").into(),
+        version: Version::V5,
+        clean_start: false,
+        expiry_s,
+        will: None,
+    }))
 }
 
 fn handle(number: u32) -> Handle {
@@ -237,4 +247,51 @@ fn a_snapshot_that_cannot_be_written_ends_the_group() {
     let text = failure.recv_timeout(PATIENCE).expect("it is told");
     assert!(text.contains("snapshots"), "{text}");
     assert!(group.stop().is_err());
+}
+
+/// The shards' frames lie there together, since the group was busy: in the order of the links the claim would be first.
+#[test]
+fn what_a_client_said_last_on_one_shard_comes_before_its_claim_on_another() {
+    let data = tempfile::tempdir().expect("a folder");
+    let open = OpenGroup::open(options(data.path(), Durability::Memory), Box::new(()));
+    let open = open.expect("a new folder");
+    let ends = [0, 1].map(|shard| {
+        let (waker, this) = (open.waker(), std::thread::current());
+        let wake_group = Box::new(move || waker.wake());
+        let wake_this = Box::new(move || this.unpark());
+        let producer = Producer {
+            node: 0,
+            shard,
+            incarnation: 1,
+        };
+        LinkEnd {
+            producer,
+            to_group: Arc::new(Mailbag::new(1 << 20, wake_group, Box::new(|| {}))),
+            from_group: Arc::new(Mailbag::new(1 << 20, wake_this, Box::new(|| {}))),
+        }
+    });
+    let [mut first, mut second] = [0, 1].map(|at: usize| Producing {
+        rounds: Arc::default(),
+        to_group: Arc::clone(&ends[at].to_group),
+        from_group: Arc::clone(&ends[at].from_group),
+        got: Vec::new(),
+    });
+    let group = open.start(ends.into(), Box::new(|_| ())).expect("a thread");
+    assert!(group.wait_until_serving(PATIENCE));
+    second.send(claim(7, 1_000));
+    let claimed = second.claimed();
+    let busy = group.seat.lock();
+    second.send(ToGroup::Disconnect(Box::new(Disconnect {
+        actor: Actor {
+            client: claimed.client,
+            epoch: claimed.epoch,
+        },
+        will: WillFate::Dropped,
+        expiry_s: Some(0),
+    })));
+    first.send(claim(7, 1_000));
+    drop(busy);
+    GroupWaker(Arc::clone(&group.seat)).nudge();
+    assert!(!first.claimed().session_present, "it had ended");
+    group.stop().expect("everything is stored");
 }
