@@ -74,9 +74,9 @@ impl Producing {
         }
     }
 
-    fn claimed(&mut self) -> Box<Claimed> {
+    fn claimed(&mut self) -> Claimed {
         match self.next() {
-            FromGroup::Claimed(claimed) => claimed,
+            FromGroup::Claimed(claimed) => *claimed,
             other => panic!("{other:?} instead of Claimed"),
         }
     }
