@@ -79,7 +79,7 @@ pub(crate) struct Sizes {
     pub(crate) segment_bytes: u64,
 }
 
-/// Reads little at a time, and lets others have the processor before: those who publish do not wait for a member that
+/// Reads little at a time, and lets others have the processor before each: those who publish do not wait for a member that
 /// joins, and may share a machine with it.
 struct InTurns<R>(R);
 

@@ -51,8 +51,8 @@ pub const READ_FILES_MAX: usize = 4;
 /// the fdatasync of the log never stands behind more.
 pub const STEP_BYTES: usize = 256 << 10;
 
-/// After each step there is a rest of so many times as long as it took, so that such work takes a quarter of the disk at
-/// most. Bounded by [`STEP_REST_MAX`], and left out where somebody waits after all: the log fills faster than its next
+/// After each step, but those of the session store's snapshot and of one that comes in at its sender's pace, there is a rest
+/// of so many times as long as it took, so that such work takes a quarter of the disk at most. Bounded by [`STEP_REST_MAX`], and left out where somebody waits after all: the log fills faster than its next
 /// segment file is made, the disk is full, or the changes since a snapshot began fill half of their limit.
 pub const STEP_REST: u32 = 3;
 /// See [`STEP_REST`].
