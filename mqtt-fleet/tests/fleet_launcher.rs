@@ -10,6 +10,7 @@ use common::Connect;
 use common::ctl_group::{await_members, change};
 use common::damage::flip_in_log;
 use common::fleet::{Fleet, FleetNode, Process, Watched, free_ports, signal};
+use common::members::await_even;
 use common::tools::await_that;
 use serde_json::Value;
 
@@ -91,15 +92,14 @@ fn a_group_starts_without_a_member_that_is_damaged() {
         mouth.say("a", 1, text);
     }
     drop(mouth);
+    let admins = admins_of_group_0(&fleet);
+    await_even(&admins);
     assert!(fleet.launcher.terminate().success(), "a clean end");
     let bad = "broker-0-1";
     flip_in_log(&fleet.folder.join(bad), "one of the messages");
     fleet.start_again();
     fleet.launcher.await_line(&format!("Not ready: {bad};"));
     Connect::v5("after").open_at(fleet.mqtt(0)).say("a", 1, "b");
-    let admins: Vec<_> = (0..3)
-        .map(|n| fleet.node(&format!("broker-0-{n}")).addresses["admin"])
-        .collect();
     change(&admins, &format!("repair {bad}"));
     await_members(&admins, &["broker-0-0", bad, "broker-0-2"]);
     assert!(fleet.launcher.terminate().success(), "a clean end");
@@ -115,6 +115,7 @@ fn a_group_without_a_majority_keeps_no_other_down() {
         mouth.say(&format!("of/{n}"), 1, "one of the messages");
     }
     drop(mouth);
+    await_even(&admins_of_group_0(&fleet));
     assert!(fleet.launcher.terminate().success(), "a clean end");
     for bad in ["broker-0-0", "broker-0-2"] {
         flip_in_log(&fleet.folder.join(bad), "one of the messages");
@@ -132,6 +133,10 @@ fn a_group_without_a_majority_keeps_no_other_down() {
         "the proxy runs"
     );
     assert!(fleet.launcher.terminate().success(), "a clean end");
+}
+
+fn admins_of_group_0(fleet: &Fleet) -> [SocketAddr; 3] {
+    [0, 1, 2].map(|n| fleet.node(&format!("broker-0-{n}")).addresses["admin"])
 }
 
 /// `cluster.json`.

@@ -220,18 +220,23 @@ impl Members {
 
     /// Waits until all members that run have applied what the leader has.
     pub(crate) fn await_even(&self) {
-        let applied = || -> Vec<Option<f64>> {
-            let running = self.all.iter().filter(|member| member.process.is_some());
-            running
-                .map(|member| try_metric(member.admin, &["mqtt_fleet_group_applied_index"]))
-                .collect()
-        };
-        let are_even = || {
-            let applied = applied();
-            let is_same = |at: &Option<f64>| at.is_some() && *at == applied[0];
-            applied.iter().all(is_same).then_some(())
-        };
-        let complaint = || format!("members stay behind: {:?}", applied());
-        await_some(PATIENCE, are_even, complaint);
+        let running = self.all.iter().filter(|member| member.process.is_some());
+        let admins: Vec<_> = running.map(|member| member.admin).collect();
+        await_even(&admins);
     }
+}
+
+/// Waits until all of these brokers have applied the same: what was answered is in the log of each.
+pub(crate) fn await_even(admins: &[SocketAddr]) {
+    let applied = || -> Vec<Option<f64>> {
+        let of = |admin: &SocketAddr| try_metric(*admin, &["mqtt_fleet_group_applied_index"]);
+        admins.iter().map(of).collect()
+    };
+    let are_even = || {
+        let applied = applied();
+        let is_same = |at: &Option<f64>| at.is_some() && *at == applied[0];
+        applied.iter().all(is_same).then_some(())
+    };
+    let complaint = || format!("members stay behind: {:?}", applied());
+    await_some(PATIENCE, are_even, complaint);
 }

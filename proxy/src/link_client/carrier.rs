@@ -174,6 +174,7 @@ impl Carrier {
             // A heartbeat may have become due.
             .and_then(|()| self.write(now, scratch));
         if let Err(error) = result {
+            let error = self.last_words(now, members, scratch, error);
             self.lose(now, registry, members, &error);
         }
         self.counters.take(self.link.is_up(), &self.link.figures());
@@ -279,6 +280,25 @@ impl Carrier {
             }
         }
         Ok(())
+    }
+
+    /// A group that ends a link has said why; a socket that takes no more may have that to read still.
+    fn last_words(
+        &mut self,
+        now: Instant,
+        members: &mut Members,
+        scratch: &mut Scratch,
+        error: LinkError,
+    ) -> LinkError {
+        let is_io = matches!(error, LinkError::Io(_));
+        let Some(connection) = self.connection.as_mut().filter(|_| is_io) else {
+            return error;
+        };
+        connection.readable = true;
+        match self.read(now, members, scratch) {
+            Err(said @ LinkError::Refused(_)) => said,
+            _ => error,
+        }
     }
 
     fn welcomed(&mut self, terms: Terms, members: &mut Members) {

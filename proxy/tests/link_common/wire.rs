@@ -154,6 +154,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared) {
             break;
         }
     }
-    let _gone_already = from.shutdown(Shutdown::Both);
-    let _gone_already = to.shutdown(Shutdown::Both);
+    // This direction only: a broker that takes no more may have said why.
+    let _gone_already = from.shutdown(Shutdown::Read);
+    let _gone_already = to.shutdown(Shutdown::Write);
 }
