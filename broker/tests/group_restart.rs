@@ -24,7 +24,10 @@ fn fill(data: &Path) -> Node {
         let messages = numbers.map(|n| message("t/x", n, LEN)).collect();
         node.publish(publisher, false, messages);
     }
-    node.wait_until("a snapshot", |_| !files(&data.join("snapshots")).is_empty());
+    let is_whole = |path: &PathBuf| path.extension().is_some_and(|it| it == "snapshot");
+    node.wait_until("a snapshot", |_| {
+        files(&data.join("snapshots")).iter().any(is_whole)
+    });
     node
 }
 

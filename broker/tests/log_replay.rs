@@ -91,9 +91,10 @@ fn durable_moves_and_wakes_once_the_disk_has_it() {
     batch.push(0, 2, b"two").expect("fits");
     let sequence = log.append(&mut batch).expect("healthy");
     assert_eq!(sequence, 2);
+    let patience = std::time::Duration::from_secs(10);
+    told.recv_timeout(patience).expect("a wake-up");
     while log.durable() < sequence {
-        told.recv_timeout(std::time::Duration::from_secs(10))
-            .expect("a wake-up");
+        told.recv_timeout(patience).expect("a wake-up");
     }
     assert_eq!(log.pending_bytes(), 0);
     assert!(wakes.load(Ordering::Relaxed) >= 1);
@@ -246,8 +247,8 @@ fn an_idle_log_gives_its_memory_back() {
     let dir = tempfile::tempdir().expect("a folder");
     let (log, _) = open(dir.path(), Durability::Fsync);
     append(&log, 0, 1..60_000, 100);
-    log.sync().expect("healthy");
     assert!(log.cached_bytes() > 4 << 20);
+    log.sync().expect("healthy");
     let begun = std::time::Instant::now();
     while log.cached_bytes() > 2 << 20 {
         assert!(

@@ -184,7 +184,7 @@ fn loaded(addr: SocketAddr, more: &str) -> Result<Verdict, Error> {
     let secs = if more.contains("--secs") {
         ""
     } else {
-        "--secs 0.3"
+        "--secs 1"
     };
     let line = format!("loadtest pair --addr {addr} --pairs 6 --warmup 0.1 {secs} {more}");
     run(&Cli::parse_from(line.split_whitespace()).load)
@@ -218,8 +218,8 @@ fn an_honest_broker_passes_at_every_qos_in_both_loops() {
 #[test]
 fn the_open_loop_keeps_its_rate() {
     let addr = broker(Lies::default());
-    let verdict = loaded(addr, "--rate 2000 --secs 1").expect("a verdict");
-    assert!((1_700..2_300).contains(&verdict.sent), "{verdict}");
+    let verdict = loaded(addr, "--rate 2000 --secs 4").expect("a verdict");
+    assert!((7_000..9_000).contains(&verdict.sent), "{verdict}");
     assert!(
         !verdict.failed() && verdict.rate == Some(2_000.0),
         "{verdict}"
@@ -313,10 +313,8 @@ fn a_refusal_names_the_address_and_the_device() {
 
 #[test]
 fn nobody_listening_names_the_address() {
-    let addr = {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.local_addr().expect("bound")
-    };
+    // Below the ports that are given out.
+    let addr = SocketAddr::from(([127, 0, 0, 1], 1));
     let error = loaded(addr, "").expect_err("nobody there");
     assert!(matches!(error, Error::Connect { .. }), "{error:?}");
     assert!(
@@ -335,7 +333,7 @@ fn connections_that_come_and_go_are_counted() {
         "storm --conns 40",
         "idle --conns 40",
     ] {
-        let line = format!("loadtest {scenario} --addr {addr} --warmup 0.1 --secs 0.5");
+        let line = format!("loadtest {scenario} --addr {addr} --warmup 0.1 --secs 2");
         let verdict = run(&Cli::parse_from(line.split_whitespace()).load).expect("a verdict");
         assert!(!verdict.failed(), "{verdict}");
         assert!(verdict.connects >= 40, "{verdict}");

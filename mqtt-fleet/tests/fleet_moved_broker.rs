@@ -330,8 +330,8 @@ fn a_broker_may_be_announced_before_it_moves() {
         talk.say(MESSAGES);
         talk.settle();
         let elsewhere = free_address();
-        fleet.move_broker(number, elsewhere);
-        brokers[number].await_line("the fleet has changed");
+        let text = fleet.move_broker(number, elsewhere);
+        fleet.await_members(fleet.broker_admins[number], &text);
         for proxy in &proxies {
             proxy.await_line("the broker has another address now");
         }

@@ -96,12 +96,8 @@ fn a_record_follows_its_session_from_proxy_to_proxy() {
     wanderer.unsubscribe("fleet/news");
     wanderer.subscribe("fleet/alarms", 0);
     let third = await_record(redis, "wanderer", |fields| {
-        filters(fields) != filters(&second)
+        filters(fields) == ["qos1 fleet/+/orders", "qos0 fleet/alarms"]
     });
-    assert_eq!(
-        filters(&third),
-        ["qos1 fleet/+/orders", "qos0 fleet/alarms"]
-    );
     // A takeover is a resume too.
     let mut elsewhere = connect.open_at(fleet.mqtt(0));
     assert_eq!(wanderer.expect_closed(), Some(0x8E));
@@ -150,7 +146,7 @@ fn a_devices_life_is_at_most_three_commands() {
     for (proxy, life) in ["a new session", "a resumed one"].iter().enumerate() {
         let name = format!("proxy-{proxy}");
         let before = fleet.metric(&name, &["mqtt_fleet_store_saves"]);
-        let commands_before = commands(&fleet);
+        let (begun, commands_before) = (Instant::now(), commands(&fleet));
         let devices: Vec<Client> = (0..DEVICES)
             .map(|n| {
                 let mut device = connect(n).open_at(fleet.mqtt(proxy as u16));
@@ -164,7 +160,9 @@ fn a_devices_life_is_at_most_three_commands() {
             device.disconnect();
         }
         await_writes(&fleet, &name, before + 2.0 * DEVICES as f64);
-        let sent = commands(&fleet) - commands_before;
+        // Each proxy looks every five seconds whether Redis has lost what it had.
+        let looks = 2 * (begun.elapsed().as_secs() / 5);
+        let sent = (commands(&fleet) - commands_before).saturating_sub(looks);
         let each = sent as f64 / DEVICES as f64;
         println!("{life}: {each} commands");
         // One more where the script is new to a connection, or a SUBSCRIBE met the end of its second.
@@ -176,7 +174,8 @@ fn a_devices_life_is_at_most_three_commands() {
 
 const AWAY: &str = "session records cannot be written";
 
-const ON_DISK: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
+/// What it has written outlives a kill of the process.
+const ON_DISK: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "no"];
 
 fn start_redis(fleet: &ByHand, port: u16, more: &[&str]) -> Process {
     let mut command = Command::new("redis-server");
@@ -286,9 +285,10 @@ fn a_wiped_redis_gets_the_records_of_connected_clients_again() {
     await_record(redis, "talker-19", |fields| {
         filters(fields) == ["qos1 talk/19"]
     });
+    fleet.launcher.await_lines(WIPED, 3);
     let output = fleet.launcher.output();
     let wiped = output.lines().filter(|line| line.contains(WIPED)).count();
-    assert!((3..=4).contains(&wiped), "{wiped} lines of two proxies");
+    assert!(wiped <= 4, "{wiped} lines of two proxies");
     for (n, talker) in talkers.into_iter().enumerate() {
         talker.disconnect();
         await_record(redis, &id(n), is_over);

@@ -134,6 +134,8 @@ fn an_agent_lends_nothing_to_a_run_that_does_not_know_the_secret() {
 fn an_agent_that_is_killed_fails_the_run_by_name() {
     let broker = Broker::start();
     let folder = folder();
+    let long = SCENARIO.replace("\"2s\"", "\"1h\"");
+    std::fs::write(folder.path().join("scenario.toml"), long).expect("it can be written");
     let (mut agent, address) = agent("the agent", folder.path(), "secret");
     let target = broker.addr.to_string();
     let mut run = run(folder.path(), &target, &address, "secret");

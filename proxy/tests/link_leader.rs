@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 
 const NAMES: [&str; 3] = ["broker-a", "broker-b", "broker-c"];
 
-/// From a new leader's first moment to its first answer: waits of at most 0.2 s, and a busy machine.
-const FOUND_WITHIN: Duration = Duration::from_millis(1_500);
+/// From a new leader's first moment to its first answer: waits of at most 0.2 s, and a busy machine with a slow disk.
+const FOUND_WITHIN: Duration = Duration::from_secs(8);
 
 /// The places of three members.
 struct Group {
@@ -209,9 +209,9 @@ fn a_group_without_a_leader_is_not_asked_without_end() {
     for at in 0..3 {
         group.refusers[at].says(follows(Some((at + 1) % 3)));
     }
+    let begun = Instant::now();
     node.end_links(LinkRefused::NotLeader { leader: None });
     traffic.publish_to(20);
-    let begun = Instant::now();
     await_true("all are asked, again and again", || {
         group.refusers.iter().all(|refuser| refuser.given() >= 10)
     });

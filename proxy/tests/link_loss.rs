@@ -179,13 +179,13 @@ fn a_wire_that_stands_still_is_given_up_and_another_is_made() {
     let node = Node::start(Path::new("unused"), Durability::Memory);
     let mut fleet = Fleet::start(&node);
     fleet.run_to(100);
+    let begun = std::time::Instant::now();
     fleet.wire.pause(true);
     fleet.publish_to(150);
     let counters = fleet.counters();
     // The shard hears nothing; the figures tell. Both ends give up after the same silence.
     let server = node.counters();
     let lost = || counters.losses.get() > 0 && server.sessions_ended.get() > 0;
-    let begun = std::time::Instant::now();
     while !lost() {
         assert!(begun.elapsed() < link_common::PATIENCE, "nobody gave up");
         std::thread::park_timeout(Duration::from_millis(20));
@@ -252,7 +252,7 @@ fn a_link_that_works_is_cut_only_where_the_broker_is_elsewhere() {
     let heard = node.topology.next_heard().expect("told");
     assert_eq!(heard.members_version, 3);
     let counters = fleet.counters();
-    await_true("the link is left", || counters.losses.get() == 1);
+    await_true("the link is left", || counters.losses.get() >= 1);
     fleet.run_to(300);
     assert_eq!((fleet.wire.connections(), other.connections()), (1, 1));
     assert_eq!(fleet.stop(), 2);

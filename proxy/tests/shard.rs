@@ -265,7 +265,7 @@ fn a_takeover_kicks_the_old_connection() {
 #[test]
 fn silent_and_half_open_sockets_are_freed() {
     let limits = ProxyLimits {
-        connect_timeout_s: 1,
+        connect_timeout_s: 4,
         ..ProxyLimits::default()
     };
     let server = Server::start(limits);

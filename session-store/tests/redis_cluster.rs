@@ -25,7 +25,7 @@ fn figure(store: &RedisStore, name: &str) -> u64 {
 }
 
 /// Time that a load may take.
-const WAIT: Duration = Duration::from_millis(500);
+const WAIT: Duration = Duration::from_secs(2);
 
 /// Asks for some records that nobody has written, all at once; says how many are answered in time.
 fn answered_loads(store: &RedisStore, clients: u64) -> u64 {
@@ -88,7 +88,9 @@ fn one_master_that_hangs_holds_up_nobody_else() {
         ..cluster_config(&servers)
     };
     let store = RedisStore::start(config).expect("a store starts");
-    assert_eq!(answered_loads(&store, CLIENTS), CLIENTS);
+    eventually("all are answered", || {
+        answered_loads(&store, CLIENTS) == CLIENTS
+    });
     // It takes connections and answers nothing.
     servers[1].signal("-STOP");
     for number in 0..CLIENTS {
@@ -97,10 +99,13 @@ fn one_master_that_hangs_holds_up_nobody_else() {
     eventually("it is known to be away", || {
         answered_loads(&store, CLIENTS) >= CLIENTS / 2
     });
-    for _ in 0..5 {
+    let mut good = 0;
+    eventually("the others answer, again and again", || {
         let loaded = answered_loads(&store, CLIENTS);
-        assert!((CLIENTS / 2..CLIENTS).contains(&loaded), "{loaded} loads");
-    }
+        assert!(loaded < CLIENTS, "it does not answer");
+        good += u32::from(loaded >= CLIENTS / 2);
+        good >= 5
+    });
     servers[1].signal("-CONT");
     assert_eq!(store.wait_until_written(PATIENCE), 0, "it heals by itself");
     assert_eq!(block_on(store.count()).expect("an answer"), CLIENTS);

@@ -20,7 +20,7 @@ fn save(record: &Record) -> Write {
 fn sentinel(master: &Server) -> Server {
     let folder = tempfile::tempdir().expect("a folder");
     let text = format!(
-        "sentinel monitor fleet 127.0.0.1 {} 1\nsentinel down-after-milliseconds fleet 1000\n\
+        "sentinel monitor fleet 127.0.0.1 {} 1\nsentinel down-after-milliseconds fleet 3000\n\
          sentinel failover-timeout fleet 2000\n",
         master.port()
     );

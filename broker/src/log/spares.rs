@@ -59,6 +59,14 @@ struct Work {
     stop: bool,
 }
 
+impl Work {
+    /// Where a file of at least `capacity` bytes is.
+    fn fitting(&self, capacity: u32) -> Option<usize> {
+        let fits = |spare: &Spare| spare.bytes >= u64::from(capacity);
+        self.spares.iter().position(fits)
+    }
+}
+
 impl Spares {
     /// Starts the thread. `found` are spare files of an earlier run; they are taken over.
     pub(super) fn start(
@@ -115,17 +123,15 @@ impl Spares {
     /// A file of at least `capacity` bytes, if there is one.
     pub(super) fn take(&self, capacity: u32) -> Option<Spare> {
         let mut work = locked(&self.shared.work);
-        let fits = |spare: &Spare| spare.bytes >= u64::from(capacity);
         work.due = 0;
-        let at = work.spares.iter().position(fits)?;
+        let at = work.fitting(capacity)?;
         Some(work.spares.swap_remove(at))
     }
 
     /// Asks for a file of `capacity` bytes, of which so many are `due` by now, if there is none.
     pub(super) fn want(&self, capacity: u32, due: u32) {
         let mut work = locked(&self.shared.work);
-        let fits = |spare: &Spare| spare.bytes >= u64::from(capacity);
-        let is_lacking = !work.spares.iter().any(fits);
+        let is_lacking = work.fitting(capacity).is_none();
         work.due = if is_lacking { due } else { 0 };
         if is_lacking && !work.scarce {
             work.wanted = Some(capacity);
@@ -179,8 +185,10 @@ impl Shared {
             match done {
                 Err(error) => {
                     LogStats::count(&self.stats.spare_failures, 1);
-                    failed += 1;
-                    if failed == 1 {
+                    failed += u64::from(makes);
+                    if !makes {
+                        tracing::warn!(%error, "a file of the log that nobody needs any more stays");
+                    } else if failed == 1 {
                         tracing::warn!(%error, "the log goes on without prepared segment files, as long as none can be made");
                     }
                 }
@@ -243,8 +251,7 @@ impl Shared {
     fn make(&self, capacity: u32) -> Result<(), LogError> {
         let too_small = {
             let mut work = locked(&self.work);
-            let fits = |spare: &Spare| spare.bytes >= u64::from(capacity);
-            if work.spares.iter().any(fits) {
+            if work.fitting(capacity).is_some() {
                 return Ok(());
             }
             std::mem::take(&mut work.spares)

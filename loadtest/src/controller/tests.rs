@@ -226,10 +226,7 @@ fn a_run_goes_through_all_phases_and_adds_up() {
     assert_eq!(connects, [20, 0, 20, 0]);
     assert_eq!(outcome.phases[2].dropped, 20);
     let quiet = &outcome.phases[1];
-    assert!(
-        (0.9..2.0).contains(&(quiet.to_s - quiet.from_s)),
-        "{quiet:?}"
-    );
+    assert!(quiet.to_s - quiet.from_s >= 0.9, "{quiet:?}");
     assert_eq!((outcome.workers, outcome.totals.connected_max), (3, 20));
     assert_eq!(outcome.totals.sent, [0, 5, 0]);
     let latency = &outcome.latencies[0];

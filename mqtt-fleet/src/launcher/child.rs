@@ -3,6 +3,8 @@
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,6 +14,17 @@ use super::supervise::Event;
 
 /// A line longer than this is shown in pieces.
 const LINE_BYTES_MAX: u64 = 8 << 10;
+
+/// How many outputs of nodes may still bring lines. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outputs(Arc<AtomicUsize>);
+
+impl Outputs {
+    /// All that was written is among the events.
+    pub(super) fn are_read(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
+    }
+}
 
 /// A process of the fleet.
 #[derive(Debug)]
@@ -27,6 +40,7 @@ impl Running {
         number: usize,
         plan: &NodePlan,
         events: &SyncSender<Event>,
+        outputs: &Outputs,
     ) -> io::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command
@@ -45,10 +59,10 @@ impl Running {
         }
         let mut child = command.spawn()?;
         if let Some(stdout) = child.stdout.take() {
-            forward(number, stdout, events.clone())?;
+            forward(number, stdout, events.clone(), outputs.clone())?;
         }
         if let Some(stderr) = child.stderr.take() {
-            forward(number, stderr, events.clone())?;
+            forward(number, stderr, events.clone(), outputs.clone())?;
         }
         Ok(Self { child })
     }
@@ -77,7 +91,10 @@ fn forward(
     number: usize,
     from: impl Read + Send + 'static,
     events: SyncSender<Event>,
+    outputs: Outputs,
 ) -> io::Result<()> {
+    outputs.0.fetch_add(1, Ordering::Relaxed);
+    let open = outputs.clone();
     let body = move || {
         let mut from = BufReader::new(from);
         let mut line = Vec::new();
@@ -92,9 +109,14 @@ fn forward(
                 return;
             }
         }
+        open.0.fetch_sub(1, Ordering::Release);
+        // For who waits for that; nobody may.
+        let _launcher_has_gone = events.send(Event::Silent);
     };
-    std::thread::Builder::new()
+    let reader = std::thread::Builder::new()
         .name("output".to_owned())
-        .spawn(body)
-        .map(|_| ())
+        .spawn(body);
+    reader.map(drop).inspect_err(|_| {
+        outputs.0.fetch_sub(1, Ordering::Release);
+    })
 }

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::child::Running;
+use super::child::{Outputs, Running};
 use super::leaders::Leaders;
 use super::logs::NodeLog;
 use super::plan::{NodePlan, NodeRole, Plan, log_file};
@@ -33,6 +33,8 @@ const MEMBER_WAIT: Duration = Duration::from_secs(8);
 const LEADER_WAIT: Duration = Duration::from_secs(20);
 /// Nodes of one role have so long to end in order; more than the default drain.
 const STOP_MAX: Duration = Duration::from_secs(15);
+/// What ended nodes have written is waited for so long: somebody else may hold an output open.
+const LAST_LINES_MAX: Duration = Duration::from_secs(2);
 /// Waits before a node is brought back: the first time at once, then longer if it does not stay.
 const RESPAWN_WAIT_MIN: Duration = Duration::from_millis(200);
 const RESPAWN_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -46,6 +48,8 @@ pub(super) enum Event {
     Line(usize, String),
     /// A child may have ended.
     Child,
+    /// An output of a node has ended.
+    Silent,
     /// SIGTERM or SIGINT.
     Stop,
 }
@@ -92,6 +96,7 @@ struct Fleet {
     respawn: bool,
     screen: Screen,
     events: SyncSender<Event>,
+    outputs: Outputs,
     manifest: PathBuf,
     started: Instant,
     drawn: Instant,
@@ -126,6 +131,7 @@ impl Fleet {
             nodes,
             respawn: plan.respawn,
             events,
+            outputs: Outputs::default(),
             manifest,
             started: now,
             drawn: now,
@@ -149,7 +155,7 @@ impl Fleet {
             match events.recv_timeout(self.next_due(now)) {
                 Ok(Event::Line(node, line)) => self.line(node, &line),
                 Ok(Event::Stop) => return Ok(()),
-                Ok(Event::Child) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Event::Child | Event::Silent) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("we hold a sender"),
             }
         }
@@ -164,7 +170,7 @@ impl Fleet {
         for (number, node) in self.nodes.iter_mut().enumerate() {
             let too_early = node.plan.role.stage() > stage;
             if matches!(node.state, State::Waiting(due) if due <= now) && !too_early {
-                let running = Running::start(number, &node.plan, &self.events)?;
+                let running = Running::start(number, &node.plan, &self.events, &self.outputs)?;
                 node.state = State::Starting(running, now);
             }
         }
@@ -460,7 +466,25 @@ impl Fleet {
                 self.await_end(role, events, Instant::now() + STOP_MAX)?;
             }
         }
+        self.show_last_lines(events);
         Ok(())
+    }
+
+    /// Of nodes that have ended.
+    fn show_last_lines(&mut self, events: &Receiver<Event>) {
+        let deadline = Instant::now() + LAST_LINES_MAX;
+        loop {
+            let wait = if self.outputs.are_read() {
+                Duration::ZERO
+            } else {
+                deadline.saturating_duration_since(Instant::now())
+            };
+            match events.recv_timeout(wait) {
+                Ok(Event::Line(node, line)) => self.line(node, &line),
+                Ok(Event::Child | Event::Silent | Event::Stop) => {}
+                Err(_) => return,
+            }
+        }
     }
 
     fn signal(&self, role: NodeRole, signal: Signal) {
@@ -495,7 +519,7 @@ impl Fleet {
             match events.recv_timeout(wait) {
                 Ok(Event::Line(node, line)) => self.line(node, &line),
                 Ok(Event::Stop) => return Ok(false),
-                Ok(Event::Child) | Err(_) => {}
+                Ok(Event::Child | Event::Silent) | Err(_) => {}
             }
         }
     }

@@ -338,10 +338,10 @@ fn other_command(program: &Path, data: &Path, addr: SocketAddr) -> Vec<String> {
 /// A port that nothing listens on, below the range from which the kernel takes outgoing ports.
 pub(crate) fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = Dice::seeded(u64::from(std::process::id()) << 20 | 0x5eed).below(700) as u16 * 30;
+    let start = Dice::seeded(u64::from(std::process::id()) << 20 | 0x5eed).below(200) as u16 * 30;
     loop {
         let step = NEXT.fetch_add(1, Ordering::Relaxed) % 1000;
-        let addr = SocketAddr::from(([127, 0, 0, 1], 10_000 + (start + step) % 22_000));
+        let addr = SocketAddr::from(([127, 0, 0, 1], 10_000 + (start + step) % 6_000));
         if TcpListener::bind(addr).is_ok() {
             return addr;
         }

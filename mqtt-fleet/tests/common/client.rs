@@ -11,6 +11,9 @@ use super::wire::{self, Packet, Props, Publish, Version, prop};
 /// How long an answer may take before the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a group may be without a leader before the test fails.
+const LEADERLESS_MAX: Duration = Duration::from_secs(40);
+
 /// What a CONNECT says.
 #[derive(Clone, Debug)]
 pub(crate) struct Connect {
@@ -115,15 +118,24 @@ impl Connect {
         wire::frame(0x10, &body)
     }
 
-    /// Connects, and panics unless the broker accepts.
+    /// Connects, and panics unless the broker accepts. As long as a group has no leader it asks devices to come again.
     pub(crate) fn open(&self, broker: &Broker) -> Client {
         self.open_at(broker.addr)
     }
 
     pub(crate) fn open_at(&self, addr: SocketAddr) -> Client {
-        let (client, code) = self.try_open(addr);
-        assert_eq!(code, 0, "CONNACK for {} says {code:#x}", self.client_id);
-        client
+        let unavailable = match self.version {
+            Version::V5 => 0x88,
+            _ => 3,
+        };
+        let deadline = Instant::now() + LEADERLESS_MAX;
+        loop {
+            let (client, code) = self.try_open(addr);
+            if code != unavailable || Instant::now() >= deadline {
+                assert_eq!(code, 0, "CONNACK for {} says {code:#x}", self.client_id);
+                return client;
+            }
+        }
     }
 
     /// Connects to a broker that may be killed meanwhile: `None` when the connection broke before CONNACK.

@@ -330,15 +330,15 @@ pub(crate) fn start_redis(folder: &Path, address: SocketAddr, more: &[&str]) -> 
 }
 
 /// The ports of a fleet from the one returned on: a few for proxies, and those from 100 on. They are below the range
-/// from which the kernel takes outgoing ports.
+/// from which the kernel takes outgoing ports, and above those of [`free_address`](super::broker::free_address).
 pub(crate) fn free_ports() -> u16 {
     static CALLS: AtomicU64 = AtomicU64::new(0);
     let call = CALLS.fetch_add(1, Ordering::Relaxed);
     let mut dice = Dice::seeded(u64::from(std::process::id()) << 20 | call << 12 | 0xf1e);
     let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     loop {
-        let base = 10_000 + dice.below(700) as u16 * 30;
-        let mut ports = [0, 100, 101, 201, 301, 401, 501, 601, 701].into_iter();
+        let base = 16_000 + dice.below(500) as u16 * 30;
+        let mut ports = [0, 100].into_iter().chain((101..=1_601).step_by(100));
         if ports.all(|from| (0..4).all(|n| is_free(base + from + n))) {
             return base;
         }

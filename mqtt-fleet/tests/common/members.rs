@@ -159,6 +159,9 @@ impl Members {
         std::fs::write(self.folder.path().join(&cluster), file).expect("a writable folder");
         let data = format!("data-{name}");
         newcomer.start(self.folder.path(), &cluster, &data, &self.more);
+        // A leader that is to take it in looks whether it is there.
+        let process = newcomer.process.as_ref().expect("it is started");
+        process.await_line("links on");
         newcomer
     }
 
@@ -226,16 +229,19 @@ impl Members {
     }
 }
 
-/// Waits until all of these brokers have applied the same: what was answered is in the log of each.
+/// Waits until all of these brokers have applied what any of them has: what was answered is in the log of each.
 pub(crate) fn await_even(admins: &[SocketAddr]) {
-    let applied = || -> Vec<Option<f64>> {
-        let of = |admin: &SocketAddr| try_metric(*admin, &["mqtt_fleet_group_applied_index"]);
+    let figures = |name: &str| -> Vec<Option<f64>> {
+        let of = |admin: &SocketAddr| try_metric(*admin, &[name]);
         admins.iter().map(of).collect()
     };
+    let applied = || figures("mqtt_fleet_group_applied_index");
     let are_even = || {
-        let applied = applied();
-        let is_same = |at: &Option<f64>| at.is_some() && *at == applied[0];
-        applied.iter().all(is_same).then_some(())
+        // What is applied is told up to a second later; it may be the same for all since none has told the newest yet.
+        let last = figures("mqtt_fleet_member_last_index");
+        let last = last.into_iter().flatten().fold(0.0, f64::max);
+        let has_all = |at: &Option<f64>| at.is_some_and(|at| at >= last);
+        applied().iter().all(has_all).then_some(())
     };
     let complaint = || format!("members stay behind: {:?}", applied());
     await_some(PATIENCE, are_even, complaint);

@@ -85,7 +85,7 @@ fn a_broker_that_keeps_sessions_in_memory_is_found_to_lose_them() {
         durability: "memory",
         ..Options::default()
     });
-    let words = "--pairs 20 --rate 1000 --secs 2 --drain 1";
+    let words = "--pairs 20 --rate 1000 --secs 2 --drain 5";
     let words = format!("--addr {} {words}", broker.addr);
     let (end, _) = under_fire(&mut broker, 300, &words);
     end.assert_failed("sessions lost");
@@ -96,7 +96,7 @@ fn a_broker_that_keeps_sessions_in_memory_is_found_to_lose_them() {
 fn a_message_that_vanishes_after_its_acknowledgement_is_found() {
     let broker = Broker::start();
     let meddler = Meddler::start(broker.addr, 25);
-    let words = "--pairs 4 --rate 400 --secs 1 --drain 1";
+    let words = "--pairs 4 --rate 400 --secs 1 --drain 5";
     let end = Load::start(&format!("endure --addr {} {words}", meddler.addr)).finish();
     assert_eq!(meddler.swallowed(), 4, "one of each subscriber");
     assert_eq!(end.count("lost"), 4);
@@ -124,9 +124,9 @@ fn subscribers_that_leave_and_come_back_find_their_session_and_what_queued_up() 
 #[test]
 fn a_fight_over_client_ids_across_kill_9_is_found_clean() {
     let mut broker = Broker::start();
-    let words = "--ids 20 --rate 1000 --secs 4 --away 0.2";
+    let words = "--ids 20 --rate 1000 --secs 6 --away 0.2";
     let mut load = Load::start(&format!("fight --addr {} {words}", broker.addr));
-    assert!(load.await_delivered(1_000), "it publishes for 4 s");
+    assert!(load.await_delivered(1_000), "it publishes for 6 s");
     broker.kill9();
     broker.restart();
     let end = load.finish();

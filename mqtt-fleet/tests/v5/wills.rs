@@ -90,7 +90,7 @@ fn a_retained_will_is_kept() {
 fn a_delayed_will_waits_and_is_withdrawn_by_a_resume() {
     let broker = Broker::start();
     let mut watcher = watcher(&broker);
-    let back = Connect::v5("back").persistent().will(delayed("back", 1));
+    let back = Connect::v5("back").persistent().will(delayed("back", 3));
     back.open(&broker).vanish();
     let back = Connect::v5("back").persistent().open(&broker);
     assert!(back.present);
@@ -98,7 +98,7 @@ fn a_delayed_will_waits_and_is_withdrawn_by_a_resume() {
     let since = Instant::now();
     Connect::v5("gone")
         .persistent()
-        .will(delayed("gone", 2))
+        .will(delayed("gone", 4))
         .open(&broker)
         .vanish();
     assert_eq!(
@@ -108,12 +108,12 @@ fn a_delayed_will_waits_and_is_withdrawn_by_a_resume() {
     );
     let after = since.elapsed();
     assert!(
-        after >= Duration::from_millis(1900),
-        "published after {after:?} instead of 2 s"
+        after >= Duration::from_millis(3900),
+        "published after {after:?} instead of 4 s"
     );
     assert!(
-        after <= Duration::from_secs(5),
-        "published after {after:?} instead of 2 s"
+        after <= Duration::from_secs(8),
+        "published after {after:?} instead of 4 s"
     );
     watcher.assert_no_publish();
 }
@@ -182,8 +182,8 @@ fn wills_of_those_connected_at_a_crash_are_published_after_it_unless_they_return
     let mut broker = Broker::start();
     let mut lasting = Connect::v5("watcher").persistent().open(&broker);
     lasting.subscribe("will/#", 1);
-    let back = Connect::v5("back").persistent().will(delayed("back", 3));
-    let gone = Connect::v5("gone").persistent().will(delayed("gone", 3));
+    let back = Connect::v5("back").persistent().will(delayed("back", 5));
+    let gone = Connect::v5("gone").persistent().will(delayed("gone", 5));
     let (_a, _b) = (back.open(&broker), gone.open(&broker));
     broker.kill9();
     broker.restart();

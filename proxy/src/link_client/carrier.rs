@@ -385,8 +385,8 @@ impl Carrier {
     /// Tells the shard whether the group can store nothing more.
     fn tell_full(&self) {
         let full = self.full.is_some() || self.link.is_group_full();
-        self.counters.group_full.set(u64::from(full));
         self.bags.set_group_full(full);
+        self.counters.group_full.set(u64::from(full));
     }
 
     fn count_loss(&self, error: &LinkError) {

@@ -40,7 +40,7 @@ fn all_and(last: &str) -> Vec<String> {
     all.chain([last.to_owned()]).collect()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_member_that_was_away_too_long_gets_the_snapshot() {
     let (mut fleet, leader, away) = grown_without_one().await;
     fleet.start(away).await;
@@ -66,7 +66,7 @@ async fn a_member_that_was_away_too_long_gets_the_snapshot() {
 }
 
 /// A slow transfer in a busy group: the leader writes a newer snapshot before the older one has arrived.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_member_gets_one_snapshot_however_many_are_written_meanwhile() {
     let (mut fleet, leader, away) = grown_without_one().await;
     let held = fleet.hold_pieces().await;
@@ -90,7 +90,7 @@ async fn a_member_gets_one_snapshot_however_many_are_written_meanwhile() {
     assert_eq!(fleet.seen(away, |seen| seen.installed), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_member_that_cannot_read_its_snapshot_says_so_until_one_arrives() {
     let (mut fleet, leader, away) = grown_without_one().await;
     let files = fleet.files(leader);
@@ -108,7 +108,7 @@ async fn a_member_that_cannot_read_its_snapshot_says_so_until_one_arrives() {
     fleet.until("it says so no more", says_nothing).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_new_member_of_a_group_with_history_gets_the_snapshot() {
     let mut fleet = Fleet::started(&["a"]).await;
     let leader = grow(&fleet).await;

@@ -58,7 +58,7 @@ async fn learn(fleet: &Fleet, leader: &str, name: &str) {
     added.expect("it catches up");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_group_grows_member_by_member_and_shrinks_again() {
     let mut fleet = Fleet::started(&["a"]).await;
     fleet.propose(fleet.elected().await, "one");
@@ -86,7 +86,7 @@ async fn a_group_grows_member_by_member_and_shrinks_again() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_member_that_lost_its_folder_comes_back_in_its_own_place() {
     let mut fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
@@ -116,7 +116,7 @@ async fn a_member_that_lost_its_folder_comes_back_in_its_own_place() {
         .expect("it is one already");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_change_that_was_cut_off_half_way_is_ended_after_a_restart_of_the_new_member() {
     let mut fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
@@ -138,7 +138,7 @@ async fn a_change_that_was_cut_off_half_way_is_ended_after_a_restart_of_the_new_
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_new_member_that_was_cut_off_before_the_group_knew_it_is_added_all_the_same() {
     let mut fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
@@ -152,7 +152,7 @@ async fn a_new_member_that_was_cut_off_before_the_group_knew_it_is_added_all_the
     fleet.saw("d", "one").await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_change_that_nobody_else_has_stored_is_not_said_to_be_made() {
     let mut fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
@@ -177,7 +177,7 @@ async fn a_change_that_nobody_else_has_stored_is_not_said_to_be_made() {
     assert!(!knows_d(&fleet));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn nobody_leaves_whom_those_that_answer_need() {
     let (mut fleet, leader, [gone, here]) = Fleet::of_three().await;
     fleet.propose(leader, "one");
@@ -197,7 +197,7 @@ async fn nobody_leaves_whom_those_that_answer_need() {
     fleet.saw(here, "two").await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn changes_that_cannot_be_made_say_why() {
     let mut fleet = Fleet::started(&["a"]).await;
     let leader = fleet.elected().await;
@@ -222,7 +222,7 @@ async fn changes_that_cannot_be_made_say_why() {
     assert_eq!(refused, Err(ChangeError::NotLeader { leader: by }));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_leader_that_is_removed_has_another_one_lead_before() {
     let fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
@@ -245,7 +245,7 @@ async fn a_leader_that_is_removed_has_another_one_lead_before() {
     assert_eq!(fleet.voters(next).len(), 2);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_leader_that_can_hand_over_to_nobody_is_not_removed_before_others_elect_one() {
     let (fleet, leader, [next, heir]) = Fleet::of_three().await;
     for name in [next, heir] {
@@ -285,7 +285,7 @@ async fn a_leader_that_can_hand_over_to_nobody_is_not_removed_before_others_elec
 }
 
 /// The last entry of a leader that went by itself could be in its log alone, and nobody could be elected without it.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_other_one_of_two_members_removes_the_leader() {
     let mut fleet = Fleet::started(&["a"]).await;
     fleet.start("b").await;

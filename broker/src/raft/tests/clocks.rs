@@ -17,7 +17,7 @@ async fn have_lead(fleet: &Fleet, name: &str) {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_leader_whose_clock_is_ahead_goes_by_the_others() {
     let fleet = Fleet::started(&THREE).await;
     fleet.elected().await;
@@ -33,7 +33,7 @@ async fn a_leader_whose_clock_is_ahead_goes_by_the_others() {
     fleet.until("two of three agree", agree).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_only_member_goes_by_its_own_clock() {
     let fleet = Fleet::started(&["a"]).await;
     fleet.elected().await;

@@ -1,4 +1,4 @@
-//! A disk that may be full: the log writes on, but nobody hears of it.
+//! A disk that works while the clock stands still, and that may be full: the log writes on then, but nobody hears of it.
 
 use crate::log::{Location, LogError, LogHandle};
 use crate::raft::{Journal, NewRecord, Placed};
@@ -26,7 +26,9 @@ impl Disk {
 
 impl Journal for Disk {
     fn append(&self, records: &[NewRecord]) -> Result<Placed, LogError> {
-        Journal::append(&self.log, records)
+        let placed = Journal::append(&self.log, records)?;
+        self.log.sync()?;
+        Ok(placed)
     }
 
     fn durable(&self) -> u64 {

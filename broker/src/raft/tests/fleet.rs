@@ -238,6 +238,8 @@ impl Fleet {
         self.net.switch().members.remove(&address);
         running.replica.stop().await;
         running.pump.abort();
+        // The last that was heard of it is of before.
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 
     pub(super) fn address(&self, name: &str) -> Box<str> {

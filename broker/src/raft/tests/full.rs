@@ -20,7 +20,7 @@ async fn depose_by_filling(fleet: &Fleet, first: &'static str) -> &'static str {
     second
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_leader_without_space_gives_way_and_comes_back_with_it() {
     let fleet = Fleet::started(&THREE).await;
     let first = fleet.elected().await;
@@ -44,7 +44,7 @@ async fn a_leader_without_space_gives_way_and_comes_back_with_it() {
     fleet.saw(first, "after").await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_majority_without_space_is_known_to_who_would_lead_and_the_group_comes_back() {
     let (fleet, first, [full, third]) = Fleet::of_three().await;
     fleet.propose(first, "before");
@@ -65,7 +65,7 @@ async fn a_majority_without_space_is_known_to_who_would_lead_and_the_group_comes
     fleet.saw(first, "after").await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_member_without_space_stops() {
     let mut fleet = Fleet::started(&THREE).await;
     let first = fleet.elected().await;
@@ -77,7 +77,7 @@ async fn a_member_without_space_stops() {
     fleet.saw(first, "after").await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn openraft_gets_no_more_than_so_many_calls_that_it_cannot_answer() {
     let fleet = Fleet::started(&THREE).await;
     let first = fleet.elected().await;
@@ -114,7 +114,7 @@ async fn openraft_gets_no_more_than_so_many_calls_that_it_cannot_answer() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_leader_counts_on_nobody_who_has_not_looked_at_its_call() {
     let fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;

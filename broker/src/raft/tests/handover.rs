@@ -54,18 +54,18 @@ async fn is_handed_over(all: &[&'static str]) {
     fleet.saw(first, "late").await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_leader_of_three_hands_over_before_it_stops() {
     is_handed_over(&THREE).await;
 }
 
 /// The old leader and the new one are no majority: others have to break their promise.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_leader_of_five_hands_over_before_it_stops() {
     is_handed_over(&FIVE).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_does_not_lead_or_is_alone_hands_nothing_over() {
     let fleet = Fleet::started(&["a"]).await;
     let only = fleet.elected().await;
@@ -79,7 +79,7 @@ async fn who_does_not_lead_or_is_alone_hands_nothing_over() {
     assert_eq!(fleet.elected().await, leader);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_one_that_has_all_is_asked() {
     let (fleet, leader, [behind, even]) = Fleet::of_three().await;
     fleet.cut(leader, behind, true);
@@ -92,7 +92,7 @@ async fn the_one_that_has_all_is_asked() {
     fleet.saw(behind, "99").await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_leader_without_a_follower_leads_until_it_stops() {
     let fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
@@ -105,7 +105,7 @@ async fn a_leader_without_a_follower_leads_until_it_stops() {
     assert_eq!(fleet.members[leader].replica.hand_over().await, None);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_member_that_does_not_know_the_call_is_passed_over() {
     let (fleet, first, [old, new]) = Fleet::of_three().await;
     fleet.answers(old, knows_no_handover);
@@ -121,7 +121,7 @@ async fn a_member_that_does_not_know_the_call_is_passed_over() {
     assert!(begun.elapsed() > ELECTION_MAX, "{:?}", begun.elapsed());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_call_to_lead_is_from_the_leader_that_was_heard_last() {
     let fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
@@ -137,7 +137,7 @@ async fn a_call_to_lead_is_from_the_leader_that_was_heard_last() {
     assert_eq!(fleet.members[follower].replica.status().term, term);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_promise_holds_until_the_leader_has_given_way() {
     let (fleet, leader, [voter, candidate]) = Fleet::of_three().await;
     fleet.propose(leader, "heard");

@@ -7,7 +7,7 @@ use crate::raft::limits::{CALL_ENTRY_BYTES, EASE_ENTRY_BYTES, SMALL_CALL_BYTES_M
 use std::time::Duration;
 
 /// Openraft waits for an answer for 100 ms; a member that hears no leader for 750 ms may hold an election.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_entry_that_takes_long_to_carry_is_agreed_on_with_one_copy_on_the_way() {
     for takes in [150, 300, 1_100] {
         let fleet = Fleet::started(&THREE).await;
@@ -29,7 +29,7 @@ async fn an_entry_that_takes_long_to_carry_is_agreed_on_with_one_copy_on_the_way
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_member_without_a_vote_catches_up_in_calls_that_do_not_hold_up_others() {
     let mut fleet = Fleet::started(&["a"]).await;
     fleet.elected().await;

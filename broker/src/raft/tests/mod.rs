@@ -25,7 +25,7 @@ use fleet::Fleet;
 const THREE: [&str; 3] = ["a", "b", "c"];
 const FIVE: [&str; 5] = ["a", "b", "c", "d", "e"];
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_is_proposed_comes_to_all_in_order() {
     let fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
@@ -42,7 +42,7 @@ async fn what_is_proposed_comes_to_all_in_order() {
 }
 
 /// A disk that has said it stored what it did not.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_member_that_has_lost_the_end_of_its_log_gets_it_again() {
     let mut fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
@@ -60,7 +60,7 @@ async fn a_member_that_has_lost_the_end_of_its_log_gets_it_again() {
     assert_eq!(fleet.elected().await, leader, "it goes on");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_only_member_agrees_with_itself_also_after_a_restart() {
     let mut fleet = Fleet::started(&["a"]).await;
     fleet.propose(fleet.elected().await, "one");
@@ -72,7 +72,7 @@ async fn an_only_member_agrees_with_itself_also_after_a_restart() {
     assert_eq!(fleet.texts("a"), ["one", "two"]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn another_leads_when_the_leader_is_gone_and_it_catches_up_when_it_is_back() {
     let mut fleet = Fleet::started(&THREE).await;
     let first = fleet.elected().await;
@@ -88,7 +88,7 @@ async fn another_leads_when_the_leader_is_gone_and_it_catches_up_when_it_is_back
     assert_eq!(fleet.texts(first), ["before", "between"]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_leader_that_reaches_nobody_stops_and_what_it_proposed_alone_is_gone() {
     let fleet = Fleet::started(&THREE).await;
     let first = fleet.elected().await;
@@ -107,7 +107,7 @@ async fn a_leader_that_reaches_nobody_stops_and_what_it_proposed_alone_is_gone()
     assert_eq!(fleet.seen(first, |seen| seen.leads), None);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_leader_knows_whether_a_majority_answers() {
     let fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
@@ -133,7 +133,7 @@ async fn a_leader_knows_whether_a_majority_answers() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_group_goes_on_after_all_were_stopped() {
     let mut fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
@@ -157,7 +157,7 @@ async fn a_group_goes_on_after_all_were_stopped() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_member_that_lost_its_folder_takes_no_part() {
     let mut fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
@@ -172,7 +172,7 @@ async fn a_member_that_lost_its_folder_takes_no_part() {
 
 /// The first by name says whose its folder is, and then begins the group. Here all lost their power in between, and the
 /// others had only given their folders numbers.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn members_that_were_cut_off_while_their_group_began_begin_it_again() {
     let mut fleet = Fleet::of(&THREE);
     let folders = [("b", 21), ("c", 22)];
@@ -197,7 +197,7 @@ async fn members_that_were_cut_off_while_their_group_began_begin_it_again() {
     fleet.all_saw("one").await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn members_that_moved_find_each_other_by_the_cluster_file() {
     let mut fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
@@ -215,7 +215,7 @@ async fn members_that_moved_find_each_other_by_the_cluster_file() {
 }
 
 /// Who leads hears of it from the fleet, and the others from the log.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_member_that_moves_is_found_by_those_that_run() {
     let (mut fleet, leader, [moves, other]) = Fleet::of_three().await;
     fleet.propose(leader, "here");

@@ -41,7 +41,7 @@ async fn check(
         .await
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_leader_is_replaced_by_one_that_has_everything_by_then() {
     let mut fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
@@ -86,7 +86,7 @@ async fn a_leader_is_replaced_by_one_that_has_everything_by_then() {
     assert_eq!(fleet.voters(next), left);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_only_member_is_replaced_by_one_that_has_a_vote_before_it_goes() {
     let mut fleet = Fleet::started(&["a"]).await;
     fleet.elected().await;
@@ -119,7 +119,7 @@ async fn the_only_member_is_replaced_by_one_that_has_a_vote_before_it_goes() {
     fleet.saw("b", "two").await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn nothing_begins_for_one_that_is_not_who_it_should_be() {
     let mut fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
@@ -154,7 +154,7 @@ async fn nothing_begins_for_one_that_is_not_who_it_should_be() {
     assert_eq!(fleet.members[leader].replica.status().members.len(), 3);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_member_is_spared_only_if_a_majority_is_there_without_it() {
     let (mut fleet, leader, [one, other]) = Fleet::of_three().await;
     fleet.propose(leader, "one");

@@ -51,18 +51,18 @@ async fn ends_no_reign(cut: impl Fn(&Fleet, &str, &str, bool)) {
     goes_on(&fleet, (leader, before)).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_follower_that_was_cut_off_asks_all_the_time_and_ends_no_reign() {
     ends_no_reign(|fleet, _, away, cut| fleet.isolate(away, cut)).await;
 }
 
 /// Only the leader does not reach it.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_follower_that_reaches_all_and_hears_nobody_ends_no_reign() {
     ends_no_reign(Fleet::cut).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_follower_that_stood_still_ends_no_reign() {
     let fleet = Fleet::started(&THREE).await;
     let (leader, before) = reign(&fleet).await;
@@ -77,7 +77,7 @@ async fn a_follower_that_stood_still_ends_no_reign() {
     goes_on(&fleet, (leader, before)).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_member_that_is_sent_a_snapshot_slowly_ends_no_reign() {
     let (mut fleet, leader, away) = grown_without_one().await;
     let before = term(&fleet, leader);
@@ -98,7 +98,7 @@ async fn fails_over(fleet: &mut Fleet, text: &str) {
     fleet.all_saw(text).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_group_of_three_elects_another_when_its_leader_is_gone() {
     for _ in 0..3 {
         let mut fleet = Fleet::started(&THREE).await;
@@ -107,7 +107,7 @@ async fn a_group_of_three_elects_another_when_its_leader_is_gone() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_group_of_five_elects_others_as_long_as_three_are_there() {
     let mut fleet = Fleet::started(&FIVE).await;
     let (_, before) = reign(&fleet).await;
@@ -131,7 +131,7 @@ async fn asked(fleet: &Fleet, name: &str, last_log_id: Option<LogId>) -> Answer 
 const YES: Answer = Answer::PreVote { granted: true };
 const NO: Answer = Answer::PreVote { granted: false };
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_hears_a_leader_or_leads_would_vote_for_nobody() {
     let fleet = Fleet::started(&THREE).await;
     let (leader, before) = reign(&fleet).await;
@@ -147,7 +147,7 @@ async fn who_hears_a_leader_or_leads_would_vote_for_nobody() {
     assert_eq!(asked(&fleet, leader, all).await, YES);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_hears_no_leader_would_vote_for_one_that_lacks_nothing() {
     let fleet = Fleet::started(&THREE).await;
     let (leader, before) = reign(&fleet).await;

@@ -26,7 +26,7 @@ fn sign_of_life(fleet: &Fleet, leader: &str, follower: &str) -> Call {
     Call { to, request }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_call_gets_no_answer_if_an_election_begins_before_it() {
     let fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
@@ -54,7 +54,7 @@ async fn a_call_gets_no_answer_if_an_election_begins_before_it() {
     assert_eq!(Answer::read(&answering.await), Ok(Answer::Absent));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_leader_that_is_sure_votes_for_nobody() {
     let fleet = Fleet::started(&THREE).await;
     let leader = fleet.elected().await;
