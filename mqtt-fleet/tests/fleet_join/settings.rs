@@ -24,7 +24,7 @@ pub(crate) struct Settings {
     /// Seconds of the measurement before the join.
     baseline: u64,
     /// The run fails if p99 during the join is so many times that before, or more. `None`: it only says how it was.
-    ratio_max: Option<f64>,
+    pub(crate) ratio_max: Option<f64>,
 }
 
 impl Settings {
