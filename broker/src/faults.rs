@@ -14,6 +14,8 @@ pub enum Fault {
     CommitBeforeStore,
     /// A leader acts though no majority has answered it.
     LeadWithoutLease,
+    /// A leader that has another member lead does not give way before.
+    LeadAfterHandover,
     /// A QoS 2 publish that is sent again is taken for a new one.
     ForgetDeduplication,
     /// A frame of any epoch acts for its client.

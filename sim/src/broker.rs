@@ -2,6 +2,7 @@
 
 mod change;
 mod copy;
+mod stop;
 
 use crate::engine::{Engine, News, Surety};
 use crate::entries::{note_stored, resolve};
@@ -26,6 +27,7 @@ use cluster::wire::{Hello, Refusal, Refused};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use stop::Ending;
 
 /// A member that leads without being sure of it looks again after this long.
 const UNSURE_WAIT_US: u64 = 20_000;
@@ -53,6 +55,10 @@ pub(crate) struct Broker {
     pub(crate) slow_disk: (u64, u64),
     /// The whole machine is gone, not only the process: nobody says that it is not there.
     pub(crate) is_silent: bool,
+    /// It stops as planned, and has come so far.
+    ending: Option<Ending>,
+    /// It comes back so long after that.
+    away_us: u64,
     disk: SharedDisk,
     engine: Option<Engine>,
     /// Of a replicated group.
@@ -79,6 +85,8 @@ impl Broker {
             wall_off_ms: WallOff::new((env.rng.range(0, 4_000).cast_signed() - 2_000).into()),
             slow_disk: (0, 0),
             is_silent: false,
+            ending: None,
+            away_us: 0,
             disk: Arc::new(Mutex::new(Disk::default())),
             engine: None,
             raft: None,
@@ -171,6 +179,7 @@ impl Broker {
         self.up = false;
         self.is_silent = silently;
         self.is_woken = false;
+        self.ending = None;
         if let Some(raft) = self.raft.take() {
             raft.kill();
         }
@@ -345,6 +354,7 @@ impl Broker {
         }
         self.begin_sync(env);
         self.turn(env);
+        self.go_on_stopping(env);
     }
 
     fn clocks(&self, env: &Env) -> Clocks {
@@ -377,6 +387,7 @@ impl Broker {
         self.begin_snapshot(env);
         self.tick(env);
         self.set_alarm(env);
+        self.go_on_stopping(env);
     }
 
     /// Whether it leads, and no other member can. A leader that is unsure for long ends its links.
@@ -565,6 +576,9 @@ impl Broker {
 
     /// What its links still have to do.
     pub(crate) fn owed(&self) -> Option<String> {
+        if self.stopping_life().is_some() {
+            return Some(format!("group {} has a member that stops", self.group));
+        }
         let engine = self.engine.as_ref()?;
         if let Some(error) = engine.failure() {
             return Some(format!(

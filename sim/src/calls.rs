@@ -41,6 +41,8 @@ impl World {
                     reply,
                 } => self.called(from, &to, call, reply),
                 Out::Changed(life, result) => self.changed(life, &result),
+                Out::HandedOver(life, to) => self.handed_over(life, to.as_deref()),
+                Out::Stopped((broker, life)) => self.brokers[broker].has_left(&mut self.env, life),
                 Out::Answer { call, answer } => self.answered(call, answer),
             }
         }
@@ -82,7 +84,7 @@ impl World {
     pub(crate) fn call_arrives(&mut self, number: usize) {
         let call = &mut self.env.calls[number];
         let broker = &mut self.brokers[call.to];
-        if broker.up {
+        if broker.listens() {
             broker.takes_call(number, call.bytes.clone());
             return;
         }

@@ -29,11 +29,15 @@ enum Fault {
     CrashGroup,
     CrashMajority,
     Split,
+    Stop,
+    StopLeader,
+    StopGroup,
+    Roll,
 }
 
 /// How long something is away at most, in microseconds: less than a proxy's lease, unless the world is of the kind in
 /// which that runs out.
-fn outage_us(env: &mut Env) -> u64 {
+pub(crate) fn outage_us(env: &mut Env) -> u64 {
     let longest = if env.plan.long_outages { 30 } else { 6 };
     env.rng.skewed(SECOND / 5, longest * SECOND)
 }
@@ -69,6 +73,13 @@ impl World {
             Fault::CrashGroup => self.crash_group(),
             Fault::CrashMajority => self.plan_majority_crash(),
             Fault::Split => self.split(),
+            Fault::Stop => {
+                let broker = self.env.rng.below(self.brokers.len());
+                self.stop(broker);
+            }
+            Fault::StopLeader => self.stop_leader(),
+            Fault::StopGroup => self.stop_group(),
+            Fault::Roll => self.begin_roll(),
         }
     }
 
@@ -97,6 +108,10 @@ impl World {
             (Fault::CrashGroup, replicated(weights.crash_group)),
             (Fault::CrashMajority, replicated(weights.crash_majority)),
             (Fault::Split, replicated(weights.split)),
+            (Fault::Stop, weights.stop),
+            (Fault::StopLeader, replicated(weights.stop_leader)),
+            (Fault::StopGroup, replicated(weights.stop_group)),
+            (Fault::Roll, replicated(weights.roll)),
         ];
         let sum: u64 = all.iter().map(|(_, weight)| weight).sum();
         let mut left = self.env.rng.next() % sum;
@@ -221,16 +236,21 @@ impl World {
 
     /// A member that leads others crashes.
     fn crash_leader(&mut self) {
-        let leads = |broker: &&Broker| broker.leads() && self.env.plan.groups[broker.group] > 1;
-        let leaders = self.brokers.iter().filter(leads);
-        let leaders: Vec<usize> = leaders.map(|broker| broker.id).collect();
-        if !leaders.is_empty() {
-            let leader = *self.env.rng.pick(&leaders);
+        if let Some(leader) = self.any_leader() {
             self.crash(leader);
         }
     }
 
-    fn replicated_group(&mut self) -> Vec<usize> {
+    /// A member that leads others.
+    pub(crate) fn any_leader(&mut self) -> Option<usize> {
+        let leads = |broker: &&Broker| broker.leads() && self.env.plan.groups[broker.group] > 1;
+        let leaders = self.brokers.iter().filter(leads);
+        let leaders: Vec<usize> = leaders.map(|broker| broker.id).collect();
+        (!leaders.is_empty()).then(|| *self.env.rng.pick(&leaders))
+    }
+
+    /// The brokers of a group of several members.
+    pub(crate) fn replicated_group(&mut self) -> Vec<usize> {
         let groups = self.env.plan.groups.iter().enumerate();
         let replicated = groups.filter(|(_, members)| **members > 1);
         let replicated: Vec<usize> = replicated.map(|(group, _)| group).collect();

@@ -32,6 +32,7 @@ mod redis;
 mod rng;
 mod shelf;
 mod solo;
+mod stops;
 mod stored;
 pub mod story;
 mod trace;

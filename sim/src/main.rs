@@ -43,6 +43,8 @@ enum Bad {
     CommitBeforeStore,
     /// A leader acts though no majority has answered it
     LeadWithoutLease,
+    /// A leader that has another member lead does not give way before
+    LeadAfterHandover,
     /// A QoS 2 publish that comes again is a new one
     ForgetDeduplication,
     /// A connection that was taken over still acts
@@ -56,6 +58,7 @@ impl Bad {
             Self::AnswerBeforeStore => Fault::AnswerBeforeStore,
             Self::CommitBeforeStore => Fault::CommitBeforeStore,
             Self::LeadWithoutLease => Fault::LeadWithoutLease,
+            Self::LeadAfterHandover => Fault::LeadAfterHandover,
             Self::ForgetDeduplication => Fault::ForgetDeduplication,
             Self::IgnoreEpochs => Fault::IgnoreEpochs,
         }

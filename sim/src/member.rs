@@ -125,6 +125,24 @@ impl Member {
         });
     }
 
+    /// Has another member lead, if this one does, as it is to stop. What came of it comes by the outbox.
+    pub(crate) fn hand_over(&self, life: Life) {
+        let (replica, outbox) = (self.replica.clone(), self.outbox.clone());
+        self.process.spawn(async move {
+            let to = replica.hand_over().await;
+            outbox.put(Out::HandedOver(life, to));
+        });
+    }
+
+    /// Ends its work in order. That it has comes by the outbox.
+    pub(crate) fn stop(&self, life: Life) {
+        let (replica, outbox) = (self.replica.clone(), self.outbox.clone());
+        self.process.spawn(async move {
+            replica.stop().await;
+            outbox.put(Out::Stopped(life));
+        });
+    }
+
     /// The disk has stored more.
     pub(crate) fn disk_moved(&self) {
         self.moved.tell();

@@ -29,6 +29,10 @@ pub(crate) enum Out {
     },
     /// What has come of a change of the members that it was asked for.
     Changed(Life, Result<(), ChangeError>),
+    /// It is to stop: the member that leads in its place, if there is one.
+    HandedOver(Life, Option<Box<str>>),
+    /// It has ended its work in order.
+    Stopped(Life),
     /// It has an answer to a call.
     Answer { call: usize, answer: Bytes },
 }

@@ -25,7 +25,7 @@ pub(crate) struct Plan {
     pub(crate) weights: Weights,
     /// Between two faults, in microseconds.
     pub(crate) fault_us: (u64, u64),
-    /// Members crash while their groups come into being.
+    /// Members crash while their groups come into being; if members also stop as planned, some stop then.
     pub(crate) hard_births: bool,
     /// Nodes may be away from each other for longer than a proxy's lease.
     pub(crate) long_outages: bool,
@@ -57,7 +57,7 @@ pub(crate) struct DevicePlan {
 }
 
 /// See [`crate::faults::Fault`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Weights {
     pub(crate) cut: u64,
     pub(crate) cut_device: u64,
@@ -74,6 +74,11 @@ pub(crate) struct Weights {
     pub(crate) crash_group: u64,
     pub(crate) crash_majority: u64,
     pub(crate) split: u64,
+    /// Members stop as planned: any, one that leads others, all of a group, and all of a group one after the other.
+    pub(crate) stop: u64,
+    pub(crate) stop_leader: u64,
+    pub(crate) stop_group: u64,
+    pub(crate) roll: u64,
 }
 
 impl Plan {
@@ -86,6 +91,9 @@ impl Plan {
         }
         if rare.chance(250) {
             plan.need_snapshots(&mut rare);
+        }
+        if rare.chance(350) {
+            plan.stop_members(&mut rare);
         }
         plan
     }
@@ -106,6 +114,18 @@ impl Plan {
         self.snapshot_entries = Some(rng.range(5, 10));
         self.kept_entries = rng.range(0, 5);
         self.calls_lost = rng.range(5, 150);
+    }
+
+    /// Members stop as planned, beside what else goes wrong, or nothing else does.
+    fn stop_members(&mut self, rng: &mut Rng) {
+        if rng.chance(250) {
+            self.weights = Weights::default();
+            self.calls_lost = 0;
+        }
+        self.weights.stop = rng.range(1, 8);
+        self.weights.stop_leader = rng.range(0, 12);
+        self.weights.stop_group = rng.range(0, 2);
+        self.weights.roll = rng.range(0, 8);
     }
 
     /// Brokers of each group, those that may join it included.
@@ -206,6 +226,7 @@ impl Weights {
             crash_group: weight(1),
             crash_majority: weight(2),
             split: weight(6),
+            ..Self::default()
         }
     }
 }

@@ -50,6 +50,10 @@ pub(crate) enum Event {
     BirthCrash { broker: usize },
     /// All members of a group but one crash, and that one is cut off from them.
     MajorityCrash { left: usize },
+    /// The next member of a group is stopped, if it is time for that.
+    Roll { group: usize },
+    /// Whoever stops a broker waits no longer. Void in another life of it.
+    KillLate { broker: usize, life: u32 },
     /// A node starts again.
     Restart { node: usize },
     /// The next fault.

@@ -11,6 +11,7 @@ use crate::plan::Plan;
 use crate::proxy::{Proxy, name_of};
 use crate::queue::Event;
 use crate::rng::Rng;
+use crate::stops::Stops;
 use crate::trace::{Lines, Trace};
 use broker::faults::Fault;
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ pub(crate) struct World {
     pub(crate) brokers: Vec<Broker>,
     /// By group.
     pub(crate) operators: Vec<Operator>,
+    pub(crate) stops: Stops,
     devices: Vec<Device>,
     /// Nodes that stand still: nothing happens there before.
     pub(crate) paused_until: Vec<u64>,
@@ -75,6 +77,8 @@ pub struct Outcome {
     pub events: u64,
     /// Messages that devices sent.
     pub messages: usize,
+    /// Leaders that were told to stop and had another member lead first.
+    pub handovers: usize,
     /// The lines, if they were kept.
     pub lines: Vec<String>,
     /// How long it was in its own time, in microseconds.
@@ -109,6 +113,7 @@ impl World {
         let nodes = proxies.len() + brokers.len();
         let first = env.plan.groups.iter();
         Self {
+            stops: Stops::of(env.plan.groups.len()),
             operators: first.map(|members| Operator::new(*members)).collect(),
             devices: plans.map(|(id, plan)| Device::new(id, plan)).collect(),
             proxies,
@@ -155,6 +160,7 @@ impl World {
             events: self.env.trace.count(),
             messages: self.env.judge.ledger.sent.len(),
             time_us: self.env.now,
+            handovers: self.stops.handovers,
             lines: self.env.trace.into_lines(),
         }
     }
@@ -224,9 +230,11 @@ impl World {
             Event::RedisBack => self.env.redis_back(),
             Event::DeviceStep { device } => self.devices[device].step(&mut self.env),
             Event::DeviceAnswer { device } => self.devices[device].answer(&mut self.env),
-            Event::BirthCrash { broker } => self.crash(broker),
+            Event::BirthCrash { broker } => self.end_at_birth(broker),
             Event::MajorityCrash { left } => self.crash_majority(left),
             Event::Operate { group } => self.operate(group),
+            Event::Roll { group } => self.roll(group),
+            Event::KillLate { broker, life } => self.kill_late(broker, life),
             Event::Restart { node } => self.restart(node),
             Event::Fault => self.fault(),
             Event::Calm => self.calm(),
@@ -314,7 +322,7 @@ impl World {
         let [from, to] = env.net.conns[conn].ends;
         let is_up = match to {
             End::Shard { proxy, .. } => self.proxies[proxy].up,
-            End::Broker { broker, .. } => self.brokers[broker].up,
+            End::Broker { broker, .. } => self.brokers[broker].listens(),
             End::Device(_) | End::Link { .. } => unreachable!("nobody connects to those"),
         };
         // Who has given up meanwhile does not come.

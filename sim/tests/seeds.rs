@@ -7,7 +7,7 @@ const SEEDS: u64 = 200;
 
 #[test]
 fn no_promise_is_broken() {
-    let mut messages = 0;
+    let (mut messages, mut handovers) = (0, 0);
     for seed in 0..SEEDS {
         let outcome = run(seed, None, Lines::Hashed);
         let violation = outcome.violation;
@@ -16,10 +16,15 @@ fn no_promise_is_broken() {
             "again: cargo xtask sim --seed {seed} --trace"
         );
         messages += outcome.messages;
+        handovers += outcome.handovers;
     }
     assert!(
         messages > 10_000,
         "{messages} messages: hardly anything happened"
+    );
+    assert!(
+        handovers > 30,
+        "{handovers} leaders handed over before they stopped"
     );
 }
 
@@ -54,6 +59,7 @@ fn each_known_mistake_is_found() {
         Fault::AnswerBeforeStore,
         Fault::CommitBeforeStore,
         Fault::LeadWithoutLease,
+        Fault::LeadAfterHandover,
         Fault::ForgetDeduplication,
         Fault::IgnoreEpochs,
     ] {

@@ -149,6 +149,9 @@ impl Inbox {
         if state.won != Some(term) {
             return false;
         }
+        if faults::is_on(Fault::LeadAfterHandover) {
+            return true;
+        }
         state.won = None;
         state.gave_way = term;
         state.proposals.clear();
