@@ -31,6 +31,8 @@ pub(crate) struct Operator {
 enum Wish {
     /// This one comes in, or comes back after the loss of its disk.
     Join(usize),
+    /// The second one takes the first one's place.
+    Replace(usize, usize),
     Leave(usize),
 }
 
@@ -91,7 +93,7 @@ impl World {
         let may_go = operator.dispensable(first);
         let outside = all.find(|member| !operator.inside.contains(member));
         let member = (!may_go.is_empty()).then(|| *self.env.rng.pick(&may_go));
-        let wish = match (self.env.rng.below(3), member, outside) {
+        let wish = match (self.env.rng.below(5), member, outside) {
             (0, Some(member), _) => {
                 self.env.judge.stored.voters(group, size - 1);
                 Wish::Leave(member)
@@ -100,6 +102,14 @@ impl World {
                 self.env.judge.stored.lacks(group, 1);
                 self.lose_disk(group, member);
                 Wish::Join(member)
+            }
+            (2 | 3, Some(old), Some(new)) => {
+                // Its machine may be gone for good.
+                if size >= REPLACED_FROM && self.env.rng.chance(400) {
+                    self.env.judge.stored.lacks(group, 1);
+                    self.lose_disk(group, old);
+                }
+                Wish::Replace(old, new)
             }
             (_, _, Some(member)) if size < MEMBERS_MAX => Wish::Join(member),
             _ => return,
@@ -149,6 +159,11 @@ impl World {
                 address: address_of(&name(member)),
                 name: name(member),
             },
+            Wish::Replace(old, new) => Change::Replace {
+                old: name(old),
+                address: address_of(&name(new)),
+                name: name(new),
+            },
             Wish::Leave(member) => Change::Remove { name: name(member) },
         };
         let leader = *self.env.rng.pick(&leaders);
@@ -170,16 +185,23 @@ impl World {
         match (wish, result) {
             (_, Ok(())) | (Wish::Leave(_), Err(ChangeError::Unknown(_))) => self.done(group, wish),
             // It came in for a leader that was lost with that.
-            (Wish::Join(member), Err(ChangeError::InUse(_))) => self.lose_disk(group, member),
+            (Wish::Join(member) | Wish::Replace(_, member), Err(ChangeError::InUse(_))) => {
+                self.lose_disk(group, member);
+            }
             _ => {}
         }
     }
 
     fn done(&mut self, group: usize, wish: Wish) {
         let operator = &mut self.operators[group];
-        operator.wish = None;
+        operator.wish = match wish {
+            // As `ctl group replace` does, which does not know whether the old one has gone with that.
+            Wish::Replace(old, _) => Some(Wish::Leave(old)),
+            Wish::Join(_) | Wish::Leave(_) => None,
+        };
         match wish {
             Wish::Join(member) => operator.inside.insert(member),
+            Wish::Replace(old, new) => operator.inside.remove(&old) | operator.inside.insert(new),
             Wish::Leave(member) => operator.inside.remove(&member),
         };
         let voters = operator.inside.len();
