@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use foldhash::quality::RandomState;
+use foldhash::quality::SeedableRandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
@@ -33,7 +33,7 @@ struct Table {
 /// plus 16 to 32 for its place in the table.
 pub struct EmbeddedStore<J> {
     tables: Box<[Mutex<Table>]>,
-    hasher: RandomState,
+    hasher: SeedableRandomState,
     journal: J,
     records_max: u64,
     bytes_max: u64,
@@ -67,12 +67,21 @@ impl<J: Journal> EmbeddedStore<J> {
     pub fn with_limits(journal: J, records_max: u64, bytes_max: u64) -> Self {
         Self {
             tables: (0..TABLES).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::default(),
+            hasher: SeedableRandomState::random(),
             journal,
             records_max,
             bytes_max,
             stats: StoreStats::default(),
         }
+    }
+
+    /// An empty store whose clients are in the same order in every process: for simulations alone, as whoever knows the
+    /// order can choose client ids that make it slow.
+    #[must_use]
+    pub fn with_fixed_order(mut self) -> Self {
+        assert_eq!(self.stats.saves.load(Ordering::Relaxed), 0, "it is empty");
+        self.hasher = SeedableRandomState::fixed();
+        self
     }
 
     /// The counters.

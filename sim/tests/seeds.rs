@@ -30,7 +30,8 @@ fn no_promise_is_broken() {
 
 #[test]
 fn a_seed_makes_the_same_world_again() {
-    for seed in [3, 17, 171] {
+    // The last ones have Redis lose what it had.
+    for seed in [3, 17, 171, 73, 137, 286] {
         let first = run(seed, None, Lines::Hashed);
         let again = run(seed, None, Lines::Kept);
         assert_eq!(first.digest, again.digest, "seed {seed}");

@@ -81,6 +81,10 @@ pub(super) struct Cache {
     fault_logged_ms: Option<u64>,
 }
 
+fn remembered() -> EmbeddedStore<()> {
+    EmbeddedStore::with_limits((), REMEMBERED_MAX, REMEMBERED_BYTES_MAX)
+}
+
 impl Cache {
     /// Knows nothing yet. `node` is this node's name in the records.
     pub(super) fn new(node: String, routing: Arc<Routing>) -> Self {
@@ -93,7 +97,7 @@ impl Cache {
                 REMOTE_WRITE_DELAY_MS,
             ),
             leaving: WriteBehind::new(WAITING_ENTRIES_MAX, WAITING_BYTES_MAX, 0),
-            unchanged: EmbeddedStore::with_limits((), REMEMBERED_MAX, REMEMBERED_BYTES_MAX),
+            unchanged: remembered(),
             unloaded: HashMap::default(),
             unloaded_bytes: 0,
             to_load: VecDeque::new(),
@@ -111,6 +115,11 @@ impl Cache {
             dropped_seen: 0,
             fault_logged_ms: None,
         }
+    }
+
+    /// See [`EmbeddedStore::with_fixed_order`].
+    pub(super) fn fix_order(&mut self) {
+        self.unchanged = remembered().with_fixed_order();
     }
 
     /// Takes a change in that people are told happened at `at_ms`. Only `now_ms`, here and elsewhere, decides anything: it

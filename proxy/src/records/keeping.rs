@@ -50,6 +50,13 @@ impl Keeping {
         }
     }
 
+    /// Writes records again in the same order in every process, before it knows anything: for simulations alone.
+    #[must_use]
+    pub fn with_fixed_order(mut self) -> Self {
+        self.cache.fix_order();
+        self
+    }
+
     /// Takes a change that people are told happened at `at_ms` milliseconds since 1970. `now_ms` never goes back, here and
     /// elsewhere; it alone decides anything.
     pub fn take(

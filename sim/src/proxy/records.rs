@@ -96,7 +96,7 @@ impl Store for Client {
 impl Records {
     pub(super) fn new(proxy: usize, life: u32, routing: &Arc<Routing>) -> Self {
         Self {
-            keeping: Keeping::new(name_of(proxy), Arc::clone(routing)),
+            keeping: Keeping::new(name_of(proxy), Arc::clone(routing)).with_fixed_order(),
             client: Client {
                 proxy,
                 life,
