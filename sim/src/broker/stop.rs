@@ -1,11 +1,13 @@
 //! A broker that stops as planned: in the order in which its program does it (`Parts::stop` of `mqtt-fleet`).
 
 use super::Broker;
+use crate::engine::Engine;
 use crate::env::Env;
 use crate::log::lock;
 use crate::net::ConnId;
 use crate::outbox::Life;
 use crate::queue::Event;
+use broker::leader::Leader;
 
 /// How far a broker is with its stop. Without any of this it takes part as ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,8 +87,8 @@ impl Broker {
     pub(super) fn go_on_stopping(&mut self, env: &mut Env) {
         match self.ending {
             Some(Ending::Settles) => {
-                let leader = self.engine.as_ref().and_then(|engine| engine.leader());
-                if leader.is_none_or(|leader| leader.is_settled()) {
+                let leader = self.engine.as_ref().and_then(Engine::leader);
+                if leader.is_none_or(Leader::is_settled) {
                     self.engine = None;
                     self.close_log(env);
                 }
