@@ -45,7 +45,7 @@ fn the_file_describes_the_fleet_and_follows_it() {
     assert_eq!(member["link"], format!("127.0.0.1:{}", base + 101));
     let log = member["log"].as_str().expect("a path");
     // Being ready comes before its first lines.
-    let log = || std::fs::read_to_string(log).expect("it has lines");
+    let log = || std::fs::read_to_string(log).unwrap_or_default();
     await_that(|| log().contains("links on"), log);
     for node in &nodes {
         assert!(Watched::new(node.pid).is_some(), "{node:?} runs");
