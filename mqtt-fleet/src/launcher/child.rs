@@ -59,10 +59,10 @@ impl Running {
         }
         let mut child = command.spawn()?;
         if let Some(stdout) = child.stdout.take() {
-            forward(number, stdout, events.clone(), outputs.clone())?;
+            forward(number, stdout, events.clone(), outputs)?;
         }
         if let Some(stderr) = child.stderr.take() {
-            forward(number, stderr, events.clone(), outputs.clone())?;
+            forward(number, stderr, events.clone(), outputs)?;
         }
         Ok(Self { child })
     }
@@ -91,7 +91,7 @@ fn forward(
     number: usize,
     from: impl Read + Send + 'static,
     events: SyncSender<Event>,
-    outputs: Outputs,
+    outputs: &Outputs,
 ) -> io::Result<()> {
     outputs.0.fetch_add(1, Ordering::Relaxed);
     let open = outputs.clone();
